@@ -1,0 +1,28 @@
+# The first Python that runs; `make PYTHON=/path/to/python3.12 ...` chooses another.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c "" 2>/dev/null && break; done; echo $$p)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test lint types clean
+
+help: ## Show the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: ## Make .venv and install the package in it
+	@$(PYTHON) sfpo_rllib/bootstrap.py
+
+quickstart: setup ## Set up and train a small model, minutes on a CPU
+	@.venv/bin/python tuned_examples/quickstart_arithmetic.py
+
+test: setup ## Set up and run the tests
+	@.venv/bin/python -m pytest
+
+lint: setup ## Check style and formatting
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check .
+
+types: setup ## Check the type hints
+	@.venv/bin/python -m mypy
+
+clean: ## Remove .venv and the tools' caches
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist
