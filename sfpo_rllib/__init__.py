@@ -1,0 +1,20 @@
+"""SFPO and GRPO for reasoning language models, as Ray RLlib algorithms.
+
+Importing this registers "SFPO" and "GRPO" with Ray Tune. The core (`sfpo_rllib.core`) needs torch
+alone and imports where ray is not installed.
+"""
+
+from typing import Any
+
+try:
+    from sfpo_rllib.algorithms import GRPO, SFPO, GRPOConfig, SFPOConfig, with_sfpo
+except ImportError as error:
+    _missing = error
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            raise ImportError(f"sfpo_rllib.{name} cannot be imported: {_missing}") from _missing
+        raise AttributeError(f"module 'sfpo_rllib' has no attribute {name!r}")
+
+
+__all__ = ["GRPO", "SFPO", "GRPOConfig", "SFPOConfig", "with_sfpo"]

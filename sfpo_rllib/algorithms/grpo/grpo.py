@@ -1,0 +1,322 @@
+"""GRPO for language models over gymnasium text environments, through group rollouts."""
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.annotations import override
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
+    NUM_EPISODES_LIFETIME,
+    TIMERS,
+    WEIGHTS_SEQ_NO,
+)
+from ray.rllib.utils.typing import ResultDict, StateDict
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sfpo_rllib.algorithms.grpo import validation
+from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
+from sfpo_rllib.env_runners.collect import Collection as GroupCollection
+from sfpo_rllib.env_runners.collect import GroupCollector
+from sfpo_rllib.env_runners.rollout import stable_hash
+from sfpo_rllib.env_runners.summary import has_equal_rewards, num_sampled_tokens, summarize
+from sfpo_rllib.rl_modules.weights import DTYPES
+
+_DRIVER_STATE = "rollout_driver"
+_LEARNER_MODULE = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
+
+Group = list[SingleAgentEpisode]
+
+
+class GRPO(Algorithm):
+    """Samples groups, updates once on each batch of them, sends the weights to the engines.
+
+    The driver owns the problem cursor: it hands out consecutive seeds, so that the training
+    problems do not depend on the number of runners or on which of them fail.
+    """
+
+    config: GRPOConfig
+
+    @classmethod
+    @override(Algorithm)
+    def get_default_config(cls) -> GRPOConfig:
+        return GRPOConfig()
+
+    @override(Algorithm)
+    def setup(self, config: AlgorithmConfig) -> None:
+        validation.check_cluster_resources(type(self), self.config)
+        self._run_seed = secrets.randbits(31) if self.config.seed is None else self.config.seed
+        # Runs of different seeds see the problems in different orders.
+        self._cursor = stable_hash("first problem", self._run_seed) % (1 << 31)
+        self._weights_version = -1
+        super().setup(config)
+        self._sync_weights()
+
+    @override(Algorithm)
+    def training_step(self) -> None:
+        with self.metrics.log_time((TIMERS, "sample"), reduce="mean", window=1):
+            groups = self._sample_batch()
+        with self.metrics.log_time((TIMERS, "learn"), reduce="mean", window=1):
+            self._learn(groups)
+        with self.metrics.log_time((TIMERS, "sync_weights"), reduce="mean", window=1):
+            self._sync_weights()
+
+    def _sample_batch(self) -> list[Group]:
+        """Samples the groups of one batch: always the same number, dropped ones replaced."""
+        start = time.monotonic()
+        num_groups = self.config.total_train_batch_size // self.config.group_size
+        resample = self.config.equal_reward_groups == "resample"
+        rounds = self.config.max_resampling_rounds if resample else 0
+        groups: list[Group] = []
+        set_aside: list[Group] = []  # equal rewards
+        sampled: list[Group] = []
+        tally: Counter[str] = Counter()
+        while len(groups) < num_groups:
+            collection = self._collect(self._next_seeds(num_groups - len(groups)))
+            tally["num_groups_dropped"] += len(collection.dropped)
+            tally["num_groups_reissued"] += collection.num_groups_reissued
+            tally["num_env_runners_lost"] += collection.num_runners_lost
+            if tally["num_groups_dropped"] >= max(num_groups, 16):
+                reasons = sorted(set(collection.dropped.values()))[:3]
+                raise RuntimeError(
+                    f"{tally['num_groups_dropped']} groups were dropped while sampling a batch of "
+                    f"{num_groups}, the last ones for: {reasons}"
+                )
+            self.metrics.aggregate(collection.runner_metrics, key=ENV_RUNNER_RESULTS)
+            sampled += collection.groups
+            for group in collection.groups:
+                (set_aside if resample and has_equal_rewards(group) else groups).append(group)
+            if rounds == 0:  # what no further round may replace is kept
+                missing = num_groups - len(groups)
+                groups, set_aside = groups + set_aside[:missing], set_aside[missing:]
+            rounds = max(rounds - 1, 0)
+        tally["num_groups_resampled"] = len(set_aside)
+        self._log_rollouts(sampled, tally, seconds=time.monotonic() - start)
+        return groups
+
+    def _next_seeds(self, count: int) -> list[int]:
+        """Moves the problem cursor."""
+        seeds = list(range(self._cursor, self._cursor + count))
+        self._cursor += count
+        return seeds
+
+    def _collect(self, seeds: list[int], *, evaluation: bool = False) -> GroupCollection:
+        """One group a seed, from the training runners or, if there are any, the evaluation ones."""
+        runners = self.env_runner_group
+        if evaluation and self.eval_env_runner_group is not None:
+            runners = self.eval_env_runner_group
+        collector = GroupCollector(
+            runners,
+            timeout_s=self.config.rollout_timeout_s,
+            restore=lambda: self.restore_env_runners(runners),
+            sync_weights=self._sync_weights,
+            restore_timeout_s=self.config.env_runner_restore_timeout_s,
+        )
+        # Evaluation samples the same way whenever it is called, training anew each iteration.
+        when = "evaluation" if evaluation else self.iteration
+        return collector.collect(
+            seeds,
+            weights_version=self._weights_version,
+            stream=(self._run_seed, when),
+            evaluation=evaluation,
+        )
+
+    def _log_rollouts(self, groups: list[Group], tally: Counter[str], *, seconds: float) -> None:
+        num_episodes = sum(map(len, groups))
+        num_steps = sum(len(episode) for group in groups for episode in group)
+        values = {
+            **summarize(groups),
+            **tally,
+            "tokens_per_s": num_sampled_tokens(groups) / seconds,
+            "weights_version": self._weights_version,
+        }
+        for name, value in values.items():
+            key = (ENV_RUNNER_RESULTS, *name.split("/"))
+            self.metrics.log_value(key, value, reduce="mean", window=1)
+        for name, value in {
+            NUM_EPISODES: num_episodes,
+            NUM_ENV_STEPS_SAMPLED: num_steps,
+        }.items():
+            self.metrics.log_value((ENV_RUNNER_RESULTS, name), value, reduce="sum")
+        for name, value in {
+            "num_rollouts_lifetime": num_episodes,
+            NUM_EPISODES_LIFETIME: num_episodes,
+            NUM_ENV_STEPS_SAMPLED_LIFETIME: num_steps,
+        }.items():
+            self.metrics.log_value((ENV_RUNNER_RESULTS, name), value, reduce="lifetime_sum")
+
+    def _learn(self, groups: list[Group]) -> None:
+        """One update on whole groups, the same number of them for each learner."""
+        num_learners = max(self.config.num_learners, 1)
+        share = len(groups) // num_learners
+        refs = [
+            ray.put([e for group in groups[i * share : (i + 1) * share] for e in group])
+            for i in range(num_learners)
+        ]
+        # Neither minibatch_size nor num_epochs: the learner gets the whole batch and cuts it.
+        results = self.learner_group.update(
+            episodes_refs=refs,
+            timesteps={
+                NUM_ENV_STEPS_SAMPLED_LIFETIME: self.metrics.peek(
+                    (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
+                )
+            },
+        )
+        self.metrics.aggregate(results, key=LEARNER_RESULTS)
+
+    def _sync_weights(self) -> None:
+        """Sends the learner's weights to every engine and waits until they are loaded."""
+        state = self.learner_group.get_state(components=_LEARNER_MODULE, inference_only=True)
+        state = state[COMPONENT_LEARNER]
+        self._weights_version = int(state[WEIGHTS_SEQ_NO])
+        ref = ray.put(state)
+        for runners in filter(None, [self.env_runner_group, self.eval_env_runner_group]):
+            if runners.local_env_runner is not None:
+                runners.local_env_runner.set_state(state)
+            # Not sync_weights(): it drops what it cannot send at once, silently.
+            runners.foreach_env_runner(
+                "set_state",
+                kwargs={"state": ref},
+                local_env_runner=False,
+                timeout_seconds=self.config.env_runner_restore_timeout_s,
+            )
+
+    @override(Algorithm)
+    def evaluate(self, parallel_train_future: Any = None) -> ResultDict:
+        """Samples `evaluation_duration` completions under the evaluation settings.
+
+        The problems are those of the seeds 0, 1, 2 and so on, with random streams of their own:
+        training problems and random states are left alone.
+
+        Returns:
+            `{"env_runners": {...}}`, with the keys of the training results that apply.
+        """
+        config = self.evaluation_config
+        make_callback(
+            "on_evaluate_start",
+            callbacks_objects=self.callbacks,
+            callbacks_functions=self.config.callbacks_on_evaluate_start,
+            kwargs={"algorithm": self, "metrics_logger": self.metrics},
+        )
+        start = time.monotonic()
+        num_groups = -(-config.evaluation_duration // config.group_size)
+        collection = self._collect(list(range(num_groups)), evaluation=True)
+        if not collection.groups:
+            reasons = sorted(set(collection.dropped.values()))[:3]
+            raise RuntimeError(f"all {num_groups} groups of the evaluation were dropped: {reasons}")
+        results = {
+            ENV_RUNNER_RESULTS: _nested(
+                {
+                    **summarize(collection.groups),
+                    NUM_EPISODES: sum(map(len, collection.groups)),
+                    "num_groups_dropped": len(collection.dropped),
+                    "num_groups_reissued": collection.num_groups_reissued,
+                    "num_env_runners_lost": collection.num_runners_lost,
+                    "tokens_per_s": num_sampled_tokens(collection.groups)
+                    / (time.monotonic() - start),
+                    "weights_version": self._weights_version,
+                }
+            )
+        }
+        make_callback(
+            "on_evaluate_end",
+            callbacks_objects=self.callbacks,
+            callbacks_functions=self.config.callbacks_on_evaluate_end,
+            kwargs={
+                "algorithm": self,
+                "metrics_logger": self.metrics,
+                "evaluation_metrics": results,
+            },
+        )
+        return results
+
+    @classmethod
+    @override(Algorithm)
+    def _should_create_evaluation_env_runners(cls, eval_config: AlgorithmConfig) -> bool:
+        # Evaluation runs on the training runners' engines: a second vLLM would not fit.
+        return eval_config.evaluation_num_env_runners > 0
+
+    def get_module_weights(self) -> dict[str, torch.Tensor]:
+        """The trained float32 weights under transformers' names, on the CPU."""
+        results = self.learner_group.foreach_learner(
+            lambda learner: {
+                name: tensor.cpu().clone()
+                for name, tensor in learner.module[DEFAULT_MODULE_ID].unwrapped().weights().items()
+            },
+            remote_actor_ids=None if self.learner_group.is_local else [0],
+        )
+        return next(iter(results)).get()
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Saves model and tokenizer as a transformers folder, in the dtype the engines run.
+
+        Args:
+            folder: Where to; made if it does not exist.
+
+        Returns:
+            The folder.
+        """
+        model_config = self.config.model_config
+        source = {
+            "trust_remote_code": model_config.get("trust_remote_code", False),
+            "revision": model_config.get("revision"),
+        }
+        dtype = DTYPES[model_config.get("dtype", "float32")]
+        # The class and generation settings of the original; its weights are replaced.
+        model = AutoModelForCausalLM.from_pretrained(model_config["model"], dtype=dtype, **source)
+        model.load_state_dict(self.get_module_weights())
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(model_config["model"], **source).save_pretrained(folder)
+        return Path(folder)
+
+    @override(Algorithm)
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> StateDict:
+        state = super().get_state(components, not_components=not_components, **kwargs)
+        if self._check_component(_DRIVER_STATE, components, not_components):
+            state[_DRIVER_STATE] = {"run_seed": self._run_seed, "cursor": self._cursor}
+        return state
+
+    @override(Algorithm)
+    def set_state(self, state: StateDict) -> None:
+        super().set_state(state)
+        if _DRIVER_STATE in state:
+            self._run_seed = state[_DRIVER_STATE]["run_seed"]
+            self._cursor = state[_DRIVER_STATE]["cursor"]
+
+    @override(Algorithm)
+    def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
+        super().restore_from_path(path, *args, **kwargs)
+        # RLlib leaves remote runners on the weights they were born with until the first sync.
+        self._sync_weights()
+
+
+def _nested(flat: dict[str, float]) -> dict[str, Any]:
+    """`{"a/b": 1}` as `{"a": {"b": 1}}`."""
+    result: dict[str, Any] = {}
+    for name, value in flat.items():
+        *parents, leaf = name.split("/")
+        place = result
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[leaf] = value
+    return result

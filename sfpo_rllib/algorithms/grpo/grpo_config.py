@@ -1,0 +1,242 @@
+"""Configuration of GRPO for language models."""
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.connectors.learner import LearnerConnectorPipeline
+from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.annotations import override
+
+from sfpo_rllib.algorithms.grpo import validation
+from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
+from sfpo_rllib.env_runners import GroupEnvRunner
+from sfpo_rllib.env_runners.engines import SamplingSettings
+from sfpo_rllib.rl_modules import CausalLMModule
+
+
+class GRPOConfig(AlgorithmConfig):
+    """Configures GRPO on a language model.
+
+    .. code-block:: python
+
+        from sfpo_rllib import GRPOConfig
+
+        config = (
+            GRPOConfig()
+            .environment("sfpo_envs:sfpo/Arithmetic-v0", env_config={"num_digits": 2})
+            .rl_module(model_config={"model": "path/to/model"})
+            .env_runners(num_env_runners=2, sampling={"max_tokens": 16})
+            .training(lr=1e-6, train_batch_size_per_learner=128, group_size=8)
+        )
+        algo = config.build_algo()
+        print(algo.train())
+    """
+
+    def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
+        from sfpo_rllib.algorithms.grpo.grpo import GRPO
+
+        super().__init__(algo_class=algo_class or GRPO)
+        # Rollouts.
+        self.rollout_engine = "vllm"
+        self.engine_kwargs: dict[str, Any] = {}
+        self.sampling: dict[str, Any] = {}
+        self.prompt_format = "auto"
+        self.rollout_timeout_s = 1800.0
+        # The update.
+        self.group_size = 8
+        self.normalize_advantages = True
+        self.equal_reward_groups = "keep"
+        self.max_resampling_rounds = 3
+        self.loss_aggregation = "token"
+        self.clip_param = 0.2
+        self.clip_param_high: float | None = None
+        self.engine_ratio_cap: float | None = 2.0
+        self.max_tokens_per_micro_batch = 16_384
+        self.weight_decay = 0.01
+        self.adam_betas = (0.9, 0.999)
+        # RLlib's own settings, where its defaults do not fit.
+        self.lr = 1e-6
+        self.grad_clip = 1.0
+        self.grad_clip_by = "global_norm"
+        self.num_epochs = 1
+        self.minibatch_size: int | None = None
+        self.minibatches_per_pass: int | None = None
+        self.train_batch_size_per_learner = 1024
+        self.env_runner_cls = GroupEnvRunner
+        self.create_local_env_runner = False  # the driver would start an engine of its own
+        self.sample_timeout_s = None  # RLlib would drop late samples; we have our own deadline
+        self.merge_env_runner_states = False  # there are no connector states in the runners
+        self.broadcast_env_runner_states = False
+        self.evaluation_duration = 512
+
+    @override(AlgorithmConfig)
+    def env_runners(
+        self,
+        *,
+        rollout_engine: str | None = NotProvided,
+        engine_kwargs: dict[str, Any] | None = NotProvided,
+        sampling: dict[str, Any] | None = NotProvided,
+        prompt_format: str | None = NotProvided,
+        rollout_timeout_s: float | None = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets the rollout settings.
+
+        Args:
+            rollout_engine: "vllm", or "transformers" (no vLLM needed, for small work).
+            engine_kwargs: Of the engine: for vllm those of `vllm.LLM`, e.g. `max_model_len`,
+                `kv_cache_memory_bytes`, `gpu_memory_utilization`, `tensor_parallel_size`.
+            sampling: `temperature`, `max_tokens`; in evaluation also `top_p` and `top_k`. Keys
+                that are not given keep their value.
+            prompt_format: "chat": a string observation is one user turn of the tokenizer's chat
+                template; "raw": its tokens as they are; "auto": chat if there is a template.
+            rollout_timeout_s: Groups not finished after so many seconds are given up and asked
+                for again; a runner that does not answer is replaced.
+            kwargs: Of `AlgorithmConfig.env_runners()`.
+
+        Returns:
+            This updated config.
+        """
+        super().env_runners(**kwargs)
+        if rollout_engine is not NotProvided:
+            self.rollout_engine = rollout_engine
+        if engine_kwargs is not NotProvided:
+            self.engine_kwargs = dict(engine_kwargs or {})
+        if sampling is not NotProvided:
+            self.sampling = {**self.sampling, **(sampling or {})}
+        if prompt_format is not NotProvided:
+            self.prompt_format = prompt_format
+        if rollout_timeout_s is not NotProvided:
+            self.rollout_timeout_s = rollout_timeout_s
+        return self
+
+    @override(AlgorithmConfig)
+    def training(
+        self,
+        *,
+        group_size: int | None = NotProvided,
+        minibatch_size: int | None = NotProvided,
+        minibatches_per_pass: int | None = NotProvided,
+        normalize_advantages: bool | None = NotProvided,
+        equal_reward_groups: str | None = NotProvided,
+        max_resampling_rounds: int | None = NotProvided,
+        loss_aggregation: str | None = NotProvided,
+        clip_param: float | None = NotProvided,
+        clip_param_high: float | None = NotProvided,
+        engine_ratio_cap: float | None = NotProvided,
+        max_tokens_per_micro_batch: int | None = NotProvided,
+        weight_decay: float | None = NotProvided,
+        adam_betas: tuple[float, float] | None = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets the training settings. `train_batch_size_per_learner` counts completions.
+
+        Args:
+            group_size: Completions of one problem.
+            minibatch_size: Completions of one optimizer step, per learner. None: the whole
+                rollout batch, or what `minibatches_per_pass` says.
+            minibatches_per_pass: The same as a number of optimizer steps a pass. The one of the
+                two that was given last counts.
+            normalize_advantages: Divide by the group's standard deviation; False is Dr. GRPO's.
+            equal_reward_groups: Groups whose rewards are all equal carry no gradient. "keep"
+                trains on them all the same (they count in the loss's mean), "resample" replaces
+                them by other problems.
+            max_resampling_rounds: With "resample", how often; what is then still equal is kept.
+            loss_aggregation: "token", "sequence" or "constant"; see `core.token_weights`.
+            clip_param: Clip range of the ratio.
+            clip_param_high: Upper clip range, `clip_param` if None.
+            engine_ratio_cap: Each token's loss is weighted by how much likelier it is for the
+                learner than for the engine at equal weights, at most by this. None: not at all.
+            max_tokens_per_micro_batch: Padded tokens of one forward pass; bounds the memory.
+            weight_decay: Of AdamW.
+            adam_betas: Of AdamW.
+            kwargs: Of `AlgorithmConfig.training()`, e.g. `lr` and `grad_clip`.
+
+        Returns:
+            This updated config.
+        """
+        super().training(**kwargs)
+        if minibatch_size is not NotProvided and minibatches_per_pass is NotProvided:
+            minibatches_per_pass = None
+        elif minibatches_per_pass is not NotProvided and minibatch_size is NotProvided:
+            minibatch_size = None
+        given = {
+            "minibatch_size": minibatch_size,
+            "minibatches_per_pass": minibatches_per_pass,
+            "group_size": group_size,
+            "normalize_advantages": normalize_advantages,
+            "equal_reward_groups": equal_reward_groups,
+            "max_resampling_rounds": max_resampling_rounds,
+            "loss_aggregation": loss_aggregation,
+            "clip_param": clip_param,
+            "clip_param_high": clip_param_high,
+            "engine_ratio_cap": engine_ratio_cap,
+            "max_tokens_per_micro_batch": max_tokens_per_micro_batch,
+            "weight_decay": weight_decay,
+            "adam_betas": adam_betas,
+        }
+        for name, value in given.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+        return self
+
+    @property
+    def sampling_settings(self) -> SamplingSettings:
+        """`sampling` with its defaults."""
+        return SamplingSettings(**self.sampling)
+
+    @override(AlgorithmConfig)
+    def validate(self) -> None:
+        """Collects every problem, cheap ones first, and raises one ValueError that lists all."""
+        validation.raise_problems(self, list(self.cheap_problems()))
+        validation.raise_problems(self, list(validation.costly_problems(self)))
+        super().validate()
+
+    def cheap_problems(self) -> Iterator[str]:
+        """What is wrong with the values, each as `field=value: what would be right`."""
+        yield from validation.cheap_problems(self)
+
+    @property
+    def effective_minibatch_size(self) -> int:
+        """Completions of one optimizer step, per learner."""
+        if self.minibatch_size is not None:
+            return self.minibatch_size
+        return self.train_batch_size_per_learner // (self.minibatches_per_pass or 1)
+
+    @override(AlgorithmConfig)
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        return RLModuleSpec(module_class=CausalLMModule)
+
+    @override(AlgorithmConfig)
+    def get_default_learner_class(self) -> type[Learner] | str:
+        from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
+
+        return GRPOTorchLearner
+
+    @override(AlgorithmConfig)
+    def build_learner_connector(
+        self, input_observation_space: Any, input_action_space: Any, device: Any = None
+    ) -> LearnerConnectorPipeline:
+        return LearnerConnectorPipeline(
+            connectors=[
+                TokenBatch(group_size=self.group_size, device=device),
+                GroupRelativeAdvantages(
+                    group_size=self.group_size,
+                    normalize=self.normalize_advantages,
+                    device=device,
+                ),
+            ],
+            input_observation_space=input_observation_space,
+            input_action_space=input_action_space,
+        )
+
+    @property
+    @override(AlgorithmConfig)
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        return {
+            **super()._model_config_auto_includes,
+            "temperature": self.sampling_settings.temperature,
+        }

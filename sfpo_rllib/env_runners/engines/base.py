@@ -1,0 +1,120 @@
+"""The small interface between an env runner and what generates its tokens."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """The distribution replies are sampled from.
+
+    Attributes:
+        temperature: Logits are divided by it. 0 is greedy.
+        max_tokens: Longest reply, in tokens.
+        top_p: Nucleus: the smallest set of tokens of this probability is kept.
+        top_k: Number of tokens kept, 0 for all.
+    """
+
+    temperature: float = 1.0
+    max_tokens: int = 256
+    top_p: float = 1.0
+    top_k: int = 0
+
+    @staticmethod
+    def keys() -> list[str]:
+        """Names of the settings."""
+        return [field.name for field in fields(SamplingSettings)]
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One reply to sample.
+
+    Attributes:
+        request_id: Comes back with the completion.
+        prompt_ids: The dialogue so far.
+        seed: Of the request's own random stream: the reply depends on weights, prompt, sampling
+            settings and this seed, not on what else is in flight.
+        sampling: The distribution; `max_tokens` leaves room for the prompt in the context.
+    """
+
+    request_id: int
+    prompt_ids: Sequence[int]
+    seed: int
+    sampling: SamplingSettings
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished reply.
+
+    Attributes:
+        request_id: Of the request.
+        token_ids: int32, shape (L,); ends with EOS unless truncated.
+        logprobs: Of these tokens under the distribution they were sampled from, float32, (L,).
+        truncated: Whether the reply was cut at `max_tokens`.
+    """
+
+    request_id: int
+    token_ids: np.ndarray
+    logprobs: np.ndarray
+    truncated: bool
+
+
+class RolloutEngine(ABC):
+    """Generates replies with continuous batching; one process, one model.
+
+    Args of every engine: `model` (folder or hub id), `dtype` (name), `stop_token_ids` (a reply
+    ends with any of them), and what the user gave as `engine_kwargs`.
+
+    Attributes:
+        max_model_len: Prompt and reply together have at most this many tokens.
+    """
+
+    max_model_len: int
+
+    @abstractmethod
+    def submit(self, request: GenerationRequest) -> None:
+        """Queues a request."""
+
+    @abstractmethod
+    def step(self) -> list[Completion]:
+        """Works on the queued requests and returns those that finished, possibly none."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Drops every request in flight."""
+
+    @abstractmethod
+    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Replaces the weights (transformers' names) and forgets all that old ones computed."""
+
+    @abstractmethod
+    def logprobs(
+        self,
+        token_ids: Sequence[Sequence[int]],
+        prompt_lens: Sequence[int],
+        sampling: SamplingSettings,
+    ) -> list[np.ndarray]:
+        """Log-probs of given replies, by the path and under the distribution used in sampling.
+
+        Args:
+            token_ids: Prompt and reply of each sequence.
+            prompt_lens: Number of prompt tokens in each.
+            sampling: The distribution.
+
+        Returns:
+            For each sequence the log-probs of its reply, float32, shape (len - prompt_len,).
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Frees memory and devices."""
+
+
+EngineKwargs = dict[str, Any]

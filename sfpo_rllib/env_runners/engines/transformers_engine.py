@@ -1,0 +1,208 @@
+"""A rollout engine on plain transformers: no vLLM needed, for small work and exact resumes."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from ray.rllib.utils.annotations import override
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from sfpo_rllib.env_runners.engines.base import (
+    Completion,
+    GenerationRequest,
+    RolloutEngine,
+    SamplingSettings,
+)
+from sfpo_rllib.rl_modules.weights import DTYPES
+
+# (step, rows of the batch still running, their log-probs (rows, V)) -> the next tokens (rows,)
+Choose = Callable[[int, np.ndarray, torch.Tensor], torch.Tensor]
+
+
+class TransformersEngine(RolloutEngine):
+    """Batched sampling with a key-value cache; a step finishes one batch.
+
+    Every request draws from a random stream of its own, so a reply does not depend on the others
+    in its batch, up to the rounding of the forward pass.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        dtype: str,
+        stop_token_ids: Sequence[int],
+        max_batch_size: int = 512,
+        max_model_len: int | None = None,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+    ) -> None:
+        """Loads the model.
+
+        Args:
+            model: Folder or hub id.
+            dtype: Compute dtype, "float32" or "bfloat16".
+            stop_token_ids: A reply ends with any of these.
+            max_batch_size: Replies sampled at once; bounds the memory of the cache.
+            max_model_len: Longest prompt and reply together; the model's own limit by default.
+            device: By default the first GPU, if there is one.
+            trust_remote_code: As in transformers.
+            revision: As in transformers.
+        """
+        self._device = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
+        self._model = AutoModelForCausalLM.from_pretrained(
+            model, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, revision=revision
+        )
+        self._model.to(self._device).eval()
+        self._stop = frozenset(stop_token_ids)
+        self._max_batch_size = max_batch_size
+        limit = getattr(self._model.config, "max_position_embeddings", None)
+        self.max_model_len = max_model_len or limit or 1 << 20
+        self._queue: list[GenerationRequest] = []
+
+    @override(RolloutEngine)
+    def submit(self, request: GenerationRequest) -> None:
+        self._queue.append(request)
+
+    @override(RolloutEngine)
+    def step(self) -> list[Completion]:
+        if not self._queue:
+            return []
+        # A batch shares its distribution; training and evaluation never mix in practice.
+        kind = _distribution(self._queue[0])
+        batch = list(
+            itertools.takewhile(
+                lambda request: _distribution(request) == kind, self._queue[: self._max_batch_size]
+            )
+        )
+        self._queue = self._queue[len(batch) :]
+        longest = max(request.sampling.max_tokens for request in batch)
+        draws = np.stack([np.random.default_rng(r.seed).random(longest) for r in batch])
+        greedy = batch[0].sampling.temperature == 0
+
+        def choose(step: int, rows: np.ndarray, logp: torch.Tensor) -> torch.Tensor:
+            if greedy:
+                return logp.argmax(dim=-1)
+            cumulative = logp.double().exp().cumsum(dim=-1)
+            uniform = torch.from_numpy(draws[rows, step]).to(cumulative.device)
+            point = uniform.unsqueeze(1) * cumulative[:, -1:]
+            return torch.searchsorted(cumulative, point, right=True).squeeze(1)
+
+        return self._decode(batch, choose, self._stop)
+
+    @override(RolloutEngine)
+    def abort(self) -> None:
+        self._queue.clear()
+
+    @override(RolloutEngine)
+    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        missing, unexpected = self._model.load_state_dict(dict(weights), strict=False)
+        tied = set(getattr(self._model, "all_tied_weights_keys", {}) or {})
+        if set(missing) - tied or unexpected:
+            raise ValueError(
+                f"weights: missing {sorted(set(missing) - tied)[:3]}, "
+                f"unknown {sorted(unexpected)[:3]}; they must come from the same model"
+            )
+
+    @override(RolloutEngine)
+    def logprobs(
+        self,
+        token_ids: Sequence[Sequence[int]],
+        prompt_lens: Sequence[int],
+        sampling: SamplingSettings,
+    ) -> list[np.ndarray]:
+        requests = [
+            GenerationRequest(row, ids[:n], 0, replace(sampling, max_tokens=len(ids) - n))
+            for row, (ids, n) in enumerate(zip(token_ids, prompt_lens, strict=True))
+        ]
+
+        def choose(step: int, rows: np.ndarray, logp: torch.Tensor) -> torch.Tensor:
+            forced = [token_ids[row][prompt_lens[row] + step] for row in rows]
+            return torch.tensor(forced, device=logp.device)
+
+        return [completion.logprobs for completion in self._decode(requests, choose, frozenset())]
+
+    @override(RolloutEngine)
+    def close(self) -> None:
+        self._queue.clear()
+        del self._model
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @torch.no_grad()
+    def _decode(
+        self, batch: list[GenerationRequest], choose: Choose, stop: frozenset[int]
+    ) -> list[Completion]:
+        """Decodes a batch to its end; completions come in the order of the requests."""
+        lengths = [len(request.prompt_ids) for request in batch]
+        width = max(lengths)
+        ids = torch.zeros(len(batch), width, dtype=torch.long)
+        mask = torch.zeros(len(batch), width, dtype=torch.long)
+        for row, request in enumerate(batch):  # on the left, so that replies start together
+            ids[row, width - lengths[row] :] = torch.tensor(list(request.prompt_ids))
+            mask[row, width - lengths[row] :] = 1
+        ids, mask = ids.to(self._device), mask.to(self._device)
+
+        tokens: list[list[int]] = [[] for _ in batch]
+        logprobs: list[list[float]] = [[] for _ in batch]
+        cache = DynamicCache(config=self._model.config)
+        rows = np.arange(len(batch))  # of the requests still running
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        for step in itertools.count():
+            logits = self._model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            logp = _log_probs(logits.float(), batch[0].sampling)
+            chosen = choose(step, rows, logp)
+            chosen_logp = logp.gather(1, chosen.unsqueeze(1)).squeeze(1).tolist()
+            running = []
+            for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
+                tokens[row].append(token)
+                logprobs[row].append(chosen_logp[place])
+                if token not in stop and len(tokens[row]) < batch[row].sampling.max_tokens:
+                    running.append(place)
+            if not running:
+                break
+            if len(running) < len(rows):  # finished replies leave the batch
+                kept = torch.tensor(running, device=self._device)
+                cache.batch_select_indices(kept)
+                rows, chosen, mask, positions = rows[running], chosen[kept], mask[kept], positions[kept]
+            ids = chosen.unsqueeze(1)
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+            positions = positions[:, -1:] + 1
+
+        return [
+            Completion(
+                request_id=request.request_id,
+                token_ids=np.array(tokens[row], np.int32),
+                logprobs=np.array(logprobs[row], np.float32),
+                truncated=tokens[row][-1] not in stop,
+            )
+            for row, request in enumerate(batch)
+        ]
+
+
+def _distribution(request: GenerationRequest) -> SamplingSettings:
+    return replace(request.sampling, max_tokens=0)
+
+
+def _log_probs(logits: torch.Tensor, sampling: SamplingSettings) -> torch.Tensor:
+    """Log-probs after temperature, top_k and top_p, shape (B, V), -inf where cut off."""
+    logits = logits / (sampling.temperature or 1.0)
+    if sampling.top_k:
+        least = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if sampling.top_p < 1.0:
+        ordered, order = logits.sort(dim=-1, descending=True)
+        before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)
+        cut = torch.zeros_like(logits, dtype=torch.bool).scatter(1, order, before >= sampling.top_p)
+        logits = logits.masked_fill(cut, -torch.inf)
+    return logits.log_softmax(dim=-1)

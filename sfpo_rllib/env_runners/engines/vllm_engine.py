@@ -1,0 +1,192 @@
+"""A rollout engine on vLLM, in the runner's own process (vllm 0.26 to 0.32)."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.utils.annotations import override
+
+from sfpo_rllib.env_runners.engines.base import (
+    Completion,
+    GenerationRequest,
+    RolloutEngine,
+    SamplingSettings,
+)
+
+CPU_KV_CACHE_BYTES = 1 << 30
+
+
+class VLLMEngine(RolloutEngine):
+    """vLLM's synchronous engine, driven step by step."""
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        dtype: str,
+        stop_token_ids: Sequence[int],
+        gpu_share: float = 1.0,
+        **engine_kwargs: Any,
+    ) -> None:
+        """Starts vLLM.
+
+        Args:
+            model: Folder or hub id.
+            dtype: Compute dtype, "float32" or "bfloat16".
+            stop_token_ids: A reply ends with any of these.
+            gpu_share: The fraction of a GPU this runner was given. Bounds vLLM's memory to 90% of
+                it, unless `engine_kwargs` say otherwise.
+            engine_kwargs: Of `vllm.LLM`, e.g. `max_model_len`, `kv_cache_memory_bytes`,
+                `gpu_memory_utilization`, `tensor_parallel_size`. They win over our defaults.
+        """
+        # Tensors do not travel to an engine in another process, and in this one it is stepped
+        # without a thread of its own.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        from vllm import LLM, SamplingParams
+        from vllm.platforms import current_platform
+        from vllm.sampling_params import RequestOutputKind
+
+        self._sampling_params, self._final_only = SamplingParams, RequestOutputKind.FINAL_ONLY
+        self._packs_linears = current_platform.is_cpu()
+        # Left to itself vLLM takes a share of all memory it sees, whoever else uses it.
+        memory: dict[str, Any] = {"kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
+        if not self._packs_linears:
+            memory = {"gpu_memory_utilization": 0.9 * min(gpu_share, 1.0)}
+        defaults: dict[str, Any] = {
+            "enforce_eager": self._packs_linears,  # compiling takes minutes on a CPU
+            "enable_prefix_caching": True,
+            "disable_log_stats": True,
+            # After temperature and top_p: what was sampled from, not the raw logits.
+            "logprobs_mode": "processed_logprobs",
+            "seed": 0,  # vLLM seeds this process's global generators with it
+            **memory,
+        }
+        if self._packs_linears:
+            # A prompt prefilled in chunks makes vLLM rewind the request's generator, which CPU
+            # generators cannot do: a seeded request would crash the engine.
+            defaults["enable_chunked_prefill"] = False
+        self._llm = LLM(model=model, dtype=dtype, **{**defaults, **engine_kwargs})
+        self._engine = self._llm.llm_engine
+        self._stop = list(stop_token_ids)
+        self.max_model_len = self._engine.model_config.max_model_len
+
+    @override(RolloutEngine)
+    def submit(self, request: GenerationRequest) -> None:
+        self._add(str(request.request_id), request.prompt_ids, request.sampling, request.seed)
+
+    def _add(
+        self,
+        request_id: str,
+        prompt_ids: Sequence[int],
+        sampling: SamplingSettings,
+        seed: int | None,
+        **extra: Any,
+    ) -> None:
+        params = self._sampling_params(
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_tokens,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            seed=seed,
+            stop_token_ids=self._stop,
+            detokenize=False,
+            output_kind=self._final_only,
+            **{"logprobs": 0, **extra},
+        )
+        self._engine.add_request(request_id, {"prompt_token_ids": list(prompt_ids)}, params)
+
+    @override(RolloutEngine)
+    def step(self) -> list[Completion]:
+        if not self._engine.has_unfinished_requests():
+            return []
+        return [_completion(output) for output in self._engine.step() if output.finished]
+
+    @override(RolloutEngine)
+    def abort(self) -> None:
+        # Public, and it knows the internal ids of all that is in flight.
+        self._engine.abort_request(list(self._engine.output_processor.request_states), True)
+        while self._engine.has_unfinished_requests():
+            self._engine.step()
+
+    @override(RolloutEngine)
+    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        load = _reload_packed if self._packs_linears else _load_in_place
+        self._engine.collective_rpc(load, args=(list(weights.items()),))
+        # Cached prefixes hold keys and values of the old weights.
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM did not reset its prefix cache: requests are in flight")
+
+    @override(RolloutEngine)
+    def logprobs(
+        self,
+        token_ids: Sequence[Sequence[int]],
+        prompt_lens: Sequence[int],
+        sampling: SamplingSettings,
+    ) -> list[np.ndarray]:
+        # One request a token, that samples one token after the given ones and reports the
+        # log-prob of the one asked for: the sampler, the decode kernels and the prefix cache are
+        # those of sampling, which vLLM's prompt log-probs bypass.
+        one = replace(sampling, max_tokens=1)
+        wanted = {}
+        for row, (ids, prompt_len) in enumerate(zip(token_ids, prompt_lens, strict=True)):
+            for position in range(prompt_len, len(ids)):
+                name = f"logprob-{row}-{position}"
+                wanted[name] = (row, position - prompt_len, ids[position])
+                self._add(
+                    name, ids[:position], one, 0, logprobs=1, logprob_token_ids=[ids[position]]
+                )
+        result = [
+            np.zeros(len(ids) - prompt_len, np.float32)
+            for ids, prompt_len in zip(token_ids, prompt_lens, strict=True)
+        ]
+        while self._engine.has_unfinished_requests():
+            for output in self._engine.step():
+                row, place, token = wanted[output.request_id]
+                result[row][place] = output.outputs[0].logprobs[0][token].logprob
+        return result
+
+    @override(RolloutEngine)
+    def close(self) -> None:
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        self._engine.engine_core.shutdown()
+        del self._engine, self._llm
+        cleanup_dist_env_and_memory()
+
+
+def _completion(output: Any) -> Completion:
+    """vLLM's finished request as ours."""
+    reply = output.outputs[0]
+    return Completion(
+        request_id=int(output.request_id),
+        token_ids=np.array(reply.token_ids, np.int32),
+        logprobs=np.array(
+            [
+                entry[token].logprob
+                for token, entry in zip(reply.token_ids, reply.logprobs, strict=True)
+            ],
+            np.float32,
+        ),
+        truncated=reply.finish_reason == "length",
+    )
+
+
+def _load_in_place(worker: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+    worker.model_runner.get_model().load_weights(iter(weights))
+
+
+def _reload_packed(worker: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """On a CPU linear layers are packed into oneDNN handlers, which must be built anew.
+
+    `reload_weights` does so, except for an lm_head tied to the embedding: that one keeps the old
+    weights, silently.
+    """
+    worker.model_runner.reload_weights(weights_iterator=iter(weights))
+    model = worker.model_runner.get_model()
+    if getattr(model.config, "tie_word_embeddings", False):
+        model.lm_head.weight = model.model.embed_tokens.weight
+        model.lm_head.quant_method.process_weights_after_loading(model.lm_head)

@@ -1,0 +1,197 @@
+"""The env runner: a language model engine over gymnasium text environments."""
+
+import logging
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.utils.annotations import override
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
+from ray.rllib.utils.typing import StateDict
+from ray.rllib.callbacks.utils import make_callback
+from transformers import AutoTokenizer, GenerationConfig
+
+from sfpo_rllib.env_runners.engines import SamplingSettings, make_engine
+from sfpo_rllib.env_runners.prompts import PromptFormatter, stop_token_ids
+from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob, RolloutResult
+from sfpo_rllib.env_runners.text_envs import EnvPool
+from sfpo_rllib.rl_modules.weights import unpack_weights
+
+logger = logging.getLogger(__name__)
+
+
+class _Setting:
+    """What differs between training and evaluation: environment, sampling, group size."""
+
+    def __init__(self, config: AlgorithmConfig) -> None:
+        self.envs = EnvPool(config.env, config.env_config)
+        self.sampling = SamplingSettings(**config.sampling)
+        self.group_size: int = config.group_size
+
+
+class GroupEnvRunner(EnvRunner, Checkpointable):
+    """Collects whole groups of episodes with one engine.
+
+    It holds no RLModule: weights go straight to the engine, with their version.
+
+    Attributes:
+        weights_version: Of the weights the engine runs; -1 before the first ones arrive.
+    """
+
+    @override(EnvRunner)
+    def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        self.worker_index: int = kwargs.get("worker_index") or 0
+        model = {**config.model_config}
+        source = {
+            "trust_remote_code": model.get("trust_remote_code", False),
+            "revision": model.get("revision"),
+        }
+        tokenizer = AutoTokenizer.from_pretrained(model["model"], **source)
+        try:
+            generation_config = GenerationConfig.from_pretrained(
+                model["model"], revision=source["revision"]
+            )
+        except OSError:  # not every model folder has one
+            generation_config = None
+        self._formatter = PromptFormatter(tokenizer, config.prompt_format)
+        evaluation = config if config.in_evaluation else config.get_evaluation_config_object()
+        self._settings = {False: _Setting(config), True: _Setting(evaluation)}
+        self._callbacks = [
+            callback() for callback in _as_list(config.callbacks_class) if callback is not None
+        ]
+        self.weights_version = -1
+        self._engine = make_engine(
+            config.rollout_engine,
+            gpu_share=config.num_gpus_per_env_runner,
+            model=model["model"],
+            dtype=model.get("dtype", "float32"),
+            stop_token_ids=stop_token_ids(tokenizer, generation_config),
+            **{key: value for key, value in source.items() if value},
+            **config.engine_kwargs,
+        )
+
+    @override(EnvRunner)
+    def sample(self, *, job: RolloutJob, **kwargs: Any) -> RolloutResult:
+        """Samples the groups of `job`.
+
+        Returns:
+            The groups; or only `stale_version`, if the engine runs another version of the weights
+            than the job asks for.
+        """
+        if job.weights_version != self.weights_version:
+            return RolloutResult(
+                unfinished=list(job.seeds), stale_version=self.weights_version
+            )
+        setting = self._settings[job.evaluation]
+        result = GroupRollout(
+            job,
+            group_size=setting.group_size,
+            sampling=setting.sampling,
+            engine=self._engine,
+            formatter=self._formatter,
+            envs=setting.envs,
+        ).run()
+        self._fire_callbacks(result)
+        result.metrics = self.metrics.reduce()
+        return result
+
+    def _fire_callbacks(self, result: RolloutResult) -> None:
+        episodes = [episode for group in result.groups.values() for episode in group]
+        common = {"env_runner": self, "metrics_logger": self.metrics}
+        for episode in episodes:
+            make_callback(
+                "on_episode_end",
+                callbacks_objects=self._callbacks,
+                callbacks_functions=self.config.callbacks_on_episode_end,
+                kwargs={
+                    "episode": episode,
+                    "prev_episode_chunks": [],
+                    "env": None,
+                    "env_index": 0,
+                    "rl_module": None,
+                    **common,
+                },
+            )
+        make_callback(
+            "on_sample_end",
+            callbacks_objects=self._callbacks,
+            callbacks_functions=self.config.callbacks_on_sample_end,
+            kwargs={"samples": episodes, **common},
+        )
+
+    def engine_logprobs(
+        self, token_ids: Sequence[Sequence[int]], prompt_lens: Sequence[int]
+    ) -> list[np.ndarray]:
+        """Log-probs of given replies by the path and distribution of sampling, current weights.
+
+        Args:
+            token_ids: Prompt and reply of each sequence.
+            prompt_lens: Number of prompt tokens in each.
+
+        Returns:
+            For each sequence the log-probs of its reply, float32, shape (len - prompt_len,).
+        """
+        return self._engine.logprobs(token_ids, prompt_lens, self._settings[False].sampling)
+
+    @override(Checkpointable)
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> StateDict:
+        """Nothing: weights and random streams are the driver's, and it sends them."""
+        return {}
+
+    @override(Checkpointable)
+    def set_state(self, state: StateDict) -> None:
+        """Loads weights into the engine, if there are any in `state`, and takes their version."""
+        if COMPONENT_RL_MODULE not in state:
+            return
+        module_state = state[COMPONENT_RL_MODULE]
+        if isinstance(module_state, ray.ObjectRef):
+            module_state = ray.get(module_state)
+        self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID]))
+        self.weights_version = int(state[WEIGHTS_SEQ_NO])
+
+    @override(Checkpointable)
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
+        return (), {"config": self.config}
+
+    @override(EnvRunner)
+    def get_spaces(self) -> dict[str, tuple]:
+        pool = self._settings[False].envs
+        env = pool.take()
+        spaces = env.observation_space, env.action_space
+        pool.put_back(env)
+        return {
+            INPUT_ENV_SPACES: spaces,
+            INPUT_ENV_SINGLE_SPACES: spaces,
+            DEFAULT_MODULE_ID: spaces,
+        }
+
+    @override(EnvRunner)
+    def get_metrics(self) -> Any:
+        return self.metrics.reduce()
+
+    @override(EnvRunner)
+    def assert_healthy(self) -> None:
+        assert self._engine is not None
+
+    @override(EnvRunner)
+    def stop(self) -> None:
+        for setting in self._settings.values():
+            setting.envs.close()
+        self._engine.close()
+
+
+def _as_list(value: Any) -> list:
+    return list(value) if isinstance(value, list | tuple) else [value]

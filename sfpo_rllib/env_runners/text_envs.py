@@ -1,0 +1,53 @@
+"""Gymnasium text environments from whatever a config names."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+from ray.rllib.env.env_context import EnvContext
+from ray.tune.registry import ENV_CREATOR, _global_registry
+
+
+def make_text_env(env: str | type | Callable[..., gym.Env], env_config: dict[str, Any]) -> gym.Env:
+    """Makes an environment from a tune-registered name, a gymnasium id, a class or a callable.
+
+    RLlib's own creator takes an id with a dot (`my_package.envs:my/Task-v0`) for a class path, so
+    ids go to gymnasium here.
+
+    Args:
+        env: As given to `config.environment(...)`.
+        env_config: Keyword arguments for a gymnasium id or a gymnasium class; for registered
+            creators and other callables the one argument, as in RLlib.
+
+    Returns:
+        The environment.
+    """
+    if isinstance(env, str):
+        if not _global_registry.contains(ENV_CREATOR, env):
+            # The checker would step and compare every observation: users run it themselves.
+            return gym.make(env, disable_env_checker=True, **env_config)
+        env = _global_registry.get(ENV_CREATOR, env)
+    elif isinstance(env, type) and issubclass(env, gym.Env):
+        return env(**env_config)
+    return env(EnvContext(env_config, worker_index=0))
+
+
+class EnvPool:
+    """Environments of one kind, kept for the next episodes."""
+
+    def __init__(self, env: Any, env_config: dict[str, Any]) -> None:
+        self._make = lambda: make_text_env(env, env_config)
+        self._free: list[gym.Env] = []
+
+    def take(self) -> gym.Env:
+        """An environment nobody else uses; `reset` it first."""
+        return self._free.pop() if self._free else self._make()
+
+    def put_back(self, env: gym.Env) -> None:
+        """Returns one in good order. One that raised is closed instead, with `env.close()`."""
+        self._free.append(env)
+
+    def close(self) -> None:
+        """Closes all that are free."""
+        while self._free:
+            self._free.pop().close()

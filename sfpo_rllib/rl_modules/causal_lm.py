@@ -1,0 +1,165 @@
+"""A transformers causal language model as an RLModule."""
+
+import contextlib
+import inspect
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from ray.rllib.utils.annotations import override
+from ray.rllib.utils.typing import StateDict
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from sfpo_rllib.rl_modules.weights import DTYPES, pack_weights
+
+# Columns of the token batch, each of shape (B, T) unless said otherwise.
+INPUT_IDS = "input_ids"
+ATTENTION_MASK = "attention_mask"
+LOSS_MASK = "loss_mask"  # True on tokens the policy produced
+BEHAVIOUR_LOGP = "behaviour_logp"  # the engine's log-probs of those tokens
+ADVANTAGES = "advantages"  # (B,)
+
+# What the forward pass returns, each of shape (B, T), at the position of the token itself.
+LOGP = "logp"
+ENTROPY = "entropy"
+
+# Accepted keys of model_config.
+MODEL_CONFIG_KEYS = {
+    "model": None,  # folder or hub id; required
+    "dtype": "float32",  # compute dtype; the weights that are trained are always float32
+    "gradient_checkpointing": False,
+    "attn_implementation": None,  # transformers' default
+    "trust_remote_code": False,
+    "revision": None,
+}
+
+
+class CausalLMModule(TorchRLModule):
+    """Any transformers causal LM, trained in float32 masters and computed in `dtype`.
+
+    With `dtype="bfloat16"` the forward pass runs under autocast, while weights, gradients and
+    optimizer stay float32: at the learning rates of RL an AdamW step is below half a unit in the
+    last place of a bfloat16 weight and would be lost.
+
+    `model_config` takes the keys of `MODEL_CONFIG_KEYS`; the algorithm's config adds
+    `temperature`, by which logits are divided as they are in sampling.
+    """
+
+    @override(TorchRLModule)
+    def setup(self) -> None:
+        # RLModuleSpec.build() swallows an AttributeError raised in here and tries an old
+        # constructor instead, which hides the cause.
+        try:
+            self._setup()
+        except AttributeError as error:
+            raise RuntimeError(f"CausalLMModule could not be set up: {error}") from error
+
+    def _setup(self) -> None:
+        config = {**MODEL_CONFIG_KEYS, **self.model_config}
+        self.compute_dtype = DTYPES[config["dtype"]]
+        self.temperature = float(config.get("temperature", 1.0))
+        self.lm: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            config["model"],
+            dtype=torch.float32,
+            attn_implementation=config["attn_implementation"],
+            trust_remote_code=config["trust_remote_code"],
+            revision=config["revision"],
+        )
+        self.lm.eval()  # dropout would make log-probs differ from the engine's at equal weights
+        if config["gradient_checkpointing"]:
+            self.lm.gradient_checkpointing_enable({"use_reentrant": False})
+            self.lm.train()  # transformers checkpoints activations in train mode only
+            for module in self.lm.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+                if isinstance(getattr(module, "attention_dropout", None), float):
+                    module.attention_dropout = 0.0
+        forward = inspect.signature(self.lm.forward)
+        self._takes_logits_to_keep = "logits_to_keep" in forward.parameters
+
+    @override(TorchRLModule)
+    def _forward_train(self, batch: dict[str, torch.Tensor], **kwargs: Any) -> dict[str, torch.Tensor]:
+        """Log-probs and entropies of the tokens in `batch`.
+
+        Args:
+            batch: `input_ids` and `attention_mask`, (B, T), padded on the right; `loss_mask`,
+                (B, T).
+            kwargs: Forward compatibility.
+
+        Returns:
+            `logp` and `entropy` (nats) of each token given those before it, float32, (B, T), 0
+            before the first token that counts. The entropy carries no gradient.
+        """
+        ids, mask = batch[INPUT_IDS], batch[LOSS_MASK]
+        counted = mask.any(dim=0).nonzero()
+        # The logits that predict the first counted token are one position before it.
+        first = max(int(counted[0]), 1) if len(counted) else ids.shape[1] - 1
+        keep = ids.shape[1] - first + 1
+        with self._autocast(ids.device):
+            extra = {"logits_to_keep": keep} if self._takes_logits_to_keep else {}
+            logits = self.lm(
+                input_ids=ids, attention_mask=batch[ATTENTION_MASK], use_cache=False, **extra
+            ).logits
+        logits = logits[:, -keep:-1].float() / self.temperature
+        normalizer = logits.logsumexp(dim=-1)
+        logp = logits.gather(-1, ids[:, first:].unsqueeze(-1)).squeeze(-1) - normalizer
+        with torch.no_grad():
+            entropy = normalizer - (logits.softmax(dim=-1) * logits).sum(dim=-1)
+        pad = (first, 0)
+        return {
+            LOGP: torch.nn.functional.pad(logp, pad),
+            ENTROPY: torch.nn.functional.pad(entropy, pad),
+        }
+
+    def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+        if self.compute_dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, dtype=self.compute_dtype)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The float32 masters under transformers' names, tied ones under every name they have."""
+        return {name: tensor.detach() for name, tensor in self.lm.state_dict().items()}
+
+    def _unique_weights(self) -> dict[str, torch.Tensor]:
+        """`weights` with tied ones once, under the name transformers loads them from."""
+        tied = set(getattr(self.lm, "all_tied_weights_keys", {}) or {})
+        return {name: tensor for name, tensor in self.weights().items() if name not in tied}
+
+    @override(TorchRLModule)
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        inference_only: bool = False,
+        **kwargs: Any,
+    ) -> StateDict:
+        """The masters as numpy arrays, or with `inference_only` what the engines load."""
+        tensors = self._unique_weights()
+        if inference_only:
+            return pack_weights(tensors, self.compute_dtype)
+        return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
+
+    @override(TorchRLModule)
+    def set_state(self, state: StateDict) -> None:
+        """Loads a state from `get_state()`.
+
+        Raises:
+            ValueError: If a weight is missing, unknown, or of another shape.
+        """
+        own = self._unique_weights()
+        shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+        given = {name: np.shape(array) for name, array in state.items()}
+        if shapes != given:
+            wrong = sorted(
+                name for name in shapes | given if shapes.get(name) != given.get(name)
+            )
+            raise ValueError(
+                f"module state: {len(wrong)} weights missing, unknown or of another shape, "
+                f"e.g. {wrong[:3]}; it must come from the same model"
+            )
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(torch.from_numpy(np.array(state[name])))

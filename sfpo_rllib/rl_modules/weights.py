@@ -1,0 +1,48 @@
+"""Weights on their way from the learner to the engines: a cast of the masters, as raw bytes.
+
+RLlib turns states into numpy arrays, and numpy has no bfloat16, so the bytes travel as unsigned
+integers and the dtype beside them.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+WeightsPayload = dict[str, Any]
+
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_CARRIERS = {torch.float32: np.dtype(np.uint32), torch.bfloat16: np.dtype(np.uint16)}
+
+
+def pack_weights(tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> WeightsPayload:
+    """Casts floating tensors to `dtype` and packs all of them for the way to the engines.
+
+    Args:
+        tensors: Weights under transformers' names.
+        dtype: What the engines compute in: float32 or bfloat16.
+
+    Returns:
+        `{"dtype": name, "tensors": {name: array of the raw bytes}}`.
+    """
+    carrier = _CARRIERS[dtype]
+    return {
+        "dtype": str(dtype).removeprefix("torch."),
+        "tensors": {
+            name: tensor.detach().to("cpu", dtype).contiguous().view(_torch(carrier)).numpy()
+            for name, tensor in tensors.items()
+        },
+    }
+
+
+def unpack_weights(payload: WeightsPayload) -> dict[str, torch.Tensor]:
+    """Undoes `pack_weights`. The tensors own their memory: the payload may be a shared page."""
+    dtype = DTYPES[payload["dtype"]]
+    return {
+        name: torch.from_numpy(array.copy()).view(dtype)
+        for name, array in payload["tensors"].items()
+    }
+
+
+def _torch(carrier: np.dtype) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, carrier)).dtype

@@ -1,0 +1,46 @@
+"""The token-level record of an episode: what the engine sampled and what the learner trains on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+
+_KEY = "token_trace"
+
+
+@dataclass(frozen=True)
+class TokenTrace:
+    """One episode's dialogue as tokens, over all its turns. Nothing is ever encoded twice.
+
+    Attributes:
+        token_ids: The whole dialogue, int32, shape (T,).
+        loss_mask: True on tokens the policy sampled, False on the environment's, shape (T,).
+        logprobs: The engine's log-probs of the sampled tokens, 0 elsewhere, float32, (T,).
+        seed: The seed its environment was reset with: the group's name.
+        member: Index in the group, 0 to group_size - 1.
+        weights_version: The version of the weights it was sampled from.
+        truncated: Whether a reply was cut at max_tokens.
+    """
+
+    token_ids: np.ndarray
+    loss_mask: np.ndarray
+    logprobs: np.ndarray
+    seed: int
+    member: int
+    weights_version: int
+    truncated: bool
+
+    def attach(self, episode: SingleAgentEpisode) -> None:
+        """Stores the trace with its episode."""
+        episode.custom_data[_KEY] = self
+
+    @staticmethod
+    def of(episode: SingleAgentEpisode) -> "TokenTrace":
+        """The trace of an episode.
+
+        Raises:
+            ValueError: If the episode has none, that is did not come from a GroupEnvRunner.
+        """
+        if _KEY not in episode.custom_data:
+            raise ValueError(f"episode {episode.id_}: has no token trace")
+        return episode.custom_data[_KEY]
