@@ -1,0 +1,40 @@
+"""Gymnasium text environments with verifiable rewards.
+
+Importing the package registers
+
+* ``sfpo/Arithmetic-v0``: generated sums, :class:`ArithmeticEnv`;
+* ``sfpo/MathReasoning-v0``: problems of a JSONL file, :class:`MathReasoningEnv`;
+
+so that ``gymnasium.make("sfpo_envs:sfpo/Arithmetic-v0", num_digits=3)`` works wherever the package
+can be imported. Observations and actions are plain strings: the prompt and the reply to it.
+"""
+
+from __future__ import annotations
+
+import gymnasium
+
+from sfpo_envs.arithmetic import ArithmeticEnv
+from sfpo_envs.grading import Grade, Verdict, grade_reply
+from sfpo_envs.math_reasoning import MathReasoningEnv
+from sfpo_envs.single_turn import Problem, SingleTurnEnv
+from sfpo_envs.spaces import UnicodeText
+
+__all__ = [
+    "ArithmeticEnv",
+    "Grade",
+    "MathReasoningEnv",
+    "Problem",
+    "SingleTurnEnv",
+    "UnicodeText",
+    "Verdict",
+    "grade_reply",
+]
+
+_ENTRY_POINTS = {
+    "sfpo/Arithmetic-v0": "sfpo_envs.arithmetic:ArithmeticEnv",
+    "sfpo/MathReasoning-v0": "sfpo_envs.math_reasoning:MathReasoningEnv",
+}
+
+for _env_id, _entry_point in _ENTRY_POINTS.items():
+    if _env_id not in gymnasium.registry:  # a module reload must not warn about an override
+        gymnasium.register(_env_id, entry_point=_entry_point)

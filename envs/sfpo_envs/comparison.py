@@ -1,0 +1,145 @@
+"""Comparing two mathematical expressions with math-verify, under limits that hold.
+
+math-verify and sympy can compute for hours on a short text such as ``9^{9^{9^9}}``, in C code that
+no Python exception interrupts, and math-verify's own timeouts work in the main thread only. So they
+run in worker processes, which have a memory limit and are killed when their time is up. Workers
+start on first use and serve any number of comparisons, from any thread. They end with this process,
+however it ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+_MAX_WORKERS = 4  # each holds about 100 MB; a process seldom grades from more threads at once
+_START_TIMEOUT_S = 120.0  # importing sympy takes a second, on an overloaded machine many
+_WORKER_SCRIPT = Path(__file__).with_name("_comparison_worker.py")
+
+
+class ComparisonError(Exception):
+    """The comparison came to no verdict: math-verify raised, ran out of memory or crashed."""
+
+
+def equivalent(gold: str, answer: str, timeout_s: float) -> bool:
+    """Return whether math-verify takes an answer for the gold answer. Thread-safe.
+
+    Args:
+        gold: The right answer, LaTeX or plain text. The order matters to math-verify.
+        answer: The answer to judge, LaTeX or plain text.
+        timeout_s: Time the comparison may take, in seconds, without the start of a worker.
+
+    Raises:
+        TimeoutError: The time was up.
+        ComparisonError: The comparison failed.
+        RuntimeError: No worker can be started, for instance because math-verify is not installed.
+    """
+    return _POOL.equivalent(gold, answer, timeout_s)
+
+
+class _Worker:
+    """One worker process and the socket to it; for one thread at a time."""
+
+    def __init__(self) -> None:
+        self._connection, child_end = multiprocessing.Pipe()
+        # What this process can import the child can, even if sys.path has changed since the start.
+        import_path = os.pathsep.join(map(os.path.abspath, sys.path))
+        with child_end:
+            self._process = subprocess.Popen(
+                # -P: the folder of the script must not come to lie on the child's sys.path.
+                [sys.executable, "-P", str(_WORKER_SCRIPT), str(child_end.fileno())],
+                pass_fds=[child_end.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": import_path},
+            )
+        try:
+            self._receive(_START_TIMEOUT_S)
+        except (EOFError, OSError, ComparisonError) as error:
+            self.kill()
+            raise RuntimeError(f"the math-verify worker did not start: {error!r}") from error
+        except BaseException:
+            self.kill()
+            raise
+
+    def equivalent(self, gold: str, answer: str, timeout_s: float) -> bool:
+        """Compare; after anything but a returned value or a ComparisonError, kill the worker.
+
+        Raises:
+            TimeoutError: The time was up.
+            ComparisonError: math-verify raised.
+            EOFError, ConnectionError: The process is gone.
+        """
+        request = json.dumps([gold, answer, math.ceil(timeout_s)])
+        self._connection.send_bytes(request.encode())
+        return self._receive(timeout_s)["equal"]
+
+    def kill(self) -> None:
+        """End the process and leave no zombie."""
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+
+    def _receive(self, timeout_s: float) -> dict[str, Any]:
+        if not self._connection.poll(timeout_s):
+            raise TimeoutError
+        message = json.loads(self._connection.recv_bytes())
+        if "error" in message:
+            raise ComparisonError(message["error"])
+        return message
+
+
+class _WorkerPool:
+    """Workers that wait for their next comparison; as many as there were threads at one time."""
+
+    def __init__(self) -> None:
+        self._start_empty()
+        # A forked process shares the sockets of its parent's workers: it must not talk on them.
+        os.register_at_fork(after_in_child=self._start_empty)
+        atexit.register(self.close)
+
+    def _start_empty(self) -> None:
+        self._slots = threading.BoundedSemaphore(_MAX_WORKERS)
+        self._idle: deque[_Worker] = deque()
+
+    def equivalent(self, gold: str, answer: str, timeout_s: float) -> bool:
+        """See the function of this name."""
+        with self._slots:
+            while True:
+                try:
+                    worker, is_fresh = self._idle.pop(), False
+                except IndexError:
+                    worker, is_fresh = _Worker(), True
+                try:
+                    equal = worker.equivalent(gold, answer, timeout_s)
+                except ComparisonError:
+                    self._idle.append(worker)
+                    raise
+                except (EOFError, ConnectionError) as error:
+                    worker.kill()
+                    if is_fresh:
+                        raise ComparisonError("the worker process died") from error
+                    # An idle worker may have died of something else: ask the next one.
+                except BaseException:  # after an interrupt the answer would come too late as well
+                    worker.kill()
+                    raise
+                else:
+                    self._idle.append(worker)
+                    return equal
+
+    def close(self) -> None:
+        """End all idle workers."""
+        while self._idle:
+            self._idle.pop().kill()
+
+
+_POOL = _WorkerPool()

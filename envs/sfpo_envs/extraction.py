@@ -1,0 +1,59 @@
+r"""Finding the final answer in a reply: pure text, linear in its length."""
+
+from __future__ import annotations
+
+import re
+
+MAX_REPLY_CHARS = 65_536
+"""Only this many characters at the end of a reply are searched."""
+MAX_ANSWER_CHARS = 512
+"""Longest answer that is compared."""
+
+# An escaped character is one token, so that the braces of the set \{1, 2\} do not count as groups.
+_BOX_TOKENS = re.compile(r"\\boxed\s{0,8}\{|\\.|[{}]", re.DOTALL)
+
+# A minus sign belongs to the number unless something stands before it that it could subtract from.
+_NUMBER = re.compile(
+    r"(?:(?<![\w)\]}.])-)?"
+    r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?|\.[0-9]+)"
+)
+
+
+def last_boxed(text: str) -> str | None:
+    r"""Return what the last balanced ``\boxed{}`` of a text holds.
+
+    Of nested boxes the innermost counts, as it is opened last. A box that is never closed counts
+    for nothing, and neither does one that holds nothing.
+
+    Args:
+        text: A reply.
+
+    Returns:
+        The content without white space around it, or ``None`` if there is none.
+    """
+    text = text[-MAX_REPLY_CHARS:]
+    open_groups: list[tuple[bool, int]] = []  # whether it is a box, and where its content starts
+    best_start, content = -1, ""
+    for token in _BOX_TOKENS.finditer(text):
+        if token[0] == "}":
+            if not open_groups:
+                continue
+            is_box, start = open_groups.pop()
+            if is_box and start > best_start:
+                best_start, content = start, text[start : token.start()]
+        elif token[0].endswith("{") and token[0] != r"\{":
+            open_groups.append((token[0] != "{", token.end()))
+    return content.strip() or None
+
+
+def last_number(text: str) -> str | None:
+    """Return the last number of a text: an integer, a decimal or a fraction ``a/b``.
+
+    Args:
+        text: A reply.
+
+    Returns:
+        The number without thousands separators, or ``None`` if there is none.
+    """
+    numbers = _NUMBER.findall(text[-MAX_REPLY_CHARS:].replace("\u2212", "-"))
+    return numbers[-1].replace(",", "") if numbers else None
