@@ -1,4 +1,4 @@
-"""The driver's side of sampling: seeds out to the runners, whole groups back, none lost or twice."""
+"""The driver's side of sampling: seeds out, whole groups back, none lost and none twice."""
 
 import logging
 import time

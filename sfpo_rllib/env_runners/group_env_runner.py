@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
@@ -14,7 +15,6 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.rllib.utils.typing import StateDict
-from ray.rllib.callbacks.utils import make_callback
 from transformers import AutoTokenizer, GenerationConfig
 
 from sfpo_rllib.env_runners.engines import SamplingSettings, make_engine
@@ -86,9 +86,7 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
             than the job asks for.
         """
         if job.weights_version != self.weights_version:
-            return RolloutResult(
-                unfinished=list(job.seeds), stale_version=self.weights_version
-            )
+            return RolloutResult(unfinished=list(job.seeds), stale_version=self.weights_version)
         setting = self._settings[job.evaluation]
         result = GroupRollout(
             job,

@@ -84,7 +84,9 @@ def stop_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any) -
     listed = ids if isinstance(ids, list) else [ids]
     found = {i for i in [tokenizer.eos_token_id, *listed] if i is not None}
     if not found:
-        raise ValueError("model: neither its tokenizer nor its generation config names an EOS token")
+        raise ValueError(
+            "model: neither its tokenizer nor its generation config names an EOS token"
+        )
     return sorted(found)
 
 

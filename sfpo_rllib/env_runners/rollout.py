@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,9 +84,10 @@ class _Dialogue:
 
     def take_reply(self, reply: Completion) -> bool:
         """Steps the environment with a reply. Returns whether the episode is over."""
-        self._extend(reply.token_ids.tolist(), True, reply.logprobs.tolist())
+        tokens: list[int] = reply.token_ids.tolist()
+        self._extend(tokens, True, reply.logprobs.tolist())
         self._truncated |= reply.truncated
-        action = self._formatter.decode(reply.token_ids)
+        action = self._formatter.decode(tokens)
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.episode.add_env_step(
             observation=observation,
@@ -98,8 +98,8 @@ class _Dialogue:
             truncated=bool(truncated),
         )
         if not self.episode.is_done:
-            tokens = self._formatter.following(observation, reply_ended=not reply.truncated)
-            self._extend(tokens, False, [0.0] * len(tokens))
+            said = self._formatter.following(observation, reply_ended=not reply.truncated)
+            self._extend(said, False, [0.0] * len(said))
         return self.episode.is_done
 
     def _extend(self, tokens: list[int], sampled: bool, logprobs: list[float]) -> None:

@@ -8,7 +8,7 @@ from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 
-def make_text_env(env: str | type | Callable[..., gym.Env], env_config: dict[str, Any]) -> gym.Env:
+def make_text_env(env: str | Callable[..., gym.Env], env_config: dict[str, Any]) -> gym.Env:
     """Makes an environment from a tune-registered name, a gymnasium id, a class or a callable.
 
     RLlib's own creator takes an id with a dot (`my_package.envs:my/Task-v0`) for a class path, so
@@ -22,14 +22,17 @@ def make_text_env(env: str | type | Callable[..., gym.Env], env_config: dict[str
     Returns:
         The environment.
     """
-    if isinstance(env, str):
-        if not _global_registry.contains(ENV_CREATOR, env):
-            # The checker would step and compare every observation: users run it themselves.
-            return gym.make(env, disable_env_checker=True, **env_config)
-        env = _global_registry.get(ENV_CREATOR, env)
-    elif isinstance(env, type) and issubclass(env, gym.Env):
+    if isinstance(env, type) and issubclass(env, gym.Env):
         return env(**env_config)
-    return env(EnvContext(env_config, worker_index=0))
+    create: Callable[[EnvContext], gym.Env]
+    if not isinstance(env, str):
+        create = env
+    elif _global_registry.contains(ENV_CREATOR, env):
+        create = _global_registry.get(ENV_CREATOR, env)
+    else:
+        # The checker would step and compare every observation: users run it themselves.
+        return gym.make(env, disable_env_checker=True, **env_config)
+    return create(EnvContext(env_config, worker_index=0))
 
 
 class EnvPool:

@@ -80,7 +80,9 @@ class CausalLMModule(TorchRLModule):
         self._takes_logits_to_keep = "logits_to_keep" in forward.parameters
 
     @override(TorchRLModule)
-    def _forward_train(self, batch: dict[str, torch.Tensor], **kwargs: Any) -> dict[str, torch.Tensor]:
+    def _forward_train(
+        self, batch: dict[str, torch.Tensor], **kwargs: Any
+    ) -> dict[str, torch.Tensor]:
         """Log-probs and entropies of the tokens in `batch`.
 
         Args:
@@ -153,9 +155,7 @@ class CausalLMModule(TorchRLModule):
         shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
         given = {name: np.shape(array) for name, array in state.items()}
         if shapes != given:
-            wrong = sorted(
-                name for name in shapes | given if shapes.get(name) != given.get(name)
-            )
+            wrong = sorted(name for name in shapes | given if shapes.get(name) != given.get(name))
             raise ValueError(
                 f"module state: {len(wrong)} weights missing, unknown or of another shape, "
                 f"e.g. {wrong[:3]}; it must come from the same model"

@@ -1,18 +1,18 @@
 """Weights on their way from the learner to the engines: a cast of the masters, as raw bytes.
 
-RLlib turns states into numpy arrays, and numpy has no bfloat16, so the bytes travel as unsigned
+RLlib turns states into numpy arrays, and numpy has no bfloat16, so the bytes travel as
 integers and the dtype beside them.
 """
 
 from typing import Any
 
-import numpy as np
 import torch
 
 WeightsPayload = dict[str, Any]
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_CARRIERS = {torch.float32: np.dtype(np.uint32), torch.bfloat16: np.dtype(np.uint16)}
+# Integers of the same width, in torch and so in numpy.
+_CARRIERS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 
 
 def pack_weights(tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> WeightsPayload:
@@ -29,7 +29,7 @@ def pack_weights(tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> Weight
     return {
         "dtype": str(dtype).removeprefix("torch."),
         "tensors": {
-            name: tensor.detach().to("cpu", dtype).contiguous().view(_torch(carrier)).numpy()
+            name: tensor.detach().to("cpu", dtype).contiguous().view(carrier).numpy()
             for name, tensor in tensors.items()
         },
     }
@@ -42,7 +42,3 @@ def unpack_weights(payload: WeightsPayload) -> dict[str, torch.Tensor]:
         name: torch.from_numpy(array.copy()).view(dtype)
         for name, array in payload["tensors"].items()
     }
-
-
-def _torch(carrier: np.dtype) -> torch.dtype:
-    return torch.from_numpy(np.empty(0, carrier)).dtype

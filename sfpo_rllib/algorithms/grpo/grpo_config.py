@@ -76,11 +76,11 @@ class GRPOConfig(AlgorithmConfig):
     def env_runners(
         self,
         *,
-        rollout_engine: str | None = NotProvided,
-        engine_kwargs: dict[str, Any] | None = NotProvided,
-        sampling: dict[str, Any] | None = NotProvided,
-        prompt_format: str | None = NotProvided,
-        rollout_timeout_s: float | None = NotProvided,
+        rollout_engine: str = NotProvided,
+        engine_kwargs: dict[str, Any] = NotProvided,
+        sampling: dict[str, Any] = NotProvided,
+        prompt_format: str = NotProvided,
+        rollout_timeout_s: float = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the rollout settings.
@@ -104,9 +104,9 @@ class GRPOConfig(AlgorithmConfig):
         if rollout_engine is not NotProvided:
             self.rollout_engine = rollout_engine
         if engine_kwargs is not NotProvided:
-            self.engine_kwargs = dict(engine_kwargs or {})
+            self.engine_kwargs = dict(engine_kwargs)
         if sampling is not NotProvided:
-            self.sampling = {**self.sampling, **(sampling or {})}
+            self.sampling = {**self.sampling, **sampling}
         if prompt_format is not NotProvided:
             self.prompt_format = prompt_format
         if rollout_timeout_s is not NotProvided:
@@ -117,19 +117,19 @@ class GRPOConfig(AlgorithmConfig):
     def training(
         self,
         *,
-        group_size: int | None = NotProvided,
+        group_size: int = NotProvided,
         minibatch_size: int | None = NotProvided,
         minibatches_per_pass: int | None = NotProvided,
-        normalize_advantages: bool | None = NotProvided,
-        equal_reward_groups: str | None = NotProvided,
-        max_resampling_rounds: int | None = NotProvided,
-        loss_aggregation: str | None = NotProvided,
-        clip_param: float | None = NotProvided,
+        normalize_advantages: bool = NotProvided,
+        equal_reward_groups: str = NotProvided,
+        max_resampling_rounds: int = NotProvided,
+        loss_aggregation: str = NotProvided,
+        clip_param: float = NotProvided,
         clip_param_high: float | None = NotProvided,
         engine_ratio_cap: float | None = NotProvided,
-        max_tokens_per_micro_batch: int | None = NotProvided,
-        weight_decay: float | None = NotProvided,
-        adam_betas: tuple[float, float] | None = NotProvided,
+        max_tokens_per_micro_batch: int = NotProvided,
+        weight_decay: float = NotProvided,
+        adam_betas: tuple[float, float] = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the training settings. `train_batch_size_per_learner` counts completions.

@@ -142,9 +142,7 @@ class GRPOTorchLearner(TorchLearner):
         """The loss of one micro-batch; see `_loss`, which also returns its metrics."""
         return self._loss(batch, fwd_out)[0]
 
-    def _loss(
-        self, micro: Batch, fwd_out: Batch
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _loss(self, micro: Batch, fwd_out: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Clipped surrogate of a micro-batch, corrected for what the engine sampled from."""
         mask, start = micro[LOSS_MASK], micro[START_LOGP]
         engine_gap = torch.where(mask, start - micro[BEHAVIOUR_LOGP], 0.0)

@@ -250,9 +250,8 @@ def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:
     except Exception as error:
         yield f"env={config.env!r}: could not be made: {_first_line(error)}"
         return
-    context = config.engine_kwargs.get("max_model_len") or getattr(
-        model_config, "max_position_embeddings", math.inf
-    )
+    own_context = getattr(model_config, "max_position_embeddings", math.inf)
+    context: float = config.engine_kwargs.get("max_model_len") or own_context
     try:
         for seed in range(NUM_PROMPTS_CHECKED):
             observation, _ = env.reset(seed=seed)

@@ -61,9 +61,9 @@ class SFPOConfig(GRPOConfig):
         self,
         *,
         preset: str | None = NotProvided,
-        fast_steps: int | None = NotProvided,
-        reposition_alpha: float | None = NotProvided,
-        entropy_window: int | None = NotProvided,
+        fast_steps: int = NotProvided,
+        reposition_alpha: float = NotProvided,
+        entropy_window: int = NotProvided,
         entropy_z_threshold: float | None = NotProvided,
         **kwargs: Any,
     ) -> Self:

@@ -164,7 +164,7 @@ class TransformersEngine(RolloutEngine):
             chosen = choose(step, rows, logp)
             chosen_logp = logp.gather(1, chosen.unsqueeze(1)).squeeze(1).tolist()
             running = []
-            for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
+            for place, (row, token) in enumerate(zip(rows.tolist(), chosen.tolist(), strict=True)):
                 tokens[row].append(token)
                 logprobs[row].append(chosen_logp[place])
                 if token not in stop and len(tokens[row]) < batch[row].sampling.max_tokens:
@@ -174,7 +174,12 @@ class TransformersEngine(RolloutEngine):
             if len(running) < len(rows):  # finished replies leave the batch
                 kept = torch.tensor(running, device=self._device)
                 cache.batch_select_indices(kept)
-                rows, chosen, mask, positions = rows[running], chosen[kept], mask[kept], positions[kept]
+                rows, chosen, mask, positions = (
+                    rows[running],
+                    chosen[kept],
+                    mask[kept],
+                    positions[kept],
+                )
             ids = chosen.unsqueeze(1)
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
             positions = positions[:, -1:] + 1

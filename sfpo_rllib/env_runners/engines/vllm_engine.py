@@ -159,7 +159,7 @@ class VLLMEngine(RolloutEngine):
 
 
 def _completion(output: Any) -> Completion:
-    """vLLM's finished request as ours."""
+    """VLLM's finished request as ours."""
     reply = output.outputs[0]
     return Completion(
         request_id=int(output.request_id),
