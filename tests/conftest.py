@@ -1,9 +1,18 @@
 """Shared by all tests: one tiny model, one small config, one ray."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+# Packages of the tests' own, for this process and those that it starts.
+PACKAGES = str(Path(__file__).parent / "packages")
+sys.path.insert(0, PACKAGES)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [PACKAGES, os.environ.get("PYTHONPATH")]))
+# Threads that wait for each other on a busy machine make tiny models a hundred times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The core's tests run where ray, transformers and the rest are not installed, so everything else
 # is imported by the fixtures that need it.
@@ -34,18 +43,40 @@ def ray_cluster() -> Iterator[None]:
 
 
 @pytest.fixture
+def running(ray_cluster: None) -> Iterator[Callable[[object], object]]:
+    """`running(algo)` returns the algorithm, and stops it when the test is over."""
+    algos: list = []
+
+    def keep(algo: object) -> object:
+        algos.append(algo)
+        return algo
+
+    yield keep
+    for algo in algos:
+        algo.stop()
+
+
+@pytest.fixture
 def make_config(tiny_model: Path) -> Callable[..., object]:
     """`make_config(config_class=SFPOConfig)`: a config whose iterations take under a second.
 
-    Two-digit sums, 4 groups of 4, the transformers engine in the driver, no trigger.
+    4 groups of 4, the transformers engine in the driver, no trigger. Two-digit sums, which a
+    random model never gets right, or another environment.
     """
 
-    def make(config_class: type | None = None) -> object:
+    def make(
+        config_class: type | None = None,
+        env: object = "sfpo_envs:sfpo/Arithmetic-v0",
+        env_config: dict[str, object] | None = None,
+    ) -> object:
         from sfpo_rllib import SFPOConfig
+
+        if env_config is None and env == "sfpo_envs:sfpo/Arithmetic-v0":
+            env_config = {"num_digits": 2}
 
         config = (
             (config_class or SFPOConfig)()
-            .environment("sfpo_envs:sfpo/Arithmetic-v0", env_config={"num_digits": 2})
+            .environment(env, env_config=env_config or {})
             .rl_module(model_config={"model": str(tiny_model)})
             .env_runners(
                 num_env_runners=0, rollout_engine="transformers", sampling={"max_tokens": 4}

@@ -1,0 +1,1 @@
+"""Environments live one level further down, so that their gymnasium ids have dots."""
