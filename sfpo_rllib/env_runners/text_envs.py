@@ -8,7 +8,7 @@ from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 
-def make_text_env(env: str | Callable[..., gym.Env], env_config: dict[str, Any]) -> gym.Env:
+def make_text_env(env: Any, env_config: dict[str, Any]) -> gym.Env:
     """Makes an environment from a tune-registered name, a gymnasium id, a class or a callable.
 
     RLlib's own creator takes an id with a dot (`my_package.envs:my/Task-v0`) for a class path, so
