@@ -4,6 +4,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from sfpo_rllib.env_runners.collect import Collection as GroupCollection
 from sfpo_rllib.env_runners.collect import GroupCollector
 from sfpo_rllib.env_runners.rollout import stable_hash
 from sfpo_rllib.env_runners.summary import has_equal_rewards, num_sampled_tokens, summarize
+from sfpo_rllib.env_runners.text_envs import make_text_env
 from sfpo_rllib.rl_modules.weights import DTYPES
 
 _DRIVER_STATE = "rollout_driver"
@@ -249,6 +251,13 @@ class GRPO(Algorithm):
     def _should_create_evaluation_env_runners(cls, eval_config: AlgorithmConfig) -> bool:
         # Evaluation runs on the training runners' engines: a second vLLM would not fit.
         return eval_config.evaluation_num_env_runners > 0
+
+    @staticmethod
+    @override(Algorithm)
+    def _get_env_id_and_creator(env_specifier: Any, config: AlgorithmConfig) -> tuple[Any, Any]:
+        # RLlib refuses callables that are not classes, and takes an id with a dot for a class
+        # path. Runners make environments themselves.
+        return env_specifier, partial(make_text_env, env_specifier)
 
     def get_module_weights(self) -> dict[str, torch.Tensor]:
         """The trained float32 weights under transformers' names, on the CPU."""
