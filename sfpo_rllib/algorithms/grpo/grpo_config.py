@@ -238,5 +238,6 @@ class GRPOConfig(AlgorithmConfig):
     def _model_config_auto_includes(self) -> dict[str, Any]:
         return {
             **super()._model_config_auto_includes,
-            "temperature": self.sampling_settings.temperature,
+            # Not of sampling_settings, which unknown keys, validate()'s to report, would break.
+            "temperature": self.sampling.get("temperature", SamplingSettings.temperature),
         }

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.rllib.algorithms.algorithm import Algorithm
-from transformers import AutoConfig, AutoTokenizer
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
 from sfpo_rllib.core.losses import LOSS_AGGREGATIONS
 from sfpo_rllib.env_runners.engines import ENGINES, SamplingSettings
@@ -59,9 +62,12 @@ def nearest(name: str, known: Any) -> str:
 def _unknown_keys(config: "GRPOConfig") -> Iterator[str]:
     # RLlib sets whatever a dict (Tune's param_space, say) brings, known or not.
     known = {*vars(type(config)()), "class"}  # RLlib notes a copied config's class under "class"
+    # Some settings are properties of the class over a name with an underscore.
+    names = {key.removeprefix("_") for key in known}
+    public = [name for name in names if name in known or hasattr(type(config), name)]
     for key in vars(config):
         if key not in known and not key.startswith("_"):
-            yield f"{key}={getattr(config, key)!r}: no such setting{nearest(key, known)}"
+            yield f"{key}={getattr(config, key)!r}: no such setting{nearest(key, public)}"
     for field, given, keys in (
         ("model_config", config.model_config, [*MODEL_CONFIG_KEYS, "temperature"]),
         ("sampling", config.sampling, SamplingSettings.keys()),
@@ -229,9 +235,7 @@ def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:
             f"or a hub id that can be reached ({_first_line(error)})"
         )
         return
-    if not source["trust_remote_code"] and (
-        model_config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    ):
+    if not source["trust_remote_code"] and not _is_causal_lm(model_config):
         yield (
             f"model_config['model']={model!r}: must be a causal language model, and is a "
             f"{model_config.model_type!r}"
@@ -266,6 +270,20 @@ def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:
         yield f"env={config.env!r}: reset(seed={seed}) raised {_first_line(error)}"
     finally:
         env.close()
+
+
+def _is_causal_lm(model_config: PretrainedConfig) -> bool:
+    # transformers loads BERT and its like as causal LMs too; without is_decoder they read in both
+    # directions, so that a token's log-prob would depend on those after it.
+    kind = model_config.model_type
+    encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(
+        model_config, "is_decoder", False
+    )
+    return (
+        kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        and not encoder
+        and not model_config.is_encoder_decoder
+    )
 
 
 def check_cluster_resources(algo_class: type[Algorithm], config: "GRPOConfig") -> None:

@@ -1,6 +1,7 @@
 """SFPO: GRPO whose update repositions before it corrects (arXiv 2510.04072)."""
 
 from collections.abc import Collection, Iterator
+from functools import partial
 from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -125,18 +126,23 @@ class SFPOConfig(GRPOConfig):
         yield from super().cheap_problems()
         if self.preset is not None and self.preset not in PRESETS:
             yield f"preset={self.preset!r}: must be one of {sorted(PRESETS)}"
-        try:
-            check_slow_fast(fast_steps=self.fast_steps, alpha=self.reposition_alpha)
-        except ValueError as error:
-            yield str(error).replace("alpha=", "reposition_alpha=", 1)
-        if self.entropy_z_threshold is not None:
+        checks = {
+            "fast_steps": partial(check_slow_fast, fast_steps=self.fast_steps, alpha=0.0),
+            "reposition_alpha": partial(check_slow_fast, fast_steps=1, alpha=self.reposition_alpha),
+        }
+        window, threshold = self.entropy_window, self.entropy_z_threshold
+        if threshold is not None:
+            checks |= {
+                "entropy_window": partial(check_entropy_trigger, window=window, threshold=0.0),
+                "entropy_z_threshold": partial(
+                    check_entropy_trigger, window=2, threshold=threshold
+                ),
+            }
+        for field, check in checks.items():
             try:
-                check_entropy_trigger(
-                    window=self.entropy_window, threshold=self.entropy_z_threshold
-                )
-            except ValueError as error:
-                message = str(error).replace("window=", "entropy_window=", 1)
-                yield message.replace("threshold=", "entropy_z_threshold=", 1)
+                check()
+            except ValueError as error:  # under the core's name for it
+                yield f"{field}={str(error).split('=', 1)[1]}"
 
     @override(GRPOConfig)
     def get_default_learner_class(self) -> type[Learner] | str:
