@@ -1,0 +1,103 @@
+"""Two learners (gloo, CPU): equal replicas, whole groups, and the update of one learner."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+ray = pytest.importorskip("ray")
+
+from probes import ECHO, assert_equal_weights, sfpo_results, train
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.learner import Learner
+
+from sfpo_rllib import GRPO, SFPO, SFPOConfig
+from sfpo_rllib.token_trace import TokenTrace
+
+MakeConfig = Callable[..., SFPOConfig]
+Running = Callable[[GRPO], SFPO]
+
+pytestmark = pytest.mark.slow
+
+
+def replicas(algo: SFPO) -> list[dict[str, Any]]:
+    """Weights, optimizer moments and trigger of each learner."""
+
+    def state(learner: Learner) -> dict[str, Any]:
+        module = learner.module[DEFAULT_MODULE_ID].unwrapped()
+        optimizer = learner.get_optimizer().state_dict()["state"]
+        moments = {
+            f"{index}/{name}": moment.clone()
+            for index, moments in optimizer.items()
+            for name, moment in moments.items()
+        }
+        return {
+            "tensors": {**{k: v.clone() for k, v in module.weights().items()}, **moments},
+            "trigger": learner._trigger.state_dict(),
+        }
+
+    return [result.get() for result in algo.learner_group.foreach_learner(state)]
+
+
+def record_shards(algo: SFPO) -> list[list[list[tuple[int, int]]]]:
+    """Seed and member of the episodes that each learner is given, one entry a batch."""
+    batches: list[list[list[tuple[int, int]]]] = []
+    update = algo.learner_group.update
+
+    def spied_update(*, episodes_refs: list[ray.ObjectRef], **kwargs: Any) -> Any:
+        shards = [[TokenTrace.of(e) for e in ray.get(ref)] for ref in episodes_refs]
+        batches.append([[(trace.seed, trace.member) for trace in shard] for shard in shards])
+        return update(episodes_refs=episodes_refs, **kwargs)
+
+    algo.learner_group.update = spied_update
+    return batches
+
+
+def test_replicas_stay_equal_through_the_trigger(make_config: MakeConfig, running: Running) -> None:
+    config = make_config(env=ECHO, env_config={"raise_every": 5}).learners(num_learners=2)
+    config.training(minibatch_size=8, entropy_window=2, entropy_z_threshold=-10)
+    algo = running(config.build_algo())
+    batches = record_shards(algo)
+    active = []
+    for _ in range(4):
+        active.append(sfpo_results(algo.train())["active"])
+        one, other = replicas(algo)
+        assert_equal_weights(one["tensors"], other["tensors"])
+        # Of the entropy over both shards; either learner's own would be another.
+        assert one["trigger"] == other["trigger"]
+        assert len(one["trigger"]["entropies"]) == min(len(active), 2)
+
+    assert active == [1, 1, 0, 0]
+    for shards in batches:
+        assert [len(shard) for shard in shards] == [16, 16]
+        for shard in shards:  # whole groups, in order
+            firsts = [seed for seed, _ in shard[::4]]
+            assert shard == [(seed, member) for seed in firsts for member in range(4)]
+    given = [seed for shards in batches for shard in shards for seed, _ in shard[::4]]
+    assert given == sorted(set(given))
+    assert not any(seed % 5 == 0 for seed in given)  # the dropped ones are replaced
+
+
+def test_two_learners_make_the_update_of_one(make_config: MakeConfig, running: Running) -> None:
+    """Also when only they cut the batch into micro-batches."""
+    one = make_config(env=ECHO).training(train_batch_size_per_learner=32)
+    two = make_config(env=ECHO).learners(num_learners=2)
+    two.training(max_tokens_per_micro_batch=40)
+    start: dict[str, torch.Tensor] = {}
+    updates, problems, passes = [], [], []
+    for config in (one, two):
+        algo = running(config.build_algo())
+        start = start or algo.get_module_weights()
+        seen, (result,) = train(algo, 1)
+        updates.append({n: w - start[n] for n, w in algo.get_module_weights().items()})
+        problems.append(seen)
+        passes.append([sfpo_results(result)[f"pass_{k}"] for k in range(4)])
+
+    assert problems[0] == problems[1]
+    for measured, expected in zip(passes[1], passes[0], strict=True):
+        for name in expected:
+            assert measured[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
+    flat = [torch.cat([update[n].flatten() for n in sorted(update)]) for update in updates]
+    # AdamW divides a gradient by its own size, so rounding shows where gradients are tiny.
+    assert torch.linalg.vector_norm(flat[0] - flat[1]) < 1e-3 * torch.linalg.vector_norm(flat[0])
