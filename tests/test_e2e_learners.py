@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 
+import ray
 from probes import ECHO, assert_equal_weights, sfpo_results, train
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner import Learner
