@@ -86,6 +86,10 @@ def _batch_sizes(config: "GRPOConfig") -> Iterator[str]:
         config.train_batch_size_per_learner,
         config.minibatch_size,
     )
+    if config.in_evaluation:  # nothing is trained on these groups
+        if not _is_int(group, 1):
+            yield f"group_size={group!r}: must be an integer >= 1 in evaluation"
+        return
     if not _is_int(group, 2):
         yield f"group_size={group!r}: must be an integer >= 2, a baseline needs other completions"
     if not _is_int(batch, 1):
@@ -197,6 +201,8 @@ def _unsupported(config: "GRPOConfig") -> Iterator[str]:
 def _engine(config: "GRPOConfig") -> Iterator[str]:
     if config.rollout_engine != "vllm":
         return
+    if config.in_evaluation and not config.num_env_runners:
+        return  # it runs on the training runners' engines
     if importlib.util.find_spec("vllm") is None:
         yield (
             "rollout_engine='vllm': vllm is not installed; pip install 'sfpo-rllib[vllm]' (GPU) "
