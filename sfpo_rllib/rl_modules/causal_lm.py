@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -67,17 +67,22 @@ class CausalLMModule(TorchRLModule):
             trust_remote_code=config["trust_remote_code"],
             revision=config["revision"],
         )
-        self.lm.eval()  # dropout would make log-probs differ from the engine's at equal weights
-        if config["gradient_checkpointing"]:
+        # transformers checkpoints activations in train mode only.
+        self._needs_train_mode = bool(config["gradient_checkpointing"])
+        if self._needs_train_mode:
             self.lm.gradient_checkpointing_enable({"use_reentrant": False})
-            self.lm.train()  # transformers checkpoints activations in train mode only
-            for module in self.lm.modules():
-                if isinstance(module, torch.nn.Dropout):
-                    module.p = 0.0
-                if isinstance(getattr(module, "attention_dropout", None), float):
-                    module.attention_dropout = 0.0
+            _zero_dropout(self.lm)
+        self.train()
         forward = inspect.signature(self.lm.forward)
         self._takes_logits_to_keep = "logits_to_keep" in forward.parameters
+
+    @override(TorchRLModule)
+    def train(self, mode: bool = True) -> Self:
+        # RLlib turns train mode on for every forward_train(). Dropout would make log-probs differ
+        # from the engine's at equal weights.
+        super().train(mode)
+        self.lm.train(mode and self._needs_train_mode)
+        return self
 
     @override(TorchRLModule)
     def _forward_train(
@@ -163,3 +168,13 @@ class CausalLMModule(TorchRLModule):
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(torch.from_numpy(np.array(state[name])))
+
+
+def _zero_dropout(model: torch.nn.Module) -> None:
+    """Sets every dropout probability to 0, those of layers and those that layers merely keep."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name, value in list(vars(module).items()):
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
