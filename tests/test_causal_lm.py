@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    OPTConfig,
+    PreTrainedModel,
+)
 
 from sfpo_rllib.rl_modules import CausalLMModule
 from sfpo_rllib.rl_modules.char_llama import build_char_llama
@@ -224,12 +230,43 @@ def test_gradient_checkpointing_recomputes_and_gives_the_same_gradients(tiny_mod
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-6, atol=1e-8)
 
 
-def test_gradient_checkpointing_does_not_turn_dropout_on(tiny_model, tmp_path):
-    model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    model.config.attention_dropout = 0.5
-    model.save_pretrained(tmp_path)
-    module = build_module(tmp_path, gradient_checkpointing=True, attn_implementation="eager")
-    assert loss_of(module).item() == pytest.approx(loss_of(build_module(tiny_model)).item())
+SMALL = {"vocab_size": 15, "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
+WITH_DROPOUT = [
+    LlamaConfig(
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        attention_dropout=0.5,
+        **SMALL,
+    ),
+    GPT2Config(
+        n_embd=32, n_layer=1, n_head=1, attn_pdrop=0.5, embd_pdrop=0.5, resid_pdrop=0.5, **SMALL
+    ),
+    OPTConfig(
+        hidden_size=32,
+        ffn_dim=32,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        word_embed_proj_dim=32,
+        dropout=0.5,
+        attention_dropout=0.5,
+        **SMALL,
+    ),
+]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("config", WITH_DROPOUT, ids=lambda config: config.model_type)
+def test_dropout_stays_off_as_it_is_in_the_engine(tmp_path, config, checkpointing):
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    module = build_module(tmp_path, gradient_checkpointing=checkpointing)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    batch = token_batch([(3, 9)])
+    expected, _ = by_transformers(model, batch["input_ids"][0], 3, 1.0)
+    for _ in range(2):
+        actual = module.forward_train(batch)["logp"][0, 3:].double()
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 # The way to the engines.
