@@ -259,6 +259,7 @@ WITH_DROPOUT = [
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("config", WITH_DROPOUT, ids=lambda config: config.model_type)
 def test_dropout_stays_off_as_it_is_in_the_engine(tmp_path, config, checkpointing):
+    torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     module = build_module(tmp_path, gradient_checkpointing=checkpointing)
     model = AutoModelForCausalLM.from_pretrained(tmp_path)

@@ -118,7 +118,7 @@ def test_advantages_are_of_the_episodes_of_one_group():
     [
         ([], "0 episodes: must be whole groups of 2"),
         (GROUPS[:3], "3 episodes: must be whole groups of 2"),
-        ([GROUPS[i] for i in (0, 2, 1, 3)], "episodes 0 to 1: not one whole group"),
+        ([GROUPS[i] for i in (0, 3, 2, 1)], "episodes 0 to 1: not one whole group"),
         ([*GROUPS[:2], GROUPS[2], GROUPS[2]], "episodes 2 to 3: not one whole group"),
         (GROUPS, "episodes 0 to 3: not one whole group of 4"),
     ],

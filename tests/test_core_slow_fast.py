@@ -234,10 +234,10 @@ def test_reposition_is_reported_once_with_its_norms(alpha):
 
 
 def test_the_norm_of_low_precision_weights_is_summed_in_full_precision():
-    param = torch.zeros(10_000, dtype=torch.bfloat16)
+    param = torch.zeros(9_973, dtype=torch.bfloat16)
     measured: list[Reposition] = []
     slow_fast_update([param], add_to([param], 1.0), fast_steps=3, on_reposition=measured.append)
-    assert measured[0].displacement_norm == pytest.approx(300.0, rel=1e-5)
+    assert measured[0].displacement_norm == pytest.approx(3 * math.sqrt(9_973), rel=1e-5)
 
 
 def test_alpha_zero_reports_no_reposition():
@@ -299,6 +299,7 @@ def test_keeps_one_copy_of_the_parameters_and_no_larger_temporary(measure_norms,
 def test_keeps_one_copy_of_the_parameters_on_a_gpu(dtype):
     params = [torch.zeros(size * 100, dtype=dtype, device="cuda") for size in SIZES]
     sizes = [param.nbytes for param in params]
+    slack = 1 << 16  # blocks are rounded up, and reductions have a workspace
     before = torch.cuda.memory_allocated()
     at_passes = []
 
@@ -310,10 +311,9 @@ def test_keeps_one_copy_of_the_parameters_on_a_gpu(dtype):
     torch.cuda.reset_peak_memory_stats()
     slow_fast_update(params, run_pass, on_reposition=lambda reposition: None)
     assert len(at_passes) == 4
-    assert max(at_passes) <= sum(sizes) + SLACK * len(SIZES)
-    assert torch.cuda.max_memory_allocated() - before <= (
-        sum(sizes) + max(sizes) + SLACK * len(SIZES)
-    )
+    assert max(at_passes) <= sum(sizes) + slack
+    peak = torch.cuda.max_memory_allocated() - before
+    assert peak <= sum(sizes) + max(sizes) + slack
     assert torch.cuda.memory_allocated() <= before
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config
 
 from sfpo_rllib.env_runners.engines import (
     Completion,
@@ -26,9 +26,8 @@ NO_STOP: list[int] = []
 @pytest.fixture(scope="module")
 def sharp_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Models whose distributions are far from flat, so that what they say depends on the prompt."""
-    folders = {}
-    for name, tied in (("tied", True), ("untied", False)):
-        folder = build_char_llama(
+    llama = {
+        name: build_char_llama(
             tmp_path_factory.mktemp(name),
             alphabet="0123456789+=",
             hidden_size=32,
@@ -37,17 +36,32 @@ def sharp_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             tie_embeddings=tied,
             seed=3,
         )
-        model = AutoModelForCausalLM.from_pretrained(folder)
+        for name, tied in (("tied", True), ("untied", False))
+    }
+    gpt2 = GPT2Config(
+        vocab_size=VOCAB,
+        n_positions=512,
+        n_embd=32,
+        n_layer=2,
+        n_head=1,
+        bos_token_id=EOS,
+        eos_token_id=EOS,
+    )
+    models = {name: AutoModelForCausalLM.from_pretrained(path) for name, path in llama.items()}
+    torch.manual_seed(3)
+    models["absolute positions"] = AutoModelForCausalLM.from_config(gpt2)
+    folders = {}
+    for name, model in models.items():
         with torch.no_grad():
             for param in model.parameters():
                 if param.ndim > 1:
                     param.mul_(8.0)
-        model.save_pretrained(folder)
-        folders[name] = folder
+        folders[name] = tmp_path_factory.mktemp(name)
+        model.save_pretrained(folders[name])
     return folders
 
 
-@pytest.fixture(params=["tied", "untied"])
+@pytest.fixture(params=["tied", "untied", "absolute positions"])
 def folder(request: pytest.FixtureRequest, sharp_models: dict[str, Path]) -> Path:
     return sharp_models[request.param]
 
