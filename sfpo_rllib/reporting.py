@@ -1,6 +1,7 @@
 """What a person at the terminal sees of a run, and the files it leaves: CSV, TensorBoard, plot."""
 
 import csv
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,8 @@ class RunReport:
         values = dict(flatten(result))
         self._add({name: values[path] for name, path in COLUMNS.items() if path in values})
         for path, value in values.items():
-            self._tensorboard.add_scalar(path, value, int(values["training_iteration"]))
+            if math.isfinite(value):
+                self._tensorboard.add_scalar(path, value, int(values["training_iteration"]))
 
     def _add(self, row: dict[str, float]) -> None:
         self._rows.append(row)

@@ -43,7 +43,7 @@ ENV = "sfpo_envs:sfpo/Arithmetic-v0"
 WARM_START_ACCURACY = 0.26
 MISTAKES = 0.6  # share of the demonstrations that are wrong
 EVAL_SAMPLES = 8
-BATCH_SIZE = 256
+BATCH_SIZE = 128
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,8 +52,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--rollout-engine", default="vllm", choices=["vllm", "transformers"])
     parser.add_argument("--num-env-runners", type=int, default=1)
     parser.add_argument("--num-learners", type=int, default=0)
-    parser.add_argument("--iterations", type=int, default=120)
-    parser.add_argument("--evaluation-interval", type=int, default=30)
+    parser.add_argument("--iterations", type=int, default=150)
+    parser.add_argument("--evaluation-interval", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"))
     return parser.parse_args()
@@ -72,7 +72,7 @@ def make_config(model: Path, args: argparse.Namespace) -> SFPOConfig:
         )
         .training(
             # Warm-up: Adam's first steps are as long as its later ones, and know less.
-            lr=[[0, 1e-5], [10 * BATCH_SIZE, 1e-4]],
+            lr=[[0, 1e-5], [10 * BATCH_SIZE, 1.5e-4]],
             train_batch_size_per_learner=BATCH_SIZE // max(args.num_learners, 1),
             group_size=8,
             fast_steps=3,

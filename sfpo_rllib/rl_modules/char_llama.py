@@ -81,10 +81,10 @@ def supervised_warm_start(
     target_accuracy: float,
     check_on: Sequence[tuple[str, str]] | None = None,
     max_steps: int = 2000,
-    batch_size: int = 256,
+    batch_size: int = 64,
     lr: float = 1e-3,
     seed: int = 0,
-    check_every: int = 10,
+    check_every: int = 25,
     on_check: Callable[[WarmStart], None] | None = None,
 ) -> WarmStart:
     """Fine-tunes the model in `folder` on prompt and reply pairs, in place, up to an accuracy.
