@@ -77,7 +77,8 @@ def test_a_dialogue_turn_by_turn_is_the_templates_own_rendering(
         tokens += encode(chat_tokenizer, reply)
         if reply_ended:
             tokens += [chat_tokenizer.eos_token_id]
-        tokens += formatter.following(question, reply_ended=reply_ended)
+        end = chat_tokenizer.eos_token_id if reply_ended else None
+        tokens += formatter.following(question, end=end)
         said += [reply, question]
         assert tokens == rendered(chat_tokenizer, *said)
 
@@ -97,8 +98,8 @@ def test_a_list_of_messages_goes_through_the_template_whatever_the_format(chat_t
 def test_raw_prompts_are_taken_at_their_word(tokenizer, prompt_format):
     formatter = PromptFormatter(tokenizer, prompt_format)
     assert formatter.first("1+2=") == encode(tokenizer, "1+2=")
-    assert formatter.following("4+5=", reply_ended=True) == encode(tokenizer, "4+5=")
-    assert formatter.following("4+5=", reply_ended=False) == [
+    assert formatter.following("4+5=", end=tokenizer.eos_token_id) == encode(tokenizer, "4+5=")
+    assert formatter.following("4+5=", end=None) == [
         tokenizer.eos_token_id,
         *encode(tokenizer, "4+5="),
     ]
@@ -107,7 +108,9 @@ def test_raw_prompts_are_taken_at_their_word(tokenizer, prompt_format):
 def test_raw_is_raw_even_where_there_is_a_template(chat_tokenizer):
     formatter = PromptFormatter(chat_tokenizer, "raw")
     assert formatter.first("1+2=") == encode(chat_tokenizer, "1+2=")
-    assert formatter.following("4=", reply_ended=True) == encode(chat_tokenizer, "4=")
+    assert formatter.following("4=", end=chat_tokenizer.eos_token_id) == encode(
+        chat_tokenizer, "4="
+    )
 
 
 def test_a_reply_is_decoded_without_special_tokens(tokenizer):
@@ -138,3 +141,15 @@ def test_a_reply_ends_with_the_eos_of_tokenizer_or_generation_config(
 def test_a_model_without_an_eos_is_refused():
     with pytest.raises(ValueError, match="EOS"):
         stop_token_ids(SimpleNamespace(eos_token_id=None), None)
+
+
+def test_a_turn_may_end_with_another_token_than_eos(tokenizer):
+    turn = "[{{ message['role'] }}]\n{{ message['content'] }}?"
+    twin = AutoTokenizer.from_pretrained(tokenizer.name_or_path)
+    twin.chat_template = "{% for message in messages %}" + turn + "{% endfor %}" + REPLY_FOLLOWS
+    (turn_end,) = encode(twin, "?")
+    formatter = PromptFormatter(twin)
+    for end in (turn_end, None):  # a reply that ended so, and one that was cut
+        reply = encode(twin, "3") + ([] if end is None else [end])
+        tokens = formatter.first("1+2") + reply + formatter.following("Why", end=end)
+        assert tokens == rendered(twin, "1+2", "3", "Why")

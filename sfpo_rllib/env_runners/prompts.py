@@ -43,16 +43,16 @@ class PromptFormatter:
             return self._encode(observation)
         return self._encode(self._render(_messages(observation), reply_follows=True))
 
-    def following(self, observation: Observation, *, reply_ended: bool) -> list[int]:
+    def following(self, observation: Observation, *, end: int | None) -> list[int]:
         """Tokens between a reply and the next one.
 
         Args:
             observation: What the environment says next.
-            reply_ended: Whether the reply ended with EOS. One that was cut gets its EOS here, as
-                a token of the environment's.
+            end: The token that ended the reply, None if it was cut. A cut one gets its end here,
+                as a token of the environment's.
         """
-        eos = [] if reply_ended else [self._tokenizer.eos_token_id]
         if isinstance(observation, str) and not self._chat:
+            eos = [self._tokenizer.eos_token_id] if end is None else []
             return eos + self._encode(observation)
         # The template's text after the end of a reply, taken from a dialogue made for it.
         marker = "\u2063reply\u2063"
@@ -62,7 +62,9 @@ class PromptFormatter:
             *_messages(observation),
         ]
         tail = self._render(dialogue, reply_follows=True).split(marker)[-1]
-        return eos + self._encode(tail.removeprefix(self._tokenizer.eos_token or ""))
+        if end is not None:  # a template need not end its turns with the tokenizer's EOS
+            tail = tail.removeprefix(self._tokenizer.decode([end]))
+        return self._encode(tail)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of a reply, without special tokens."""

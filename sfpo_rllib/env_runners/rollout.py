@@ -98,7 +98,8 @@ class _Dialogue:
             truncated=bool(truncated),
         )
         if not self.episode.is_done:
-            said = self._formatter.following(observation, reply_ended=not reply.truncated)
+            end = None if reply.truncated else tokens[-1]
+            said = self._formatter.following(observation, end=end)
             self._extend(said, False, [0.0] * len(said))
         return self.episode.is_done
 

@@ -191,8 +191,7 @@ class GRPOConfig(AlgorithmConfig):
     @override(AlgorithmConfig)
     def validate(self) -> None:
         """Collects every problem, cheap ones first, and raises one ValueError that lists all."""
-        validation.raise_problems(self, list(self.cheap_problems()))
-        validation.raise_problems(self, list(validation.costly_problems(self)))
+        validation.raise_problems(self, [*self.cheap_problems(), *validation.costly_problems(self)])
         super().validate()
 
     def cheap_problems(self) -> Iterator[str]:

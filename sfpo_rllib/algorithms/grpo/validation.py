@@ -42,7 +42,7 @@ def cheap_problems(config: "GRPOConfig") -> Iterator[str]:
 
 
 def costly_problems(config: "GRPOConfig") -> Iterator[str]:
-    """What is wrong with engine, model, environment and prompts; seconds, no weights loaded."""
+    """What is wrong with engine, model, environment and prompts: seconds, no weights loaded."""
     yield from _engine(config)
     yield from _model_and_environment(config)
 
@@ -224,34 +224,18 @@ def vllm_is_cpu_build() -> bool:
 
 
 def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:
+    """The model, the environment, and if both are there whether its prompts fit the model."""
     model = config.model_config.get("model")
-    if not model:
-        yield "model_config['model']=None: must be a transformers folder or a hub id"
-        return
-    source = {
-        "trust_remote_code": config.model_config.get("trust_remote_code", False),
-        "revision": config.model_config.get("revision"),
-    }
+    formatter, context = None, math.inf
     try:
-        model_config = AutoConfig.from_pretrained(model, **source)
-        tokenizer = AutoTokenizer.from_pretrained(model, **source)
+        formatter, context = _load_tokenizer_and_context(config)
+    except ValueError as error:
+        yield str(error)
     except Exception as error:
         yield (
             f"model_config['model']={model!r}: must be a transformers folder with its tokenizer, "
             f"or a hub id that can be reached ({_first_line(error)})"
         )
-        return
-    if not source["trust_remote_code"] and not _is_causal_lm(model_config):
-        yield (
-            f"model_config['model']={model!r}: must be a causal language model, and is a "
-            f"{model_config.model_type!r}"
-        )
-        return
-    try:
-        formatter = PromptFormatter(tokenizer, config.prompt_format)
-    except ValueError as error:
-        yield str(error)
-        return
     if config.env is None:
         yield "env=None: must be a gymnasium id, a registered name, a class or a callable"
         return
@@ -260,12 +244,10 @@ def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:
     except Exception as error:
         yield f"env={config.env!r}: could not be made: {_first_line(error)}"
         return
-    own_context = getattr(model_config, "max_position_embeddings", math.inf)
-    context: float = config.engine_kwargs.get("max_model_len") or own_context
     try:
         for seed in range(NUM_PROMPTS_CHECKED):
             observation, _ = env.reset(seed=seed)
-            length = len(formatter.first(observation))
+            length = 0 if formatter is None else len(formatter.first(observation))
             if length >= context:
                 yield (
                     f"env={config.env!r}: the prompt of seed {seed} has {length} tokens, and must "
@@ -276,6 +258,36 @@ def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:
         yield f"env={config.env!r}: reset(seed={seed}) raised {_first_line(error)}"
     finally:
         env.close()
+
+
+def _load_tokenizer_and_context(config: "GRPOConfig") -> tuple[PromptFormatter | None, float]:
+    """What prompts are made with, None if prompt_format is unknown, and how long they may be.
+
+    Raises:
+        ValueError: If the model is not a causal LM, or the format does not suit its tokenizer.
+    """
+    model = config.model_config.get("model")
+    if not model:
+        raise ValueError("model_config['model']=None: must be a transformers folder or a hub id")
+    source = {
+        "trust_remote_code": config.model_config.get("trust_remote_code", False),
+        "revision": config.model_config.get("revision"),
+    }
+    try:
+        model_config = AutoConfig.from_pretrained(model, **source)
+        tokenizer = AutoTokenizer.from_pretrained(model, **source)
+    except ValueError as error:  # transformers' way to say it knows no such model
+        raise RuntimeError(_first_line(error)) from error
+    if not source["trust_remote_code"] and not _is_causal_lm(model_config):
+        raise ValueError(
+            f"model_config['model']={model!r}: must be a causal language model, and is a "
+            f"{model_config.model_type!r}"
+        )
+    own_context = getattr(model_config, "max_position_embeddings", math.inf)
+    context = config.engine_kwargs.get("max_model_len") or own_context
+    if config.prompt_format not in PROMPT_FORMATS:
+        return None, context  # reported among the cheap ones
+    return PromptFormatter(tokenizer, config.prompt_format), context
 
 
 def _is_causal_lm(model_config: PretrainedConfig) -> bool:
