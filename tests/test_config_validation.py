@@ -216,8 +216,8 @@ def test_unknown_keys_of_a_dict_are_refused_with_the_nearest_name(good, key, nea
     one_problem(config, key, 3, "no such setting", f"did you mean {nearest!r}?")
 
 
-def test_an_unknown_key_like_nothing_else_is_refused_too():
-    config = SFPOConfig().update_from_dict({"zzqxj": 3})
+def test_an_unknown_key_like_nothing_else_is_refused_too(good):
+    config = SFPOConfig().update_from_dict({**good.to_dict(), "zzqxj": 3})
     assert problems_of(config) == ["zzqxj=3: no such setting"]
 
 
@@ -515,3 +515,11 @@ def test_runners_of_evaluation_are_asked_for_if_the_user_wants_them(good):
     good.evaluation(evaluation_interval=1, evaluation_num_env_runners=2)
     bundles = SFPO.default_resource_request(good).bundles
     assert sum(bundle.get("GPU", 0) for bundle in bundles) == 3
+
+
+def test_one_error_lists_cheap_and_costly_problems_together(good):
+    good.training(clip_param=-1.0).rl_module(model_config={"model": "no/such/folder"})
+    good.environment("no_such_module:no/Such-v0")
+    found = "\n".join(problems_of(good))
+    for field in ("clip_param=-1.0", "model_config['model']='no/such/folder'", "env='no_such"):
+        assert field in found

@@ -31,6 +31,7 @@ from pathlib import Path
 import gymnasium as gym
 import ray
 import sfpo_envs  # noqa: F401  (registers the environments)
+import torch
 import transformers
 from tqdm import tqdm
 
@@ -162,6 +163,8 @@ def main() -> None:
     """Runs the quickstart and writes its files."""
     args = parse_args()
     start = time.monotonic()
+    # So small a model gains little from a second thread, and loses much where cores are busy.
+    torch.set_num_threads(1)
     # Their progress bars and notices would drown ours.
     transformers.utils.logging.disable_progress_bar()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
