@@ -12,8 +12,8 @@ How to run this script
 
 Results to expect
 -----------------
-Accuracy on the held-out sums (sampled at temperature 1, 8 samples each) rises from about 0.26 by
-0.2 or more. `runs/quickstart` then holds summary.json, metrics as CSV (progress.csv) and for
+Accuracy on the held-out sums (sampled at temperature 1, 8 samples each) rises from about 0.25 to
+about 0.64 in 150 iterations. `runs/quickstart` then holds summary.json, metrics as CSV (progress.csv) and for
 TensorBoard, a plot (accuracy.png), a checkpoint, and the model before and after as transformers
 folders. The entropy trigger is off (`entropy_z_threshold=None`): entropy is flat and noisy over
 so short a run, and the trigger would switch SFPO off.
@@ -168,6 +168,7 @@ def main() -> None:
     # Their progress bars and notices would drown ours.
     transformers.utils.logging.disable_progress_bar()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     output = args.output.resolve()
     shutil.rmtree(output, ignore_errors=True)
