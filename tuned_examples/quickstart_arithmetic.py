@@ -13,10 +13,10 @@ How to run this script
 Results to expect
 -----------------
 Accuracy on the held-out sums (sampled at temperature 1, 8 samples each) rises from about 0.25 to
-about 0.64 in 150 iterations. `runs/quickstart` then holds summary.json, metrics as CSV (progress.csv) and for
-TensorBoard, a plot (accuracy.png), a checkpoint, and the model before and after as transformers
-folders. The entropy trigger is off (`entropy_z_threshold=None`): entropy is flat and noisy over
-so short a run, and the trigger would switch SFPO off.
+about 0.64 in 150 iterations. `runs/quickstart` then holds summary.json, metrics as CSV
+(progress.csv) and for TensorBoard, a plot (accuracy.png), a checkpoint, and the model before and
+after as transformers folders. The entropy trigger is off (`entropy_z_threshold=None`): in so short
+a run one noisy value would switch SFPO off for good.
 """
 
 import argparse
