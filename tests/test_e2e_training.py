@@ -323,3 +323,16 @@ def test_missing_resources_are_named_before_anything_starts(
         config.build_algo()
     assert "CPU=51: the cluster has 8" in str(error.value)
     assert "GPU=2: the cluster has 0" in str(error.value)
+
+
+def test_state_set_in_a_running_algorithm_reaches_its_engine(
+    make_config: MakeConfig, running: Running
+) -> None:
+    trained = running(make_config().build_algo())
+    trained.train()
+    other = running(make_config().build_algo())
+    other.set_state(trained.get_state())
+    assert_equal_weights(other.get_module_weights(), trained.get_module_weights())
+    result = other.train()
+    assert sfpo_results(result)["engine_logp_diff"] < 1e-5
+    assert result["env_runners"]["weights_version"] == 1

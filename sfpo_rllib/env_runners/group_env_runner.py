@@ -67,9 +67,11 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
             callback() for callback in _as_list(config.callbacks_class) if callback is not None
         ]
         self.weights_version = -1
+        # In the driver the engine shares what the learner was given, half and half.
+        local_share = config.num_gpus_per_learner / 2
         self._engine = make_engine(
             config.rollout_engine,
-            gpu_share=config.num_gpus_per_env_runner,
+            gpu_share=config.num_gpus_per_env_runner if config.num_env_runners else local_share,
             model=model["model"],
             dtype=model.get("dtype", "float32"),
             stop_token_ids=stop_token_ids(tokenizer, generation_config),

@@ -13,7 +13,12 @@ import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.utils import make_callback
-from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core import (
+    COMPONENT_LEARNER,
+    COMPONENT_LEARNER_GROUP,
+    COMPONENT_RL_MODULE,
+    DEFAULT_MODULE_ID,
+)
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import (
@@ -185,10 +190,13 @@ class GRPO(Algorithm):
         state = self.learner_group.get_state(components=_LEARNER_MODULE, inference_only=True)
         state = state[COMPONENT_LEARNER]
         self._weights_version = int(state[WEIGHTS_SEQ_NO])
-        ref = ray.put(state)
+        ref = None
         for runners in filter(None, [self.env_runner_group, self.eval_env_runner_group]):
             if runners.local_env_runner is not None:
                 runners.local_env_runner.set_state(state)
+            if runners.num_remote_env_runners() == 0:
+                continue
+            ref = ref or ray.put(state)  # once for all runners
             # Not sync_weights(): it drops what it cannot send at once, silently.
             runners.foreach_env_runner(
                 "set_state",
@@ -311,6 +319,8 @@ class GRPO(Algorithm):
         if _DRIVER_STATE in state:
             self._run_seed = state[_DRIVER_STATE]["run_seed"]
             self._cursor = state[_DRIVER_STATE]["cursor"]
+        if COMPONENT_LEARNER_GROUP in state:
+            self._sync_weights()
 
     @override(Algorithm)
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
