@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -115,6 +114,3 @@ class RolloutEngine(ABC):
     @abstractmethod
     def close(self) -> None:
         """Frees memory and devices."""
-
-
-EngineKwargs = dict[str, Any]
