@@ -19,15 +19,16 @@ SYMBOLIC = (r"\boxed{x^2 + 2x + 1}", "(x+1)^2")
 HOSTILE = ["9^{9^{9^9}}", "2^{1000000000}", "((9!)!)!", r"\binom{10^9}{5 \cdot 10^8}"]
 
 
-def children(pid):
-    """Process ids of the live children of a process."""
+def workers_of(pid):
+    """Process ids of a process's live grader workers. Its other children, ray's say, are not ours."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent = stat.read_text().rsplit(")", 1)[1].split()[:2]
+            command = (stat.parent / "cmdline").read_bytes()
         except OSError:
             continue  # ended meanwhile
-        if int(parent) == pid and state != "Z":
+        if int(parent) == pid and state != "Z" and b"_comparison_worker" in command:
             found.append(int(stat.parent.name))
     return found
 
@@ -164,20 +165,20 @@ def test_a_hostile_expression_times_out_and_the_next_call_works(expression):
 
 def test_a_worker_serves_many_comparisons():
     grade_reply(*SYMBOLIC)
-    before = children(os.getpid())
+    before = workers_of(os.getpid())
     for _ in range(20):
         assert grade_reply(*SYMBOLIC).verdict is Verdict.CORRECT
-    assert children(os.getpid()) == before
+    assert workers_of(os.getpid()) == before
 
 
 def test_workers_killed_from_outside_are_replaced():
     grade_reply(*SYMBOLIC)
-    workers = children(os.getpid())
+    workers = workers_of(os.getpid())
     assert workers
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
     assert grade_reply(*SYMBOLIC).verdict is Verdict.CORRECT
-    assert not set(workers) & set(children(os.getpid()))
+    assert not set(workers) & set(workers_of(os.getpid()))
 
 
 def test_a_worker_that_dies_at_work_is_an_error_that_shows(monkeypatch):
@@ -215,12 +216,12 @@ def test_grading_works_from_many_threads_at_once():
     with ThreadPoolExecutor(8) as threads:
         verdicts = list(threads.map(grade, range(1, 41)))
     assert verdicts == [(Verdict.CORRECT, Verdict.WRONG)] * 40
-    assert len(children(os.getpid())) <= comparison._MAX_WORKERS
+    assert len(workers_of(os.getpid())) <= comparison._MAX_WORKERS
 
 
 def test_a_forked_process_gets_workers_of_its_own():
     grade_reply(*SYMBOLIC)
-    workers = set(children(os.getpid()))
+    workers = set(workers_of(os.getpid()))
     code = (
         "import os\n"
         "from sfpo_envs import grade_reply\n"
@@ -233,7 +234,7 @@ def test_a_forked_process_gets_workers_of_its_own():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert workers <= set(children(os.getpid()))
+    assert workers <= set(workers_of(os.getpid()))
 
 
 def test_a_script_without_a_main_guard_can_grade_and_leaves_no_worker(tmp_path):
@@ -267,7 +268,7 @@ def test_a_worker_ends_when_its_parent_is_killed(busy):
     )
     assert parent.stdout.readline() == "started\n"
     time.sleep(0.2)  # the hostile comparison is under way
-    (worker,) = children(parent.pid)
+    (worker,) = workers_of(parent.pid)
     parent.kill()
     parent.communicate()
     # At work it hears of nothing, until the kernel ends it for its processor time.
@@ -280,4 +281,4 @@ def test_a_broken_installation_is_an_exception_and_no_verdict(monkeypatch, tmp_p
     comparison._POOL.close()
     with pytest.raises(RuntimeError, match=r"did not start: .*antlr4 has the wrong version"):
         grade_reply(*SYMBOLIC)
-    assert children(os.getpid()) == []
+    assert workers_of(os.getpid()) == []
