@@ -20,7 +20,7 @@ HOSTILE = ["9^{9^{9^9}}", "2^{1000000000}", "((9!)!)!", r"\binom{10^9}{5 \cdot 1
 
 
 def workers_of(pid):
-    """Process ids of a process's live grader workers. Its other children, ray's say, are not ours."""
+    """Process ids of a process's live grader workers, none of its other children (ray's, say)."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
