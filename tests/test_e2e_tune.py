@@ -1,5 +1,6 @@
 """Sweeps by name: a killed one goes on, ASHA stops trials, a PBT exploit reaches the learner."""
 
+import contextlib
 import json
 import os
 import signal
@@ -45,11 +46,9 @@ def kill_session(leader: int) -> None:
     """SIGKILL to all processes of a session: driver, ray and trials."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            try:
+            with contextlib.suppress(ProcessLookupError):  # ended meanwhile
                 if os.getsid(int(entry.name)) == leader:
                     os.kill(int(entry.name), signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen, timeout_s: float) -> None:
