@@ -7,7 +7,14 @@ alone and imports where ray is not installed.
 from typing import Any
 
 try:
-    from sfpo_rllib.algorithms import GRPO, SFPO, GRPOConfig, SFPOConfig, with_sfpo
+    from sfpo_rllib.algorithms import (
+        GRPO,
+        SFPO,
+        GRPOConfig,
+        SFPOConfig,
+        with_sfpo,
+        with_update_rule,
+    )
 except ImportError as error:
     _missing = error
 
@@ -17,4 +24,4 @@ except ImportError as error:
         raise AttributeError(f"module 'sfpo_rllib' has no attribute {name!r}")
 
 
-__all__ = ["GRPO", "SFPO", "GRPOConfig", "SFPOConfig", "with_sfpo"]
+__all__ = ["GRPO", "SFPO", "GRPOConfig", "SFPOConfig", "with_sfpo", "with_update_rule"]

@@ -35,7 +35,7 @@ def replicas(algo: SFPO) -> list[dict[str, Any]]:
         }
         return {
             "tensors": {**{k: v.clone() for k, v in module.weights().items()}, **moments},
-            "trigger": learner._trigger.state_dict(),
+            "trigger": learner._updater.trigger.state_dict(),
         }
 
     return [result.get() for result in algo.learner_group.foreach_learner(state)]

@@ -22,8 +22,7 @@ from ray.tune import registry
 
 from sfpo_rllib import GRPO, SFPO, GRPOConfig
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
-from sfpo_rllib.algorithms.sfpo.sfpo_torch_learner import SFPOTorchLearner
-from sfpo_rllib.algorithms.sfpo.with_sfpo import SlowFastLearnerMixin
+from sfpo_rllib.algorithms.with_update_rule import UpdateRuleLearnerMixin
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.rl_modules import CausalLMModule
@@ -110,8 +109,7 @@ OURS = [
     SFPO,
     GRPOConfig,
     GRPOTorchLearner,
-    SFPOTorchLearner,
-    SlowFastLearnerMixin,
+    UpdateRuleLearnerMixin,
     CausalLMModule,
     GroupEnvRunner,
     TokenBatch,

@@ -181,13 +181,13 @@ def test_cartpole_has_sfpos_learner_and_ppos_otherwise(load: Callable[[str], Mod
     from ray.rllib.algorithms.ppo import PPO
     from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 
-    from sfpo_rllib.algorithms.sfpo.with_sfpo import SlowFastLearnerMixin
+    from sfpo_rllib.algorithms.with_update_rule import UpdateRuleLearnerMixin
 
     script = load("cartpole_with_sfpo_ppo")
     config = script.make_config(fast_steps=2, reposition_alpha=0.5)
     config.validate()
     assert config.algo_class is PPO
-    assert {SlowFastLearnerMixin, PPOTorchLearner} <= set(config.learner_class.__mro__)
+    assert {UpdateRuleLearnerMixin, PPOTorchLearner} <= set(config.learner_class.__mro__)
     settings = config.learner_config_dict["sfpo"]
     assert (settings["fast_steps"], settings["alpha"]) == (2, 0.5)
     options = vars(script.make_parser().parse_args([]))

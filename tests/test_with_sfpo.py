@@ -1,6 +1,5 @@
 """SFPO on RLlib's own algorithms: CartPole, no language model."""
 
-import importlib
 import math
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from ray.rllib.core.learner.learner import Learner
 from ray.rllib.utils.metrics import ALL_MODULES
 
 from sfpo_rllib import with_sfpo
+from sfpo_rllib.core import update_rules
 
 Running = Callable[[Algorithm], Algorithm]
 
@@ -43,9 +43,7 @@ def ppo(**training: Any) -> PPOConfig:
 def update_events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Optimizer steps and repositions, as they happen."""
     events: list[str] = []
-    # Its package exports the function under the module's name.
-    module = importlib.import_module("sfpo_rllib.algorithms.sfpo.with_sfpo")
-    slow_fast_update, step = module.slow_fast_update, torch.optim.Adam.step
+    slow_fast_update, step = update_rules.slow_fast_update, torch.optim.Adam.step
 
     def spied_update(*args: Any, on_reposition: Callable, **kwargs: Any) -> Any:
         def report(measures: Any) -> None:
@@ -58,7 +56,7 @@ def update_events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         events.append("step")
         return step(optimizer, *args, **kwargs)
 
-    monkeypatch.setattr(module, "slow_fast_update", spied_update)
+    monkeypatch.setattr(update_rules, "slow_fast_update", spied_update)
     monkeypatch.setattr(torch.optim.Adam, "step", spied_step)
     return events
 
@@ -112,8 +110,8 @@ def test_trigger_fires_and_stays_fired_across_a_checkpoint(
 
     update_events.clear()
     restored = running(Algorithm.from_checkpoint(algo.save_to_path(tmp_path / "checkpoint")))
-    trigger = restored.learner_group._learner._trigger.state_dict()
-    assert trigger == algo.learner_group._learner._trigger.state_dict()
+    trigger = restored.learner_group._learner._updater.trigger.state_dict()
+    assert trigger == algo.learner_group._learner._updater.trigger.state_dict()
     assert trigger["fired"]
     restored.train()
     assert set(update_events) == {"step"}
@@ -129,7 +127,7 @@ def test_replicas_stay_equal(running: Running) -> None:
 
     def state(learner: Learner) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         weights = learner.module[DEFAULT_MODULE_ID].unwrapped().state_dict()
-        return dict(weights), learner._trigger.state_dict()
+        return dict(weights), learner._updater.trigger.state_dict()
 
     one, other = (result.get() for result in algo.learner_group.foreach_learner(state))
     assert_equal_weights(one[0], other[0])

@@ -1,26 +1,13 @@
 """The three stages of SFPO over any parameters and any pass (arXiv 2510.04072)."""
 
-import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 
+from sfpo_rllib.core.anchor import Reposition, anchored
+
 PassResult = TypeVar("PassResult")
-
-
-@dataclass(frozen=True)
-class Reposition:
-    """What stage II did.
-
-    Attributes:
-        displacement_norm: L2 norm of the fast trajectory, |theta^{s,K} - theta^{s,0}|.
-        pull_back_norm: L2 norm of the way back, (1 - alpha) * displacement_norm.
-    """
-
-    displacement_norm: float
-    pull_back_norm: float
 
 
 def slow_fast_update(
@@ -58,49 +45,26 @@ def slow_fast_update(
         BaseException: Whatever `run_pass` or `on_reposition` raises, after the parameters have
             been put back to theta^{s,0}.
     """
-    check_slow_fast(fast_steps=fast_steps, alpha=alpha)
-    params = list({id(p): p for p in parameters}.values())
-    for param in params:
-        if not param.is_floating_point():
-            raise ValueError(f"parameters: dtype {param.dtype}, must be floating point")
-
-    start = [p.detach().clone() for p in params]
-    try:
+    check_fast_steps(fast_steps)
+    check_alpha(alpha)
+    with anchored(parameters) as start:
         if alpha == 0.0:
             return [run_pass()]
         results = [run_pass() for _ in range(fast_steps)]
         if on_reposition is not None:
-            displacement = _distance(params, start)
-            on_reposition(Reposition(displacement, (1.0 - alpha) * displacement))
-        with torch.no_grad():
-            for param, origin in zip(params, start, strict=True):
-                param.lerp_(origin, 1.0 - alpha)  # a weight of 0 leaves alpha = 1 exact
+            on_reposition(start.measure(alpha))
+        start.reposition(alpha)
         results.append(run_pass())
         return results
-    except BaseException:
-        with torch.no_grad():
-            for param, origin in zip(params, start, strict=True):
-                param.copy_(origin)
-        raise
 
 
-def check_slow_fast(*, fast_steps: int, alpha: float) -> None:
-    """Raises a ValueError that names the field if K or alpha is out of range."""
-    if isinstance(fast_steps, bool) or not isinstance(fast_steps, int) or fast_steps < 1:
-        raise ValueError(f"fast_steps={fast_steps!r}: must be an integer >= 1")
+def check_fast_steps(fast_steps: int, *, least: int = 1) -> None:
+    """Raises a ValueError that names the field if K is not an integer >= `least`."""
+    if isinstance(fast_steps, bool) or not isinstance(fast_steps, int) or fast_steps < least:
+        raise ValueError(f"fast_steps={fast_steps!r}: must be an integer >= {least}")
+
+
+def check_alpha(alpha: float) -> None:
+    """Raises a ValueError that names the field if alpha is out of range."""
     if not isinstance(alpha, int | float) or not 0.0 <= alpha <= 1.0:  # NaN fails the comparison
         raise ValueError(f"alpha={alpha!r}: must be a number in [0, 1]")
-
-
-@torch.no_grad()
-def _distance(params: list[torch.Tensor], origins: list[torch.Tensor]) -> float:
-    """L2 distance between two points in parameter space."""
-    squared = 0.0
-    for param, origin in zip(params, origins, strict=True):
-        # float32 at least: the difference of two bf16 weights has few digits as it is.
-        dtype = torch.promote_types(param.dtype, torch.float32)
-        norm = torch.linalg.vector_norm(param - origin, dtype=dtype)
-        if hasattr(norm, "full_tensor"):  # a DTensor's norm is a partial sum until gathered
-            norm = norm.full_tensor()
-        squared += float(norm) ** 2
-    return math.sqrt(squared)

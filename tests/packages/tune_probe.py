@@ -31,7 +31,7 @@ class Report(RLlibCallback):
         result["score"] = algorithm.config.reposition_alpha
         result["learner_alpha"] = learner.config.reposition_alpha
         result["cursor"] = algorithm._cursor
-        result["entropies"] = learner._trigger.state_dict()["entropies"]
+        result["entropies"] = learner._updater.trigger.state_dict()["entropies"]
         if os.environ.get("WAIT_IN_ITERATION") == str(result["training_iteration"]):
             time.sleep(3600)
 

@@ -1,5 +1,6 @@
 """GRPO for language models over gymnasium text environments, through group rollouts."""
 
+import logging
 import secrets
 import time
 from collections import Counter
@@ -42,6 +43,8 @@ from sfpo_rllib.env_runners.rollout import stable_hash
 from sfpo_rllib.env_runners.summary import has_equal_rewards, num_sampled_tokens, summarize
 from sfpo_rllib.env_runners.text_envs import make_text_env
 from sfpo_rllib.rl_modules.weights import DTYPES
+
+logger = logging.getLogger(__name__)
 
 _DRIVER_STATE = "rollout_driver"
 _LEARNER_MODULE = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
@@ -310,7 +313,11 @@ class GRPO(Algorithm):
     ) -> StateDict:
         state = super().get_state(components, not_components=not_components, **kwargs)
         if self._check_component(_DRIVER_STATE, components, not_components):
-            state[_DRIVER_STATE] = {"run_seed": self._run_seed, "cursor": self._cursor}
+            state[_DRIVER_STATE] = {
+                "run_seed": self._run_seed,
+                "cursor": self._cursor,
+                "recent_batches": self._get_recent_batches(),
+            }
         return state
 
     @override(Algorithm)
@@ -319,8 +326,36 @@ class GRPO(Algorithm):
         if _DRIVER_STATE in state:
             self._run_seed = state[_DRIVER_STATE]["run_seed"]
             self._cursor = state[_DRIVER_STATE]["cursor"]
+            self._set_recent_batches(state[_DRIVER_STATE].get("recent_batches", []))
         if COMPONENT_LEARNER_GROUP in state:
             self._sync_weights()
+
+    def _get_recent_batches(self) -> list[Any]:
+        """The batches that the update rule keeps, each learner's share of them."""
+        if not self.config.make_update_rule().history:
+            return []
+        results = self.learner_group.foreach_learner(lambda learner: learner.get_recent_batches())
+        return [result.get() for result in results]
+
+    def _set_recent_batches(self, shares: list[Any]) -> None:
+        if not shares or not self.config.make_update_rule().history:
+            return
+        if len(shares) != max(self.config.num_learners, 1):
+            logger.warning(
+                "The checkpoint has the recent batches of %d learners, there are %d: the update "
+                "rule's history starts empty.",
+                len(shares),
+                self.config.num_learners,
+            )
+            return
+        for i, share in enumerate(shares):
+            results = self.learner_group.foreach_learner(
+                lambda learner, batches: learner.set_recent_batches(batches),
+                remote_actor_ids=None if self.learner_group.is_local else [i],
+                batches=share,
+            )
+            for result in results:
+                result.get()
 
     @override(Algorithm)
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:

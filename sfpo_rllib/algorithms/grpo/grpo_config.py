@@ -1,5 +1,6 @@
 """Configuration of GRPO for language models."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -12,6 +13,9 @@ from ray.rllib.utils.annotations import override
 
 from sfpo_rllib.algorithms.grpo import validation
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
+from sfpo_rllib.core.entropy_trigger import EntropyTrigger
+from sfpo_rllib.core.update_rules import UpdateRule, make_update_rule
+from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import SamplingSettings
 from sfpo_rllib.rl_modules import CausalLMModule
@@ -46,6 +50,9 @@ class GRPOConfig(AlgorithmConfig):
         self.prompt_format = "auto"
         self.rollout_timeout_s = 1800.0
         # The update.
+        self.update_rule: str | UpdateRule = "single"
+        self.entropy_window = 30
+        self.entropy_z_threshold: float | None = None
         self.group_size = 8
         self.normalize_advantages = True
         self.equal_reward_groups = "keep"
@@ -117,6 +124,9 @@ class GRPOConfig(AlgorithmConfig):
     def training(
         self,
         *,
+        update_rule: str | UpdateRule = NotProvided,
+        entropy_window: int = NotProvided,
+        entropy_z_threshold: float | None = NotProvided,
         group_size: int = NotProvided,
         minibatch_size: int | None = NotProvided,
         minibatches_per_pass: int | None = NotProvided,
@@ -135,6 +145,13 @@ class GRPOConfig(AlgorithmConfig):
         """Sets the training settings. `train_batch_size_per_learner` counts completions.
 
         Args:
+            update_rule: What is done with a batch: "single" (one pass), "multi_epoch",
+                "slow_fast" (SFPO), "lookahead", "extrapolated", "slow_fast_replay", each with its
+                defaults, or an instance of one of these or of an own `core.UpdateRule`.
+            entropy_window: w, the number of entropies the rule's trigger looks at.
+            entropy_z_threshold: The z-score from which on the rule is switched off for good and
+                every batch gets one pass. None: never. On flat, noisy entropy w = 30 and 1.0 fire
+                within about 60 iterations.
             group_size: Completions of one problem.
             minibatch_size: Completions of one optimizer step, per learner. None: the whole
                 rollout batch, or what `minibatches_per_pass` says.
@@ -164,6 +181,9 @@ class GRPOConfig(AlgorithmConfig):
         elif minibatches_per_pass is not NotProvided and minibatch_size is NotProvided:
             minibatch_size = None
         given = {
+            "update_rule": update_rule,
+            "entropy_window": entropy_window,
+            "entropy_z_threshold": entropy_z_threshold,
             "minibatch_size": minibatch_size,
             "minibatches_per_pass": minibatches_per_pass,
             "group_size": group_size,
@@ -197,6 +217,29 @@ class GRPOConfig(AlgorithmConfig):
     def cheap_problems(self) -> Iterator[str]:
         """What is wrong with the values, each as `field=value: what would be right`."""
         yield from validation.cheap_problems(self)
+
+    def make_update_rule(self) -> UpdateRule:
+        """The rule that `update_rule` names.
+
+        Raises:
+            ValueError: If there is none of that name.
+        """
+        return make_update_rule(self.update_rule)
+
+    def update_rule_problems(self) -> Iterator[str]:
+        """What is wrong with the rule and its settings."""
+        try:
+            self.make_update_rule()
+        except ValueError as error:
+            yield str(error)
+
+    def make_updater(self) -> Updater[Any, Any]:
+        """The rule at work, with its trigger: one for each learner."""
+        trigger = None
+        if self.entropy_z_threshold is not None:
+            trigger = EntropyTrigger(self.entropy_window, self.entropy_z_threshold)
+        # A learner in this process must not share a rule's state with the config.
+        return Updater(copy.deepcopy(self.make_update_rule()), trigger)
 
     @property
     def effective_minibatch_size(self) -> int:

@@ -1,4 +1,4 @@
-"""The GRPO learner: one pass over the rollout batch, in mini-batches and micro-batches."""
+"""The GRPO learner: an update rule over passes, a pass in mini-batches and micro-batches."""
 
 import contextlib
 from collections.abc import Collection, Iterator
@@ -12,6 +12,7 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.typing import ModuleID, StateDict, TensorType
 
 from sfpo_rllib.core.losses import clipped_surrogate_loss, token_weights
+from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.rl_modules.causal_lm import (
     ADVANTAGES,
     ATTENTION_MASK,
@@ -28,21 +29,23 @@ START_LOGP = "start_logp"
 
 PassMetrics = dict[str, float]
 Batch = dict[str, torch.Tensor]
+Minibatches = list[list[Batch]]  # of micro-batches
 
 
 class GRPOTorchLearner(TorchLearner):
     """Updates a causal LM from token batches of whole groups.
 
     RLlib hands `_update` the whole rollout batch, as neither `minibatch_size` nor `num_epochs`
-    reach `Learner.update()`. A pass iterates its mini-batches, one optimizer step each, and
-    micro-batches in them, whose gradients accumulate. The ratio's denominator is the policy at
-    the start of the batch, as this learner computes it; what the engine's log-probs differ from
-    it is corrected by a truncated importance weight.
+    reach `Learner.update()`. The update rule decides about passes. A pass iterates its
+    mini-batches, one optimizer step each, and micro-batches in them, whose gradients accumulate.
+    The ratio's denominator is the policy at the start of the batch, as this learner computes it;
+    what the engine's log-probs differ from it is corrected by a truncated importance weight.
     """
 
     @override(TorchLearner)
     def build(self) -> None:
         # Set before super().build(), which may already restore a state.
+        self._updater: Updater[Minibatches, PassMetrics] = self.config.make_updater()
         self._partition_rng = torch.Generator().manual_seed(self.config.seed or 0)
         self._optimizer_steps = 0
         super().build()
@@ -65,28 +68,25 @@ class GRPOTorchLearner(TorchLearner):
 
     @override(TorchLearner)
     def _update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
-        rollouts = dict(batch[DEFAULT_MODULE_ID])
-        minibatches = self._partition(rollouts)
-        if len(minibatches) > 1:
-            # Later mini-batches of the first pass are no longer at the start of the batch.
+        minibatches = self._partition(dict(batch[DEFAULT_MODULE_ID]))
+        parameters = [param for param in self._params.values() if param.requires_grad]
+        # Later mini-batches of the first pass are no longer at the start of the batch.
+        if len(minibatches) > 1 or not self._updater.active_rule.first_pass_at_start:
             for minibatch in minibatches:
                 self._compute_start_logp(minibatch)
-        passes = self.update_on_batch(minibatches)
+        self._start_versions = _versions(parameters)
+        passes, metrics = self._updater.update(
+            minibatches,
+            self.run_pass,
+            parameters=parameters,
+            optimizers=[opt for _, opt in self.get_optimizers_for_module(DEFAULT_MODULE_ID)],
+        )
         self._log_passes(passes)
+        # All-reduced, so that all learners switch the rule off at the same batch.
+        self._log({**metrics, "entropy_z": self._updater.observe(passes[-1]["entropy"])})
         return {}, {DEFAULT_MODULE_ID: torch.tensor(passes[-1]["loss"])}, {}
 
-    def update_on_batch(self, minibatches: list[list[Batch]]) -> list[PassMetrics]:
-        """The update rule. Here: one pass.
-
-        Args:
-            minibatches: The rollout batch, as micro-batches in mini-batches.
-
-        Returns:
-            The metrics of each pass, in order.
-        """
-        return [self.run_pass(minibatches)]
-
-    def run_pass(self, minibatches: list[list[Batch]]) -> PassMetrics:
+    def run_pass(self, minibatches: Minibatches) -> PassMetrics:
         """Runs one pass over the batch: an optimizer step for each mini-batch.
 
         Returns:
@@ -117,7 +117,8 @@ class GRPOTorchLearner(TorchLearner):
             last = i == len(minibatch) - 1
             with contextlib.nullcontext() if last or not self._distributed else module.no_sync():
                 fwd_out = module.forward_train(micro)
-                if START_LOGP not in micro:  # this is the first step of the batch
+                if START_LOGP not in micro:
+                    self._require_start()
                     micro[START_LOGP] = fwd_out[LOGP].detach()
                 loss, metrics = self._loss(micro, fwd_out)
                 # DDP means over learners, and the weights are of the sum.
@@ -129,6 +130,15 @@ class GRPOTorchLearner(TorchLearner):
         self.apply_gradients(self.postprocess_gradients(gradients))
         self._optimizer_steps += 1
         return {**sums, "grad_norm": norm}
+
+    def _require_start(self) -> None:
+        """Raises if the parameters have moved since the update began."""
+        params = [param for param in self._params.values() if param.requires_grad]
+        if _versions(params) != self._start_versions:
+            raise RuntimeError(
+                f"update_rule={self._updater.rule!r}: it moved the parameters before its first "
+                "pass over the new batch, and must say so: first_pass_at_start = False"
+            )
 
     @override(TorchLearner)
     def compute_loss_for_module(
@@ -162,7 +172,7 @@ class GRPOTorchLearner(TorchLearner):
         metrics["num_tokens"] = mask.sum().float()
         return loss, metrics
 
-    def _partition(self, rollouts: Batch) -> list[list[Batch]]:
+    def _partition(self, rollouts: Batch) -> Minibatches:
         """Cuts the batch into mini-batches and these into micro-batches.
 
         The cut is drawn once a batch, so that all passes over it see the same mini-batches.
@@ -204,9 +214,9 @@ class GRPOTorchLearner(TorchLearner):
             micro[START_LOGP] = module.forward_train(micro)[LOGP]
 
     def _log_passes(self, passes: list[PassMetrics]) -> None:
-        diff = passes[0].pop("engine_logp_diff")
+        diff = passes[-1]["engine_logp_diff"]  # the same in all passes over the new batch
         for k, metrics in enumerate(passes):
-            metrics.pop("engine_logp_diff", None)
+            metrics = {name: value for name, value in metrics.items() if name != "engine_logp_diff"}
             self._log({(f"pass_{k}", name): value for name, value in metrics.items()})
         self._log(
             {
@@ -261,12 +271,25 @@ class GRPOTorchLearner(TorchLearner):
         return {
             "optimizer_steps": self._optimizer_steps,
             "partition_rng": self._partition_rng.get_state().numpy(),
+            **self._updater.state_dict(),
         }
 
     def set_update_state(self, state: StateDict) -> None:
         """Goes on from `get_update_state()`."""
         self._optimizer_steps = int(state["optimizer_steps"])
         self._partition_rng.set_state(torch.as_tensor(state["partition_rng"], dtype=torch.uint8))
+        self._updater.load_state_dict(state)
+
+    def get_recent_batches(self) -> list[Any]:
+        """This learner's share of the batches that the rule keeps, in host memory.
+
+        RLlib saves one learner's state for all, and shares differ: the algorithm collects them.
+        """
+        return _moved(self._updater.recent, "cpu")
+
+    def set_recent_batches(self, batches: list[Any]) -> None:
+        """Goes on from `get_recent_batches()`."""
+        self._updater.recent = _moved(batches, self._device)
 
 
 def _token_budget(lengths: torch.Tensor, max_tokens: int) -> Iterator[torch.Tensor]:
@@ -280,3 +303,17 @@ def _token_budget(lengths: torch.Tensor, max_tokens: int) -> Iterator[torch.Tens
         size = max(max_tokens // int(lengths[order[start]]), 1)
         yield order[start : start + size]
         start += size
+
+
+def _versions(parameters: list[torch.Tensor]) -> list[int]:
+    """How often each was changed in place."""
+    return [param._version for param in parameters]
+
+
+def _moved(tree: Any, device: Any) -> Any:
+    """Nested lists and dicts of tensors, on another device."""
+    if isinstance(tree, list):
+        return [_moved(branch, device) for branch in tree]
+    if isinstance(tree, dict):
+        return {name: _moved(branch, device) for name, branch in tree.items()}
+    return tree.to(device)

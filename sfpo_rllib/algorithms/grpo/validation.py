@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
+from sfpo_rllib.core.entropy_trigger import check_entropy_trigger
 from sfpo_rllib.core.losses import LOSS_AGGREGATIONS
 from sfpo_rllib.env_runners.engines import ENGINES, SamplingSettings
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS, PromptFormatter
@@ -124,7 +125,12 @@ def _batch_sizes(config: "GRPOConfig") -> Iterator[str]:
 
 def _update(config: "GRPOConfig") -> Iterator[str]:
     if config.num_epochs != 1:
-        yield f"num_epochs={config.num_epochs!r}: must be 1; for more passes use SFPO's fast_steps"
+        yield (
+            f"num_epochs={config.num_epochs!r}: must be 1; for more passes use SFPO's fast_steps "
+            "or update_rule=MultiEpoch(...)"
+        )
+    yield from config.update_rule_problems()
+    yield from _trigger(config)
     if config.loss_aggregation not in LOSS_AGGREGATIONS:
         yield f"loss_aggregation={config.loss_aggregation!r}: must be one of {LOSS_AGGREGATIONS}"
     if config.equal_reward_groups not in EQUAL_REWARD_GROUPS:
@@ -145,6 +151,20 @@ def _update(config: "GRPOConfig") -> Iterator[str]:
             yield f"{field}={value!r}: must be a number > 0{' or None' if optional else ''}"
     if not _is_number(config.weight_decay, least=0.0):
         yield f"weight_decay={config.weight_decay!r}: must be a number >= 0"
+
+
+def _trigger(config: "GRPOConfig") -> Iterator[str]:
+    threshold = config.entropy_z_threshold
+    if threshold is None:
+        return
+    for field, window, z in (
+        ("entropy_window", config.entropy_window, 0.0),
+        ("entropy_z_threshold", 2, threshold),
+    ):
+        try:
+            check_entropy_trigger(window=window, threshold=z)
+        except ValueError as error:  # under the core's name for it
+            yield f"{field}={str(error).split('=', 1)[1]}"
 
 
 def _rollouts(config: "GRPOConfig") -> Iterator[str]:

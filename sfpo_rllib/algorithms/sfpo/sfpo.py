@@ -1,19 +1,17 @@
 """SFPO: GRPO whose update repositions before it corrects (arXiv 2510.04072)."""
 
 from collections.abc import Collection, Iterator
-from functools import partial
 from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
-from ray.rllib.core.learner.learner import Learner
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.typing import PartialAlgorithmConfigDict
 
 from sfpo_rllib.algorithms.grpo.grpo import GRPO
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
-from sfpo_rllib.core.entropy_trigger import check_entropy_trigger
-from sfpo_rllib.core.slow_fast import check_slow_fast
+from sfpo_rllib.core.slow_fast import check_alpha, check_fast_steps
+from sfpo_rllib.core.update_rules import SlowFast, UpdateRule
 
 _SHARED: dict[str, Any] = {
     "fast_steps": 3,
@@ -31,7 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class SFPOConfig(GRPOConfig):
-    """Configures SFPO on a language model: GRPO's settings and those of the slow-fast update.
+    """Configures SFPO on a language model: GRPO with the rule "slow_fast", its trigger on.
 
     .. code-block:: python
 
@@ -49,10 +47,10 @@ class SFPOConfig(GRPOConfig):
 
     def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
         super().__init__(algo_class=algo_class or SFPO)
+        self.update_rule = "slow_fast"
         self.fast_steps = 3
         self.reposition_alpha = 0.8
-        self.entropy_window = 30
-        self.entropy_z_threshold: float | None = 1.0
+        self.entropy_z_threshold = 1.0
         self.preset: str | None = None
         # Keys that win over a preset which is not known yet (a Tune search object); else None.
         self.preset_overrides: list[str] | None = None
@@ -64,8 +62,6 @@ class SFPOConfig(GRPOConfig):
         preset: str | None = NotProvided,
         fast_steps: int = NotProvided,
         reposition_alpha: float = NotProvided,
-        entropy_window: int = NotProvided,
-        entropy_z_threshold: float | None = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the training settings.
@@ -76,10 +72,8 @@ class SFPOConfig(GRPOConfig):
             fast_steps: K, the number of fast passes.
             reposition_alpha: Where between the start (0) and the end (1) of the fast trajectory
                 the slow pass begins. 0 is GRPO.
-            entropy_window: w, the number of entropies the trigger looks at.
-            entropy_z_threshold: The z-score from which on SFPO is switched off for good. None:
-                never. On flat, noisy entropy w = 30 and 1.0 fire within about 60 iterations.
-            kwargs: Of `GRPOConfig.training()`.
+            kwargs: Of `GRPOConfig.training()`, among them the trigger's `entropy_window` and
+                `entropy_z_threshold`.
 
         Returns:
             This updated config.
@@ -89,8 +83,6 @@ class SFPOConfig(GRPOConfig):
             for name, value in {
                 "fast_steps": fast_steps,
                 "reposition_alpha": reposition_alpha,
-                "entropy_window": entropy_window,
-                "entropy_z_threshold": entropy_z_threshold,
             }.items()
             if value is not NotProvided
         }
@@ -126,29 +118,26 @@ class SFPOConfig(GRPOConfig):
         yield from super().cheap_problems()
         if self.preset is not None and self.preset not in PRESETS:
             yield f"preset={self.preset!r}: must be one of {sorted(PRESETS)}"
-        checks = {
-            "fast_steps": partial(check_slow_fast, fast_steps=self.fast_steps, alpha=0.0),
-            "reposition_alpha": partial(check_slow_fast, fast_steps=1, alpha=self.reposition_alpha),
-        }
-        window, threshold = self.entropy_window, self.entropy_z_threshold
-        if threshold is not None:
-            checks |= {
-                "entropy_window": partial(check_entropy_trigger, window=window, threshold=0.0),
-                "entropy_z_threshold": partial(
-                    check_entropy_trigger, window=2, threshold=threshold
-                ),
-            }
-        for field, check in checks.items():
-            try:
-                check()
-            except ValueError as error:  # under the core's name for it
-                yield f"{field}={str(error).split('=', 1)[1]}"
 
     @override(GRPOConfig)
-    def get_default_learner_class(self) -> type[Learner] | str:
-        from sfpo_rllib.algorithms.sfpo.sfpo_torch_learner import SFPOTorchLearner
+    def update_rule_problems(self) -> Iterator[str]:
+        if self.update_rule != "slow_fast":
+            yield (
+                f"update_rule={self.update_rule!r}: must be 'slow_fast' in SFPO, set by fast_steps "
+                "and reposition_alpha; GRPOConfig takes any rule"
+            )
+        try:
+            check_fast_steps(self.fast_steps)
+        except ValueError as error:
+            yield str(error)
+        try:
+            check_alpha(self.reposition_alpha)
+        except ValueError as error:
+            yield f"reposition_{error}"
 
-        return SFPOTorchLearner
+    @override(GRPOConfig)
+    def make_update_rule(self) -> UpdateRule:
+        return SlowFast(fast_steps=self.fast_steps, alpha=self.reposition_alpha)
 
 
 class SFPO(GRPO):
