@@ -1,0 +1,80 @@
+"""Compares update rules on equal rollouts.
+
+`python -m benchmarks.update_rules` makes results/table.json and its plot; `--smoke` is the same in
+three minutes, too short to learn anything from. Interrupted, it goes on where it was: finished runs
+are files under `--runs`.
+"""
+
+import argparse
+from pathlib import Path
+
+from benchmarks.common import environment_record, write_json
+from benchmarks.update_rules import plots, table
+from benchmarks.update_rules.analysis import select
+from benchmarks.update_rules.pool import Pool
+from benchmarks.update_rules.training import BATCH_SIZE, GROUP_SIZE, WARM_UP_BATCHES, Budget
+from benchmarks.update_rules.variants import VARIANTS
+
+HERE = Path(__file__).parent
+FULL_BUDGET = Budget(num_batches=96, eval_every=6, eval_samples=2048)
+SMOKE_BUDGET = Budget(num_batches=8, eval_every=4, eval_samples=256)
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(prog="benchmarks.update_rules", description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="three minutes, to see that it runs")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--runs", type=Path, default=None, help="finished runs and models")
+    parser.add_argument("--output", type=Path, default=None, help="JSON and plots")
+    args = parser.parse_args()
+    name = "update_rules_smoke" if args.smoke else "update_rules"
+    args.runs = (args.runs or Path("runs") / name).resolve()
+    args.output = args.output or (args.runs if args.smoke else HERE / "results")
+    return args
+
+
+def main() -> None:
+    """Runs what is missing and writes the results."""
+    args = parse_args()
+    protocol, budget = table.FULL, FULL_BUDGET
+    if args.smoke:
+        protocol, budget = table.SMOKE, SMOKE_BUDGET
+    pool = Pool(args.runs, budget=budget, num_workers=args.workers)
+    try:
+        pool.warm_start(protocol.tasks)
+        grid = table.run_grid(pool, protocol)
+        rates = table.chosen_rates(grid, protocol)
+        print("learning rates:", rates, flush=True)
+        runs = table.run_table(pool, protocol, rates)
+    finally:
+        pool.close()
+    settings = {
+        **vars(budget),
+        "batch_size": BATCH_SIZE,
+        "group_size": GROUP_SIZE,
+        "warm_up_batches": WARM_UP_BATCHES,
+        "variants": {name: repr(VARIANTS[name].rule) for name in protocol.variants},
+        "protocol": vars(protocol),
+    }
+    write_json(
+        args.output / "table.json",
+        {
+            "environment": environment_record(),
+            "settings": settings,
+            **table.summarize(grid, runs, rates, protocol),
+            "runs": [*grid, *runs],
+        },
+    )
+    own = {
+        task: {
+            name: select(runs, task=task, variant=name, lr=rates[name])
+            for name in protocol.variants
+        }
+        for task in protocol.tasks
+    }
+    plots.plot_curves(args.output / "table.png", own)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""One training run: a variant on a task, at a learning rate, from a seed."""
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.update_rules.tasks import TASKS
+from benchmarks.update_rules.variants import Variant
+from sfpo_rllib.algorithms.grpo import GRPO, GRPOConfig
+
+GROUP_SIZE = 8
+BATCH_SIZE = 128
+WARM_UP_BATCHES = 10  # of the learning rate: Adam's first steps are as long as its later ones
+EVAL_GROUP_SIZE = 4
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long runs train, and how they are looked at.
+
+    Attributes:
+        num_batches: Rollout batches of `BATCH_SIZE`.
+        eval_every: Batches between evaluations.
+        eval_samples: Sampled replies of an evaluation, to held-out problems.
+    """
+
+    num_batches: int
+    eval_every: int
+    eval_samples: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What makes a run: equal runs give equal curves."""
+
+    task: str
+    variant: str
+    lr: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """As a file name."""
+        return f"{self.task}-{self.variant}-{self.lr:g}-{self.seed}"
+
+
+def make_config(run: Run, variant: Variant, model: Path, budget: Budget) -> GRPOConfig:
+    """GRPO with the variant's rule, engine and learner in this process."""
+    task = TASKS[run.task]
+    return (
+        GRPOConfig()
+        .environment(task.env, env_config={**task.env_config, "split": "train"})
+        .rl_module(model_config={"model": str(model)})
+        .env_runners(
+            num_env_runners=0,
+            rollout_engine="transformers",
+            sampling={"temperature": 1.0, "max_tokens": task.max_tokens},
+        )
+        .training(
+            update_rule=variant.rule,
+            entropy_z_threshold=1.0 if variant.trigger else None,
+            lr=[[0, run.lr / 10], [WARM_UP_BATCHES * BATCH_SIZE, run.lr]],
+            train_batch_size_per_learner=BATCH_SIZE,
+            group_size=GROUP_SIZE,
+        )
+        .evaluation(
+            evaluation_duration=budget.eval_samples,
+            evaluation_config=GRPOConfig.overrides(
+                env_config={**task.env_config, "split": "test"}, group_size=EVAL_GROUP_SIZE
+            ),
+        )
+        .debugging(seed=run.seed, log_level="ERROR")
+    )
+
+
+def train(run: Run, variant: Variant, model: Path, budget: Budget) -> dict[str, Any]:
+    """Trains and returns the curve.
+
+    Returns:
+        `run`; `rule`, in words; `curve`, a list a column: `rollouts`, `accuracy` (of the
+        evaluation), `wall_s` and `cpu_s` (of training alone), `optimizer_steps` (each on a whole
+        batch, so backward passes too), `entropy`; `fired_at`, the batch after which the trigger
+        switched the rule off, or None.
+    """
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+    algo = make_config(run, variant, model, budget).build_algo()
+    try:
+        return {
+            "run": asdict(run),
+            "rule": repr(variant.rule),
+            "trigger": variant.trigger,
+            "budget": asdict(budget),
+            **_curve(algo, budget),
+        }
+    finally:
+        algo.stop()
+
+
+def _curve(algo: GRPO, budget: Budget) -> dict[str, Any]:
+    wall = cpu = 0.0
+    steps = 0
+    entropy: float | None = None
+    fired_at: int | None = None
+    rows = []
+    for batch in range(budget.num_batches + 1):
+        if batch:
+            wall_start, cpu_start = time.perf_counter(), time.process_time()
+            result = algo.train()
+            wall += time.perf_counter() - wall_start
+            cpu += time.process_time() - cpu_start
+            learner = result["learners"]["default_policy"]["sfpo"]
+            entropy = float(learner["entropy"])
+            steps = int(learner["optimizer_steps_lifetime"])
+            if fired_at is None and learner["entropy_z"] >= 1.0:
+                fired_at = batch
+        if batch % budget.eval_every == 0:
+            accuracy = float(algo.evaluate()["env_runners"]["accuracy"])
+            rows.append((batch * BATCH_SIZE, accuracy, wall, cpu, steps, entropy))
+    names = ("rollouts", "accuracy", "wall_s", "cpu_s", "optimizer_steps", "entropy")
+    curve = {
+        name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)
+    }
+    return {"curve": curve, "fired_at": fired_at}
