@@ -46,7 +46,7 @@ class Anchor:
 
     @torch.no_grad()
     def reposition(self, alpha: float) -> None:
-        """Moves the parameters theta back to origin + alpha * (theta - origin)."""
+        """Moves the parameters theta to origin + alpha * (theta - origin): back, or beyond 1 on."""
         for param, origin in zip(self.parameters, self.origin, strict=True):
             param.lerp_(origin, 1.0 - alpha)  # a weight of 0 leaves alpha = 1 exact
 

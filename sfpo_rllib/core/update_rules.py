@@ -218,10 +218,7 @@ class Extrapolated(UpdateRule):
             middle = Anchor(ctx.parameters)
             results.append(ctx.run_pass())
             ratio = min(max(_step_ratio(start, middle), 0.0), 1.0)
-            scale = sum(ratio**k for k in range(self.fast_steps - 1))
-            with torch.no_grad():
-                for param, origin in zip(middle.parameters, middle.origin, strict=True):
-                    param.sub_(origin).mul_(scale).add_(origin)
+            middle.reposition(sum(ratio**k for k in range(self.fast_steps - 1)))
             del middle
             ctx.metrics.update(step_ratio=ratio, **vars(start.measure(self.alpha)))
             start.reposition(self.alpha)
