@@ -16,7 +16,7 @@ from benchmarks.update_rules.training import BATCH_SIZE, GROUP_SIZE, WARM_UP_BAT
 from benchmarks.update_rules.variants import VARIANTS
 
 HERE = Path(__file__).parent
-FULL_BUDGET = Budget(num_batches=96, eval_every=6, eval_samples=2048)
+FULL_BUDGET = Budget(num_batches=80, eval_every=5, eval_samples=2048)
 SMOKE_BUDGET = Budget(num_batches=8, eval_every=4, eval_samples=256)
 
 

@@ -1,0 +1,87 @@
+"""Sweeps on the arithmetic task, on the grid's seeds, at the baseline's best learning rate.
+
+`python -m benchmarks.update_rules.sweeps k_alpha` makes results/k_alpha.json; so do the other names
+in `SWEEPS`. Runs are shared with the main benchmark's folder, and resume.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import environment_record, write_json
+from benchmarks.update_rules.__main__ import FULL_BUDGET, HERE
+from benchmarks.update_rules.analysis import best_accuracy, compare, describe, select
+from benchmarks.update_rules.pool import Pool
+from benchmarks.update_rules.rules_tried import MeanOfTrajectory, SlowFastMoments
+from benchmarks.update_rules.table import FULL, GRID_TASK
+from benchmarks.update_rules.training import Run
+from benchmarks.update_rules.variants import BASELINE, VARIANTS, Variant
+from sfpo_rllib.core import Extrapolated, MultiEpoch, SlowFast, SlowFastReplay, UpdateRule
+
+
+def _named(*rules: UpdateRule) -> dict[str, Variant]:
+    return {repr(rule).replace(" ", ""): Variant(rule, repr(rule)) for rule in rules}
+
+
+SWEEPS: dict[str, dict[str, Variant]] = {
+    "k_alpha": _named(
+        *(SlowFast(k, a) for k in (3, 7, 11) for a in (0.3, 0.2, 0.5)),
+        *(SlowFast(1, a) for a in (0.3, 0.5, 0.8)),
+        *(SlowFast(k, a) for a in (0.8, 1.0) for k in (3, 7, 11)),
+    ),
+    "replay": _named(
+        *(SlowFastReplay(k, a, m) for m in (3, 6, 12) for k in (3, 7) for a in (0.2, 0.3, 0.5)),
+    ),
+    "tried": _named(
+        *(Extrapolated(k, a) for k in (4, 8) for a in (0.3, 0.5, 0.8)),
+        *(SlowFastMoments(k, 0.5, m) for k in (3, 7) for m in ("rewind", "reset")),
+        *(MeanOfTrajectory(k) for k in (3, 7, 11)),
+        *(MultiEpoch(k) for k in (2, 4, 8, 12)),
+    ),
+}
+
+
+def summarize(runs: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
+    """For each variant its accuracy, costs to the baseline's best, and ratios to the baseline."""
+    baseline = select(runs, variant=BASELINE)
+    target = float(np.mean([best_accuracy(run) for run in baseline]))
+    summary = {}
+    for name in names:
+        of_name = select(runs, variant=name)
+        summary[name] = {**describe(of_name, target), "vs_baseline": compare(of_name, baseline)}
+    return {"target": target, "variants": summary}
+
+
+def main() -> None:
+    """Runs what is missing of a sweep and writes its results."""
+    parser = argparse.ArgumentParser(prog="benchmarks.update_rules.sweeps", description=__doc__)
+    parser.add_argument("sweep", choices=list(SWEEPS))
+    parser.add_argument("--lr", type=float, default=3e-4, help="the baseline's best")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--runs", type=Path, default=Path("runs/update_rules"))
+    parser.add_argument("--output", type=Path, default=HERE / "results")
+    args = parser.parse_args()
+    variants = {BASELINE: VARIANTS[BASELINE], **SWEEPS[args.sweep]}
+    pool = Pool(args.runs.resolve(), budget=FULL_BUDGET, num_workers=args.workers)
+    try:
+        pool.warm_start([GRID_TASK])
+        jobs = {
+            Run(GRID_TASK, name, args.lr, seed): variant
+            for name, variant in variants.items()
+            for seed in FULL.grid_seeds
+        }
+        runs = pool.run(jobs, stage=args.sweep)
+    finally:
+        pool.close()
+    summary = summarize(runs, list(variants))
+    content = {"environment": environment_record(), "lr": args.lr, **summary, "runs": runs}
+    write_json(args.output / f"{args.sweep}.json", content)
+    for name, entry in summary["variants"].items():
+        ratio = entry["vs_baseline"]["rollouts_ratio"]["value"]
+        print(f"{name:55} best {entry['best_accuracy']['value']:.3f}  rollouts ratio {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    main()
