@@ -10,6 +10,7 @@ import ray
 from tqdm import tqdm
 
 from benchmarks.common import write_json
+from benchmarks.update_rules.analysis import Result
 from benchmarks.update_rules.tasks import TASKS, warm_started_model
 from benchmarks.update_rules.training import Budget, Run, train
 from benchmarks.update_rules.variants import Variant
@@ -38,7 +39,7 @@ class Pool:
         """Makes the models of the tasks that have none."""
         self._each([("warm_start", (task, self._folder / "models")) for task in tasks], "models")
 
-    def run(self, jobs: dict[Run, Variant], stage: str) -> list[dict[str, Any]]:
+    def run(self, jobs: dict[Run, Variant], stage: str) -> list[Result]:
         """Runs what is not finished.
 
         Args:

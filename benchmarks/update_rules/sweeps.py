@@ -5,6 +5,7 @@ in `SWEEPS`. Runs are shared with the main benchmark's folder, and resume.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from benchmarks.common import environment_record, write_json
 from benchmarks.update_rules.__main__ import FULL_BUDGET, HERE
-from benchmarks.update_rules.analysis import best_accuracy, compare, describe, select
+from benchmarks.update_rules.analysis import Result, best_accuracy, compare, describe, select
 from benchmarks.update_rules.pool import Pool
 from benchmarks.update_rules.rules_tried import MeanOfTrajectory, SlowFastMoments
 from benchmarks.update_rules.table import FULL, GRID_TASK
@@ -43,7 +44,7 @@ SWEEPS: dict[str, dict[str, Variant]] = {
 }
 
 
-def summarize(runs: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
+def summarize(runs: Sequence[Result], names: Sequence[str]) -> dict[str, Any]:
     """For each variant its accuracy, costs to the baseline's best, and ratios to the baseline."""
     baseline = select(runs, variant=BASELINE)
     target = float(np.mean([best_accuracy(run) for run in baseline]))

@@ -140,7 +140,9 @@ def summarize(
     summary: dict[str, Any] = {"rates": rates, "grid": {}, "table": {}}
     for name, lr in _variants_and_rates(grid):
         runs = select(grid, variant=name, lr=lr)
-        entry = {"best_accuracy": float(np.mean([best_accuracy(run) for run in runs]))}
+        entry: dict[str, Any] = {
+            "best_accuracy": float(np.mean([best_accuracy(run) for run in runs]))
+        }
         baseline = select(grid, variant=BASELINE, lr=lr)
         if len(baseline) == len(runs):
             entry["vs_same_rate"] = compare(runs, baseline)

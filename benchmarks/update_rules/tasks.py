@@ -99,7 +99,7 @@ def _words(min_length: int, max_length: int) -> list[tuple[str, str]]:
     return list(answers.items())
 
 
-gym.register("benchmark/SpellBackward-v0", SpellBackwardEnv)
+gym.register("benchmark/SpellBackward-v0", f"{__name__}:SpellBackwardEnv")
 
 TASKS = {
     task.name: task
