@@ -77,7 +77,7 @@ def write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, allow_nan=False)
     # A list of numbers on one line.
-    text = re.sub(r"\[[^][{}]*\]", lambda match: " ".join(match[0].split()), text)
+    text = re.sub(r"\[[^][{}\"]*\]", lambda match: " ".join(match[0].split()), text)
     partial = path.with_suffix(f".{os.getpid()}.tmp")
     partial.write_text(text + "\n")
     partial.replace(path)

@@ -52,7 +52,7 @@ class Pool:
         calls = []
         for run, variant in jobs.items():
             path = self._path(run)
-            if not self._is_finished(path, variant):
+            if not is_finished(path, variant, self._budget):
                 model = self._folder / "models" / run.task
                 calls.append(("run", (run, variant, model, self._budget, path)))
         self._each(calls, stage)
@@ -64,23 +64,6 @@ class Pool:
 
     def _path(self, run: Run) -> Path:
         return self._folder / "runs" / f"{run.name}.json"
-
-    def _is_finished(self, path: Path, variant: Variant) -> bool:
-        if not path.exists():
-            return False
-        found = json.loads(path.read_text())
-        wanted = {
-            "rule": repr(variant.rule),
-            "trigger": variant.trigger,
-            "budget": vars(self._budget),
-        }
-        for key, value in wanted.items():
-            if found[key] != value:
-                raise ValueError(
-                    f"{path}: is of {key}={found[key]}, and wanted is {value}; delete it, or give "
-                    "another --output"
-                )
-        return True
 
     def _each(self, calls: list[tuple[str, tuple[Any, ...]]], description: str) -> None:
         waiting = list(reversed(calls))
@@ -96,6 +79,25 @@ class Pool:
                     idle.append(busy.pop(ref))
                     ray.get(ref)  # raises what the worker raised
                     bar.update()
+
+
+def is_finished(path: Path, variant: Variant, budget: Budget) -> bool:
+    """Whether the file has a finished run of this variant and budget.
+
+    Raises:
+        ValueError: If it is of another variant or budget.
+    """
+    if not path.exists():
+        return False
+    found = json.loads(path.read_text())
+    wanted = {"rule": repr(variant.rule), "trigger": variant.trigger, "budget": vars(budget)}
+    for key, value in wanted.items():
+        if found[key] != value:
+            raise ValueError(
+                f"{path}: is of {key}={found[key]}, and wanted is {value}; delete it, or give "
+                "another --runs"
+            )
+    return True
 
 
 class _Worker:
