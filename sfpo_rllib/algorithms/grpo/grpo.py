@@ -338,16 +338,18 @@ class GRPO(Algorithm):
         return [result.get() for result in results]
 
     def _set_recent_batches(self, shares: list[Any]) -> None:
-        if not shares or not self.config.make_update_rule().history:
+        if not self.config.make_update_rule().history:
             return
-        if len(shares) != max(self.config.num_learners, 1):
+        num_learners = max(self.config.num_learners, 1)
+        if shares and len(shares) != num_learners:
             logger.warning(
                 "The checkpoint has the recent batches of %d learners, there are %d: the update "
                 "rule's history starts empty.",
                 len(shares),
-                self.config.num_learners,
+                num_learners,
             )
-            return
+        if len(shares) != num_learners:  # what has been seen here so far is not the checkpoint's
+            shares = [[]] * num_learners
         for i, share in enumerate(shares):
             results = self.learner_group.foreach_learner(
                 lambda learner, batches: learner.set_recent_batches(batches),
