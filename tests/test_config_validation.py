@@ -17,6 +17,15 @@ from ray import tune
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from sfpo_rllib import GRPO, SFPO, GRPOConfig, SFPOConfig
+from sfpo_rllib.core import (
+    UPDATE_RULES,
+    Lookahead,
+    MultiEpoch,
+    Single,
+    SlowFast,
+    SlowFastReplay,
+    make_update_rule,
+)
 
 ARITHMETIC = "sfpo_envs:sfpo/Arithmetic-v0"
 MATH = "sfpo_envs:sfpo/MathReasoning-v0"
@@ -190,6 +199,59 @@ def test_several_problems_are_listed_at_once(good):
         "rollout_engine",
         "sampling['temperature']",
     ]
+
+
+# Update rules.
+
+
+@pytest.mark.parametrize("rule", [*UPDATE_RULES, SlowFastReplay(num_batches=2)], ids=str)
+def test_grpo_takes_every_rule_by_name_and_as_an_instance(make_config, rule):
+    config = make_config(GRPOConfig).training(update_rule=rule, entropy_z_threshold=1.0)
+    config.validate()
+    assert config.make_update_rule() == make_update_rule(rule)
+
+
+@pytest.mark.parametrize(
+    ("rule", "right"),
+    [
+        ("slow_fst", "did you mean 'slow_fast'?"),
+        ("SlowFast", "'slow_fast_replay'"),
+        (None, "must be an UpdateRule or one of"),
+        (SlowFast, "must be an UpdateRule or one of"),
+    ],
+)
+def test_what_is_no_rule_is_refused(make_config, rule, right):
+    config = make_config(GRPOConfig).training(update_rule=rule)
+    one_problem(config, "update_rule", rule, "must be an UpdateRule or one of", right)
+
+
+@pytest.mark.parametrize("rule", ["single", "slow_fast_replay", "slow_fst", SlowFast(2)], ids=str)
+def test_sfpo_takes_no_other_rule(good, rule):
+    one_problem(good.training(update_rule=rule), "update_rule", rule, "GRPOConfig takes any rule")
+
+
+def test_sfpo_makes_the_rule_of_its_settings(good):
+    assert good.make_update_rule() == SlowFast(3, 0.8)
+    good.training(fast_steps=5, reposition_alpha=0.25)
+    assert good.make_update_rule() == SlowFast(5, 0.25)
+    assert GRPOConfig().make_update_rule() == Single()
+
+
+@pytest.mark.parametrize("field", ["fast_steps", "reposition_alpha"])
+def test_grpo_has_no_settings_of_one_rule(make_config, field):
+    config = make_config(GRPOConfig)
+    with pytest.raises(TypeError, match=field):
+        config.training(update_rule="slow_fast", **{field: 1})
+    config.update_from_dict({field: 1})
+    assert f"{field}=1: no such setting" in problems_of(config)[0]
+
+
+@pytest.mark.parametrize("rule", ["lookahead", Lookahead(2, 0.5), MultiEpoch(2)], ids=str)
+def test_a_rule_goes_through_a_dict(make_config, rule):
+    config = make_config(GRPOConfig).training(update_rule=rule)
+    trial = GRPOConfig().update_from_dict(config.to_dict())
+    trial.validate()
+    assert trial.make_update_rule() == config.make_update_rule() == make_update_rule(rule)
 
 
 # Names.
