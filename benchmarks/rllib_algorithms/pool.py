@@ -1,6 +1,7 @@
 """Runs by worker processes, each kept in a file as it ends, so that a benchmark can go on."""
 
 import json
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -82,6 +83,7 @@ def workers(count: int) -> Iterator[Executor]:
 
 def _start_worker() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     ray.init(
         address="local",
