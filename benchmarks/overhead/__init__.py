@@ -1,0 +1,1 @@
+"""What an update rule costs over the single pass: memory and time."""
