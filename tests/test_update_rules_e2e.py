@@ -259,8 +259,9 @@ def test_an_own_rule_trains_and_goes_on_from_its_state(
     assert_equal_weights(whole.get_module_weights(), restored.get_module_weights())
 
     # The learner has a rule of its own; the config's stays as it was given.
-    for given in (config, whole.config, first.config, restored.config):
-        assert velocity_of(given.update_rule) == []
+    for algo in (whole, first, restored):
+        for given in (config, algo.config, learner_of(algo).config):
+            assert velocity_of(given.update_rule) == []
 
 
 def test_a_rule_whose_first_pass_is_not_at_the_start_has_to_say_so(build: Build) -> None:
