@@ -69,11 +69,14 @@ def measure_memory(device: torch.device) -> dict[str, Any]:
 def measure_time(device: torch.device, pairs: int) -> dict[str, Any]:
     """Seconds of SFPO's update against single passes, and of what it adds."""
     workload = Workload(TIME_SIZE, device)
+    comparison = compare_seconds(workload, SLOW_FAST, pairs)
+    added = added_seconds(workload, SLOW_FAST.alpha, pairs)
     return {
         "size": asdict(TIME_SIZE),
         "rule": repr(SLOW_FAST),
-        **compare_seconds(workload, SLOW_FAST, pairs),
-        **added_seconds(workload, SLOW_FAST.alpha, pairs),
+        **comparison,
+        **added,
+        "added_share": sum(added.values()) / comparison["wall"]["rule_s"],
     }
 
 
@@ -111,7 +114,7 @@ def main() -> None:
     print(
         f"of these once  copy {1e3 * seconds['copy_s']:.2f} ms, "
         f"measures {1e3 * seconds['measure_s']:.2f} ms, "
-        f"reposition {1e3 * seconds['reposition_s']:.2f} ms"
+        f"reposition {1e3 * seconds['reposition_s']:.2f} ms: {seconds['added_share']:.2%}"
     )
     print(args.output / "results.json")
 
