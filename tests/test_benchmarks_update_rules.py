@@ -113,6 +113,7 @@ def test_a_grid_grows_until_the_best_is_inside() -> None:
         rates=(1.6e-4, 3.2e-4),
         grid_seeds=(0,),
         table_seeds=(1,),
+        at_baseline_rate=(),
         conservative=(),
     )
     pool = Landscape()
@@ -129,6 +130,7 @@ def test_summary_compares_at_own_and_equal_rates() -> None:
         rates=(1e-4, 2e-4),
         grid_seeds=(0,),
         table_seeds=(1, 2),
+        at_baseline_rate=(),
         conservative=(),
     )
     rising, quick = [0.2, 0.3, 0.4, 0.5, 0.6], [0.2, 0.5, 0.7, 0.8, 0.9]

@@ -29,6 +29,8 @@ class Pool:
         """
         self._folder = folder
         self._budget = budget
+        # Ray would let any other process go first, and wall-clock is among what is measured.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         # A logical CPU a worker, and what the algorithms in them ask for.
         ray.init(num_cpus=4 * num_workers, include_dashboard=False, log_to_driver=False)
         env = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}

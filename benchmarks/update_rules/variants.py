@@ -12,9 +12,9 @@ from sfpo_rllib.core import (
     UpdateRule,
 )
 
-# SFPO's K and alpha for all seeds and tasks, chosen by the sweep on the grid's seeds.
-FAST_STEPS = 3
-ALPHA = 0.5
+# SFPO's K and alpha for all seeds, tasks and rates: chosen by the sweep, on the grid's seeds.
+FAST_STEPS = 7
+ALPHA = 0.3
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,23 @@ class Variant:
     like: str | None = None
 
 
+def _like_sfpo(name: str) -> str:
+    return f"{name}, K={FAST_STEPS}, alpha={ALPHA}"
+
+
 BASELINE = "single"
 VARIANTS: dict[str, Variant] = {
     "single": Variant(Single(), "GRPO"),
-    "multi_epoch": Variant(MultiEpoch(4), "GRPO, 4 epochs"),
-    "slow_fast": Variant(SlowFast(FAST_STEPS, ALPHA), f"SFPO, K={FAST_STEPS}, alpha={ALPHA}"),
+    "multi_epoch": Variant(MultiEpoch(FAST_STEPS + 1), f"GRPO, {FAST_STEPS + 1} epochs"),
+    "slow_fast": Variant(SlowFast(FAST_STEPS, ALPHA), _like_sfpo("SFPO")),
     "slow_fast_paper": Variant(SlowFast(3, 0.8), "SFPO, K=3, alpha=0.8 (paper)"),
     "slow_fast_trigger": Variant(
-        SlowFast(FAST_STEPS, ALPHA), "SFPO with the trigger", trigger=True, like="slow_fast"
+        SlowFast(FAST_STEPS, ALPHA), _like_sfpo("SFPO, trigger on"), trigger=True, like="slow_fast"
     ),
-    "lookahead": Variant(Lookahead(4, 0.5), "lookahead, K=4, alpha=0.5"),
-    "extrapolated": Variant(Extrapolated(4, 0.5), "extrapolated, K=4, alpha=0.5"),
+    "lookahead": Variant(
+        Lookahead(FAST_STEPS + 1, ALPHA), f"lookahead, K={FAST_STEPS + 1}, alpha={ALPHA}"
+    ),
+    "extrapolated": Variant(Extrapolated(FAST_STEPS, ALPHA), _like_sfpo("extrapolated")),
     "replay": Variant(SlowFastReplay(3, 1.0, 6), "plain replay, M=6"),
     "slow_fast_replay": Variant(SlowFastReplay(3, 0.3, 6), "slow-fast replay, M=6, alpha=0.3"),
 }

@@ -1,0 +1,158 @@
+"""Writes measured numbers into the README and the docs, from the committed results.
+
+`python -m benchmarks.report` renews every block between `<!-- name -->` and `<!-- /name -->`.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.update_rules.variants import BASELINE, VARIANTS
+
+ROOT = Path(__file__).parents[1]
+TABLE = Path("benchmarks/update_rules/results/table.json")
+K_ALPHA = Path("benchmarks/update_rules/results/k_alpha.json")
+TASK_NAMES = {"arithmetic": "two-digit sums", "spell_backward": "spelling backward"}
+
+Results = Mapping[str, Any]
+
+
+def headline(table: Results) -> Iterator[str]:
+    """The README's: ratios of SFPO and of slow-fast replay against tuned GRPO."""
+    yield (
+        "| update rule | "
+        + " | ".join(
+            f"{TASK_NAMES[task]}: accuracy | fewer rollouts | less wall-clock"
+            for task in table["table"]
+        )
+        + " |"
+    )
+    yield "|---" * (1 + 3 * len(table["table"])) + "|"
+    for name in ("single", "multi_epoch", "slow_fast", "slow_fast_replay"):
+        cells = []
+        for entry in table["table"].values():
+            row = at_rate(entry["variants"][name], table["rates"][name])
+            cells += [f"{row['best_accuracy']['value']:.3f}"]
+            cells += [ratio(row["vs_best"], "rollouts"), ratio(row["vs_best"], "wall_s")]
+        yield f"| {VARIANTS[name].label} | " + " | ".join(cells) + " |"
+
+
+def task_table(table: Results, task: str) -> Iterator[str]:
+    """Every variant at its own best rate, and at the baseline's."""
+    yield (
+        "| rule | lr | best accuracy | fewer rollouts | less wall-clock | optimizer steps "
+        "| reached | gain over GRPO | p | worst drop | collapsed |"
+    )
+    yield "|---" * 11 + "|"
+    entry = table["table"][task]
+    for name, rates in entry["variants"].items():
+        for lr, row in rates.items():
+            own = float(lr) == table["rates"][name]
+            versus = row["vs_best"]
+            gain = versus["accuracy_gain"]
+            p_value = gain.get("p_value")
+            cells = [
+                VARIANTS[name].label,
+                f"**{lr}**" if own else lr,
+                interval(row["best_accuracy"], 3),
+                interval(versus["rollouts_ratio"], 2, "x"),
+                interval(versus["wall_s_ratio"], 2, "x"),
+                f"{row['optimizer_steps_to_target']['value']:.0f}",
+                f"{versus['num_reached']}/{row['num_seeds']}",
+                f"{gain['value']:+.3f}",
+                "" if p_value is None else f"{p_value:.3f}",
+                f"{row['worst_drop']:.3f}",
+                f"{row['num_collapsed']}",
+            ]
+            yield "| " + " | ".join(cells) + " |"
+
+
+def common_rates(table: Results) -> Iterator[str]:
+    """Ratios against the baseline at the same learning rate, on the grid's seeds."""
+    rates = list(table["grid"][BASELINE])
+    yield "| rule | " + " | ".join(f"lr {lr}" for lr in rates) + " |"
+    yield "|---" * (1 + len(rates)) + "|"
+    for name, entries in table["grid"].items():
+        cells = []
+        for lr in rates:
+            entry = entries.get(lr)
+            cells.append(
+                f"{entry['best_accuracy']:.3f}, {ratio(entry['vs_same_rate'], 'rollouts')}"
+                if entry
+                else ""
+            )
+        yield f"| {VARIANTS[name].label} | " + " | ".join(cells) + " |"
+
+
+def sweep(results: Results) -> Iterator[str]:
+    """Best accuracy and ratio of every setting of a sweep."""
+    yield "| rule | best accuracy | fewer rollouts | less wall-clock | worst drop |"
+    yield "|---|---|---|---|---|"
+    for name, entry in results["variants"].items():
+        versus = entry["vs_baseline"]
+        yield (
+            f"| `{name}` | {entry['best_accuracy']['value']:.3f} | {ratio(versus, 'rollouts')} | "
+            f"{ratio(versus, 'wall_s')} | {entry['worst_drop']:.3f} |"
+        )
+
+
+def at_rate(rates: Mapping[str, Any], lr: float) -> Any:
+    """The entry of a learning rate."""
+    return next(entry for key, entry in rates.items() if float(key) == lr)
+
+
+def ratio(comparison: Mapping[str, Any], cost: str) -> str:
+    """`2.1x`."""
+    return f"{comparison[f'{cost}_ratio']['value']:.2f}x"
+
+
+def interval(statistic: Mapping[str, Any], digits: int, unit: str = "") -> str:
+    """`0.50 (0.40 to 0.60)`."""
+    low, high = statistic["interval"]
+    return f"{statistic['value']:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def load(path: Path) -> Any:
+    """A committed result."""
+    return json.loads((ROOT / path).read_text())
+
+
+Block = Callable[[], Iterator[str]]
+
+BLOCKS: dict[str, dict[str, Block]] = {
+    "README.md": {"headline": lambda: headline(load(TABLE))},
+    "docs/update_rules.md": {
+        "arithmetic": lambda: task_table(load(TABLE), "arithmetic"),
+        "spell_backward": lambda: task_table(load(TABLE), "spell_backward"),
+        "common_rates": lambda: common_rates(load(TABLE)),
+        "k_alpha": lambda: sweep(load(K_ALPHA)),
+    },
+}
+
+
+def renewed(text: str, blocks: Mapping[str, Block]) -> str:
+    """The text with each block between its marks made anew.
+
+    Raises:
+        ValueError: If a mark is missing.
+    """
+    for name, lines in blocks.items():
+        opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        if not 0 <= text.find(opening) < text.find(closing):
+            raise ValueError(f"no block between {opening.strip()} and {closing}")
+        before, rest = text.split(opening, 1)
+        after = rest.split(closing, 1)[1]
+        text = before + opening + "".join(f"{line}\n" for line in lines()) + closing + after
+    return text
+
+
+def main() -> None:
+    """Renews all blocks."""
+    for name, blocks in BLOCKS.items():
+        path = ROOT / name
+        path.write_text(renewed(path.read_text(), blocks))
+
+
+if __name__ == "__main__":
+    main()
