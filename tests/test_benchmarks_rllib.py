@@ -1,9 +1,6 @@
 """The benchmarks of PPO with SFPO's update and of its overhead: what they make of their runs."""
 
 import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +8,8 @@ import torch
 pytest.importorskip("ray")
 
 from benchmarks.overhead.memory import cpu_peak_bytes
-from benchmarks.rllib_algorithms import pool
 from benchmarks.rllib_algorithms.__main__ import parse_args
 from benchmarks.rllib_algorithms.plot import LABELS
-from benchmarks.rllib_algorithms.pool import load_finished, run_all, run_path, train_and_keep
 from benchmarks.rllib_algorithms.runs import VARIANTS, Curve, Run, Settings, make_config
 from benchmarks.rllib_algorithms.summary import (
     at_rate,
@@ -26,7 +21,6 @@ from benchmarks.rllib_algorithms.summary import (
 )
 
 SETTINGS = Settings(iterations=3)
-RUN = Run("ppo", 0.001, 1, SETTINGS)
 
 
 def curve(*returns: float, per_iteration: float = 1.0) -> Curve:
@@ -38,19 +32,6 @@ def curve(*returns: float, per_iteration: float = 1.0) -> Curve:
         "episode_return": list(returns),
         **dict.fromkeys(("gradient_steps", "wall_s", "cpu_s"), costs),
     }
-
-
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
-    """Replaces training; the list grows by each run that is asked for."""
-    runs: list[Run] = []
-
-    def train(run: Run) -> Curve:
-        runs.append(run)
-        return curve(1.0, 2.0, run.seed)
-
-    monkeypatch.setattr(pool, "train", train)
-    return runs
 
 
 @pytest.mark.parametrize(
@@ -119,60 +100,6 @@ def test_variants_have_to_have_the_same_seeds() -> None:
     assert list(at_rate(curves, "ppo", 0.1)) == [1, 2]
     with pytest.raises(ValueError, match="zip"):
         compare(curves, {"ppo": 0.1, "sfpo": 0.1}, target=50)
-
-
-def test_finished_runs_are_not_trained_again(tmp_path: Path, trained: list[Run]) -> None:
-    runs = [Run("sfpo", 0.001, seed, SETTINGS) for seed in (1, 2, 3)]
-    with ThreadPoolExecutor(1) as executor:
-        first = run_all(tmp_path, runs[:2], executor)
-        assert trained == runs[:2]
-        assert run_all(tmp_path, runs, executor) == {**first, runs[2]: curve(1.0, 2.0, 3)}
-        assert trained == runs
-    assert {path.name for path in tmp_path.iterdir()} == {f"{run.name}.json" for run in runs}
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda text: "",
-        lambda text: text[: len(text) // 2],
-        lambda text: "[]",
-        lambda text: json.dumps({"run": json.loads(text)["run"]}),
-        lambda text: json.dumps({**json.loads(text), "curve": curve(1.0, 2.0)}),
-    ],
-    ids=["empty", "cut", "other JSON", "no curve", "an iteration short"],
-)
-def test_broken_run_file_is_no_finished_run(
-    damage: Callable[[str], str], tmp_path: Path, trained: list[Run]
-) -> None:
-    train_and_keep(tmp_path, RUN)
-    path = run_path(tmp_path, RUN)
-    assert load_finished(tmp_path, RUN) == curve(1.0, 2.0, 1)
-    path.write_text(damage(path.read_text()))
-    assert load_finished(tmp_path, RUN) is None
-    with ThreadPoolExecutor(1) as executor:
-        run_all(tmp_path, [RUN], executor)
-    assert trained == [RUN, RUN]
-    assert load_finished(tmp_path, RUN) == curve(1.0, 2.0, 1)
-
-
-def test_run_with_other_settings_is_another(tmp_path: Path, trained: list[Run]) -> None:
-    train_and_keep(tmp_path, RUN)
-    other = Run(RUN.variant, RUN.lr, RUN.seed, Settings(iterations=3, alpha=0.5))
-    assert run_path(tmp_path, other) == run_path(tmp_path, RUN)
-    assert load_finished(tmp_path, other) is None
-
-
-def test_failed_run_leaves_no_file(
-    tmp_path: Path, trained: list[Run], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(run: Run) -> Curve:
-        raise RuntimeError("lost")
-
-    monkeypatch.setattr(pool, "train", fail)
-    with ThreadPoolExecutor(1) as executor, pytest.raises(RuntimeError, match="lost"):
-        run_all(tmp_path, [RUN], executor)
-    assert not list(tmp_path.iterdir())
 
 
 def test_variants_differ_in_nothing_but_the_update() -> None:

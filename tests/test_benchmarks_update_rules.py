@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,11 @@ import pytest
 pytest.importorskip("ray")
 
 from benchmarks.common import bootstrap_interval, environment_record, write_json
+from benchmarks.pool import Result
 from benchmarks.update_rules import analysis, table
-from benchmarks.update_rules.pool import is_finished
 from benchmarks.update_rules.tasks import TASKS, with_mistakes
-from benchmarks.update_rules.training import Budget
-from benchmarks.update_rules.variants import VARIANTS, Variant
-from sfpo_rllib.core import Single
+from benchmarks.update_rules.training import Budget, Run
+from benchmarks.update_rules.variants import VARIANTS
 
 BUDGET = Budget(num_batches=4, eval_every=1, eval_samples=8)
 
@@ -95,17 +95,12 @@ def test_best_rate_is_that_of_the_mean_over_seeds() -> None:
 
 
 def test_a_grid_grows_until_the_best_is_inside() -> None:
-    class Landscape:
-        """Accuracy by rate, best at 4e-5, below the common rates."""
+    tried: set[float] = set()
 
-        def __init__(self) -> None:
-            self.rates: set[float] = set()
-
-        def run(self, jobs: dict[Any, Variant], stage: str) -> list[dict[str, Any]]:
-            self.rates |= {run.lr for run in jobs}
-            return [
-                made_up([0.5 - abs(math.log(run.lr / 4e-5)) / 100] * 3, **vars(run)) for run in jobs
-            ]
+    def best_at_4e_5(runs: Sequence[Run], stage: str) -> list[Result]:
+        tried.update(run.lr for run in runs)
+        accuracy = [0.5 - abs(math.log(run.lr / 4e-5)) / 100 for run in runs]
+        return [made_up([a] * 3, **vars(run)) for a, run in zip(accuracy, runs, strict=True)]
 
     protocol = table.Protocol(
         variants=("single",),
@@ -116,9 +111,8 @@ def test_a_grid_grows_until_the_best_is_inside() -> None:
         at_baseline_rate=(),
         conservative=(),
     )
-    pool = Landscape()
-    grid = table.run_grid(pool, protocol)
-    assert min(pool.rates) == pytest.approx(4e-5)
+    grid = table.run_grid(protocol, best_at_4e_5)
+    assert min(tried) == pytest.approx(2e-5), "the best rate has a neighbour on each side"
     rates = table.chosen_rates(grid, protocol)
     assert rates["single"] == pytest.approx(4e-5)
 
@@ -176,18 +170,6 @@ def test_record_names_machine_versions_and_commit() -> None:
     assert record["machine"]["cores"] >= 1
     assert {"python", "torch", "ray"} <= set(record["versions"])
     assert record["command"] and record["date"]
-
-
-def test_finished_runs_are_taken_and_others_refused(tmp_path: Path) -> None:
-    path = tmp_path / "run.json"
-    variant = Variant(Single(), "GRPO")
-    assert not is_finished(path, variant, BUDGET)
-    write_json(path, made_up([0.1] * 5))
-    assert is_finished(path, variant, BUDGET)
-    with pytest.raises(ValueError, match="is of budget"):
-        is_finished(path, variant, Budget(8, 1, 8))
-    with pytest.raises(ValueError, match="is of trigger"):
-        is_finished(path, Variant(Single(), "GRPO", trigger=True), BUDGET)
 
 
 def test_mistakes_change_one_symbol_of_the_share_asked_for() -> None:

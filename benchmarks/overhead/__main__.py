@@ -81,7 +81,7 @@ def measure_time(device: torch.device, pairs: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures, prints a table and writes overhead.json."""
+    """Measures, prints a table and writes results.json."""
     args = parse_args()
     torch.set_num_threads(args.threads)
     transformers.utils.logging.disable_progress_bar()
@@ -89,7 +89,7 @@ def main() -> None:
     write_json(
         args.output / "results.json",
         {
-            **environment_record(),
+            "environment": environment_record(),
             "device": str(args.device),
             "threads": args.threads,
             "memory": memory,

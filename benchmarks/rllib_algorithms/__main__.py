@@ -19,9 +19,9 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks.common import environment_record, write_json
+from benchmarks.pool import run_all, workers
 from benchmarks.rllib_algorithms.plot import plot
-from benchmarks.rllib_algorithms.pool import run_all, workers
-from benchmarks.rllib_algorithms.runs import BASELINE, VARIANTS, Run, Settings
+from benchmarks.rllib_algorithms.runs import BASELINE, VARIANTS, Curve, Run, Settings
 from benchmarks.rllib_algorithms.summary import best_lr, compare, table
 
 RESULTS = Path(__file__).parent / "results"
@@ -53,13 +53,14 @@ def benchmark(args: argparse.Namespace, executor: Executor) -> None:
     """Runs all, and writes results.json and results.svg."""
     settings = Settings(iterations=args.iterations)
     folder = args.output / "runs"
-    grid = run_all(
-        folder,
+    grid = _curves(
         [
             Run(variant, lr, seed, settings)
             for variant, lr, seed in product(VARIANTS, args.lrs, args.grid_seeds)
         ],
+        folder,
         executor,
+        "grid",
     )
     best = {variant: best_lr(grid, variant, args.target) for variant in VARIANTS}
     for variant, lr in best.items():
@@ -71,12 +72,12 @@ def benchmark(args: argparse.Namespace, executor: Executor) -> None:
     }
     chosen = sorted({pair for lrs in rates.values() for pair in lrs.items()})
     runs = [Run(variant, lr, seed, settings) for variant, lr in chosen for seed in args.seeds]
-    curves = run_all(folder, runs, executor)
+    curves = _curves(runs, folder, executor, "other seeds")
     summary = {name: compare(curves, lrs, args.target) for name, lrs in rates.items()}
     write_json(
         args.output / "results.json",
         {
-            **environment_record(),
+            "environment": environment_record(),
             "settings": asdict(settings),
             "target_return": args.target,
             "lrs": args.lrs,
@@ -98,6 +99,11 @@ def benchmark(args: argparse.Namespace, executor: Executor) -> None:
     for name, rows in summary.items():
         print(f"\n{name}, return {args.target:g}\n{table(rows)}")
     print(f"\n{args.output / 'results.json'}\n{args.output / 'results.svg'}")
+
+
+def _curves(runs: Sequence[Run], folder: Path, executor: Executor, stage: str) -> dict[Run, Curve]:
+    results = run_all([run.job() for run in runs], folder, executor, stage)
+    return {run: result["curve"] for run, result in zip(runs, results, strict=True)}
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -11,6 +12,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
+from benchmarks.pool import Job
 from sfpo_rllib import with_sfpo
 
 Curve = dict[str, list[float]]  # columns, a value an iteration
@@ -58,10 +60,10 @@ class Run:
     seed: int
     settings: Settings
 
-    @property
-    def name(self) -> str:
-        """As a file name."""
-        return f"{self.variant}-{self.lr:g}-{self.seed}"
+    def job(self) -> Job:
+        """For the pool."""
+        name = f"{self.variant}-{self.lr:g}-{self.seed}"
+        return Job(name, {"run": asdict(self)}, partial(train, self))
 
 
 BASELINE = "ppo"
@@ -108,8 +110,12 @@ def make_config(run: Run) -> AlgorithmConfig:
     return VARIANTS[run.variant](ppo, settings)
 
 
-def train(run: Run) -> Curve:
-    """Trains for all the iterations. Seconds are of training alone, without the set-up."""
+def train(run: Run) -> dict[str, Curve]:
+    """Trains for all the iterations. Seconds are of training alone, without the set-up.
+
+    Returns:
+        `curve`, a list a column.
+    """
     curve: Curve = {
         name: [] for name in ("env_steps", "episode_return", "gradient_steps", "wall_s", "cpu_s")
     }
@@ -125,7 +131,7 @@ def train(run: Run) -> Curve:
             curve["cpu_s"].append(round(time.process_time() - cpu, 3))
     finally:
         algo.stop()
-    return curve
+    return {"curve": curve}
 
 
 def _gradient_steps(algo: Algorithm) -> int:

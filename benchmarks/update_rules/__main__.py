@@ -6,13 +6,21 @@ are files under `--runs`.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.common import environment_record, write_json
+from benchmarks.pool import Result, run_all, workers
 from benchmarks.update_rules import plots, table
 from benchmarks.update_rules.analysis import select
-from benchmarks.update_rules.pool import Pool
-from benchmarks.update_rules.training import BATCH_SIZE, GROUP_SIZE, WARM_UP_BATCHES, Budget
+from benchmarks.update_rules.tasks import warm_start
+from benchmarks.update_rules.training import (
+    BATCH_SIZE,
+    GROUP_SIZE,
+    WARM_UP_BATCHES,
+    Budget,
+    Run,
+)
 from benchmarks.update_rules.variants import VARIANTS
 
 HERE = Path(__file__).parent
@@ -40,15 +48,18 @@ def main() -> None:
     protocol, budget = table.FULL, FULL_BUDGET
     if args.smoke:
         protocol, budget = table.SMOKE, SMOKE_BUDGET
-    pool = Pool(args.runs, budget=budget, num_workers=args.workers)
-    try:
-        pool.warm_start(protocol.tasks)
-        grid = table.run_grid(pool, protocol)
+    models = args.runs / "models"
+    with workers(args.workers) as executor:
+        warm_start(protocol.tasks, models, executor)
+
+        def run_stage(runs: Sequence[Run], stage: str) -> list[Result]:
+            jobs = [run.job(VARIANTS[run.variant], budget, models) for run in runs]
+            return run_all(jobs, args.runs / "runs", executor, stage)
+
+        grid = table.run_grid(protocol, run_stage)
         rates = table.chosen_rates(grid, protocol)
         print("learning rates:", rates, flush=True)
-        runs = table.run_table(pool, protocol, rates)
-    finally:
-        pool.close()
+        runs = table.run_table(protocol, rates, run_stage)
     settings = {
         **vars(budget),
         "batch_size": BATCH_SIZE,

@@ -1,14 +1,13 @@
 """From curves to numbers. Pure functions of finished runs."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from benchmarks.common import bootstrap_interval
-
-Result = Mapping[str, Any]  # what training.train() returns
+from benchmarks.pool import Result
 
 SMOOTHING = 3  # evaluations
 COSTS = ("rollouts", "wall_s", "cpu_s", "optimizer_steps")

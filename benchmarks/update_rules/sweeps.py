@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import environment_record, write_json
+from benchmarks.pool import Result, run_all, workers
 from benchmarks.update_rules.__main__ import FULL_BUDGET, HERE
-from benchmarks.update_rules.analysis import Result, best_accuracy, compare, describe, select
-from benchmarks.update_rules.pool import Pool
+from benchmarks.update_rules.analysis import best_accuracy, compare, describe, select
 from benchmarks.update_rules.rules_tried import MeanOfTrajectory, SlowFastMoments
 from benchmarks.update_rules.table import FULL, GRID_TASK
+from benchmarks.update_rules.tasks import warm_start
 from benchmarks.update_rules.training import Run
 from benchmarks.update_rules.variants import BASELINE, VARIANTS, Variant
 from sfpo_rllib.core import Extrapolated, MultiEpoch, SlowFast, SlowFastReplay, UpdateRule
@@ -65,17 +66,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "results")
     args = parser.parse_args()
     variants = {BASELINE: VARIANTS[BASELINE], **SWEEPS[args.sweep]}
-    pool = Pool(args.runs.resolve(), budget=FULL_BUDGET, num_workers=args.workers)
-    try:
-        pool.warm_start([GRID_TASK])
-        jobs = {
-            Run(GRID_TASK, name, args.lr, seed): variant
-            for name, variant in variants.items()
-            for seed in FULL.grid_seeds
-        }
-        runs = pool.run(jobs, stage=args.sweep)
-    finally:
-        pool.close()
+    folder = args.runs.resolve()
+    jobs = [
+        Run(GRID_TASK, name, args.lr, seed).job(variant, FULL_BUDGET, folder / "models")
+        for name, variant in variants.items()
+        for seed in FULL.grid_seeds
+    ]
+    with workers(args.workers) as executor:
+        warm_start([GRID_TASK], folder / "models", executor)
+        runs = run_all(jobs, folder / "runs", executor, args.sweep)
     summary = summarize(runs, list(variants))
     content = {"environment": environment_record(), "lr": args.lr, **summary, "runs": runs}
     write_json(args.output / f"{args.sweep}.json", content)

@@ -1,22 +1,21 @@
 """The main comparison: rates chosen on a grid, then every variant on every task from new seeds."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from benchmarks.pool import Result
 from benchmarks.update_rules.analysis import (
-    Result,
     best_accuracy,
     best_rate,
     compare,
     describe,
     select,
 )
-from benchmarks.update_rules.pool import Pool
 from benchmarks.update_rules.training import Run
-from benchmarks.update_rules.variants import BASELINE, VARIANTS, Variant
+from benchmarks.update_rules.variants import BASELINE, VARIANTS
 
 GRID_TASK = "arithmetic"
 
@@ -45,7 +44,7 @@ class Protocol:
     table_seeds: Sequence[int]
     at_baseline_rate: Sequence[str]
     conservative: Sequence[str]
-    max_extra_rates: int = 2
+    max_extra_rates: int = 3
 
 
 FULL = Protocol(
@@ -69,30 +68,40 @@ SMOKE = Protocol(
 )
 
 
-def run_grid(pool: Pool, protocol: Protocol) -> list[Result]:
-    """Runs the grid, and further rates of variants whose best is at an edge."""
+RunStage = Callable[[Sequence[Run], str], list[Result]]
+
+
+def run_grid(protocol: Protocol, run_stage: RunStage) -> list[Result]:
+    """Runs the grid, and further rates of variants whose best is at an edge.
+
+    Args:
+        protocol: Which runs.
+        run_stage: Makes runs; told a stage's name.
+    """
     rates = {name: list(protocol.rates) for name in protocol.variants if not VARIANTS[name].like}
-    for _ in range(protocol.max_extra_rates + 1):
-        results = pool.run(
-            _jobs(
-                (GRID_TASK, name, lr, seed)
+    for extra in range(protocol.max_extra_rates + 1):
+        results = run_stage(
+            [
+                Run(GRID_TASK, name, lr, seed)
                 for seed in protocol.grid_seeds
                 for name in rates
                 for lr in rates[name]
-            ),
-            stage="grid",
+            ],
+            "grid",
         )
-        grown = False
-        for name in rates:
-            best = best_rate(results, task=GRID_TASK, variant=name)
+        at_edge = {
+            name: best
+            for name in rates
+            if (best := best_rate(results, task=GRID_TASK, variant=name))
+            in (rates[name][0], rates[name][-1])
+        }
+        if not at_edge or extra == protocol.max_extra_rates:
+            break
+        for name, best in at_edge.items():
             if best == rates[name][0]:
                 rates[name].insert(0, best / 2)
-                grown = True
-            elif best == rates[name][-1]:
+            else:
                 rates[name].append(best * 2)
-                grown = True
-        if not grown:
-            break
     return results
 
 
@@ -104,32 +113,29 @@ def chosen_rates(grid: Sequence[Result], protocol: Protocol) -> dict[str, float]
     }
 
 
-def run_table(pool: Pool, protocol: Protocol, rates: dict[str, float]) -> list[Result]:
+def run_table(protocol: Protocol, rates: dict[str, float], run_stage: RunStage) -> list[Result]:
     """Runs every variant on every task at its own rate, and some at others too."""
-    return pool.run(
-        _jobs(
-            (task, name, lr, seed)
+    return run_stage(
+        [
+            Run(task, name, lr, seed)
             for seed in protocol.table_seeds
             for task in protocol.tasks
             for name in protocol.variants
             for lr in _table_rates(protocol, rates, task, name)
-        ),
-        stage="table",
+        ],
+        "table",
     )
 
 
 def _table_rates(
     protocol: Protocol, rates: dict[str, float], task: str, name: str
 ) -> Iterator[float]:
-    yield rates[name]
+    chosen = [rates[name]]
     if name in protocol.at_baseline_rate:
-        yield rates[BASELINE]
+        chosen.append(rates[BASELINE])
     if task == GRID_TASK and name in protocol.conservative:
-        yield protocol.rates[0]
-
-
-def _jobs(runs: Iterable[tuple[str, str, float, int]]) -> dict[Run, Variant]:
-    return {Run(task, name, lr, seed): VARIANTS[name] for task, name, lr, seed in runs}
+        chosen.append(protocol.rates[0])
+    yield from dict.fromkeys(chosen)  # each once
 
 
 def summarize(

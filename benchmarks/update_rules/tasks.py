@@ -8,7 +8,8 @@ situation of a pretrained language model before reinforcement learning.
 import functools
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,11 +128,19 @@ MISTAKES = 0.6  # share of the demonstrations that are wrong
 NUM_CHECKED = 1024
 
 
-def warm_started_model(task: Task, folder: Path) -> Path:
-    """The model that all runs of a task start from; made once, then taken from `folder`."""
-    path = folder / task.name
-    if path.exists():
-        return path
+def warm_start(tasks: Iterable[str], folder: Path, executor: Executor) -> None:
+    """Makes the model that all runs of a task start from, `folder`/task, where there is none."""
+    missing = [TASKS[name] for name in tasks if not (folder / name).exists()]
+    for future in [executor.submit(make_model, task, folder) for task in missing]:
+        future.result()
+
+
+def make_model(task: Task, folder: Path) -> None:
+    """Builds the character model and teaches it up to `START_ACCURACY`.
+
+    Raises:
+        RuntimeError: If it does not get there.
+    """
     unfinished = folder / f"{task.name}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     build_char_llama(
@@ -150,8 +159,7 @@ def warm_started_model(task: Task, folder: Path) -> Path:
     )
     if state.accuracy < START_ACCURACY:
         raise RuntimeError(f"{task.name}: the warm start ended at accuracy {state.accuracy:.3f}")
-    unfinished.rename(path)
-    return path
+    unfinished.rename(folder / task.name)
 
 
 def with_mistakes(

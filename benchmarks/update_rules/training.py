@@ -1,11 +1,12 @@
 """One training run: a variant on a task, at a learning rate, from a seed."""
 
-import logging
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pool import Job
 from benchmarks.update_rules.tasks import TASKS
 from benchmarks.update_rules.variants import Variant
 from sfpo_rllib.algorithms.grpo import GRPO, GRPOConfig
@@ -40,10 +41,18 @@ class Run:
     lr: float
     seed: int
 
-    @property
-    def name(self) -> str:
-        """As a file name."""
-        return f"{self.task}-{self.variant}-{self.lr:g}-{self.seed}"
+    def job(self, variant: Variant, budget: Budget, models: Path) -> Job:
+        """For the pool."""
+        return Job(
+            f"{self.task}-{self.variant}-{self.lr:g}-{self.seed}",
+            {
+                "run": asdict(self),
+                "rule": repr(variant.rule),
+                "trigger": variant.trigger,
+                "budget": asdict(budget),
+            },
+            partial(train, self, variant, models / self.task, budget),
+        )
 
 
 def make_config(run: Run, variant: Variant, model: Path, budget: Budget) -> GRPOConfig:
@@ -79,21 +88,13 @@ def train(run: Run, variant: Variant, model: Path, budget: Budget) -> dict[str, 
     """Trains and returns the curve.
 
     Returns:
-        `run`; `rule`, in words; `curve`, a list a column: `rollouts`, `accuracy` (of the
-        evaluation), `wall_s` and `cpu_s` (of training alone), `optimizer_steps` (each on a whole
-        batch, so backward passes too), `entropy`; `fired_at`, the batch after which the trigger
-        switched the rule off, or None.
+        `curve`, a list a column: `rollouts`, `accuracy` (of the evaluation), `wall_s` and `cpu_s`
+        (of training alone), `optimizer_steps` (each on a whole batch, so backward passes too),
+        `entropy`; `fired_at`, the batch after which the trigger switched the rule off, or None.
     """
-    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     algo = make_config(run, variant, model, budget).build_algo()
     try:
-        return {
-            "run": asdict(run),
-            "rule": repr(variant.rule),
-            "trigger": variant.trigger,
-            "budget": asdict(budget),
-            **_curve(algo, budget),
-        }
+        return _curve(algo, budget)
     finally:
         algo.stop()
 
