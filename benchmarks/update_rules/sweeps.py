@@ -20,11 +20,19 @@ from benchmarks.update_rules.table import FULL, GRID_TASK
 from benchmarks.update_rules.tasks import warm_start
 from benchmarks.update_rules.training import Run
 from benchmarks.update_rules.variants import BASELINE, VARIANTS, Variant
-from sfpo_rllib.core import Extrapolated, MultiEpoch, SlowFast, SlowFastReplay, UpdateRule
+from sfpo_rllib.core import (
+    Extrapolated,
+    MultiEpoch,
+    Single,
+    SlowFast,
+    SlowFastReplay,
+    UpdateRule,
+)
 
 
-def _named(*rules: UpdateRule) -> dict[str, Variant]:
-    return {repr(rule).replace(" ", ""): Variant(rule, repr(rule)) for rule in rules}
+def _named(*rules: UpdateRule, minibatches: int = 1) -> dict[str, Variant]:
+    variants = [Variant(rule, repr(rule), minibatches=minibatches) for rule in rules]
+    return {variant.what.replace(" ", ""): variant for variant in variants}
 
 
 SWEEPS: dict[str, dict[str, Variant]] = {
@@ -41,7 +49,8 @@ SWEEPS: dict[str, dict[str, Variant]] = {
         *(SlowFastMoments(k, 0.5, m) for k in (3, 7) for m in ("rewind", "reset")),
         *(MeanOfTrajectory(k) for k in (3, 7, 11)),
         *(MultiEpoch(k) for k in (2, 4, 8, 12)),
-    ),
+    )
+    | _named(Single(), SlowFast(3, 0.8), SlowFast(3, 0.3), minibatches=4),
 }
 
 

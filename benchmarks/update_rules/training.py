@@ -47,7 +47,7 @@ class Run:
             f"{self.task}-{self.variant}-{self.lr:g}-{self.seed}",
             {
                 "run": asdict(self),
-                "rule": repr(variant.rule),
+                "rule": variant.what,
                 "trigger": variant.trigger,
                 "budget": asdict(budget),
             },
@@ -72,6 +72,7 @@ def make_config(run: Run, variant: Variant, model: Path, budget: Budget) -> GRPO
             entropy_z_threshold=1.0 if variant.trigger else None,
             lr=[[0, run.lr / 10], [WARM_UP_BATCHES * BATCH_SIZE, run.lr]],
             train_batch_size_per_learner=BATCH_SIZE,
+            minibatches_per_pass=variant.minibatches,
             group_size=GROUP_SIZE,
         )
         .evaluation(
@@ -89,8 +90,9 @@ def train(run: Run, variant: Variant, model: Path, budget: Budget) -> dict[str, 
 
     Returns:
         `curve`, a list a column: `rollouts`, `accuracy` (of the evaluation), `wall_s` and `cpu_s`
-        (of training alone), `optimizer_steps` (each on a whole batch, so backward passes too),
-        `entropy`; `fired_at`, the batch after which the trigger switched the rule off, or None.
+        (of training alone), `optimizer_steps` (a backward pass over the batch each, unless it is
+        cut into mini-batches), `entropy`; `fired_at`, the batch after which the trigger switched
+        the rule off, or None.
     """
     algo = make_config(run, variant, model, budget).build_algo()
     try:

@@ -26,12 +26,19 @@ class Variant:
         label: What readers see.
         trigger: Whether the entropy trigger is on, w = 30 and Z = 1.
         like: The variant whose learning rate it takes, if it has no grid of its own.
+        minibatches: Optimizer steps a pass.
     """
 
     rule: UpdateRule
     label: str
     trigger: bool = False
     like: str | None = None
+    minibatches: int = 1
+
+    @property
+    def what(self) -> str:
+        """Rule and settings, for the record."""
+        return repr(self.rule) + (f", {self.minibatches} mini-batches" * (self.minibatches > 1))
 
 
 def _like_sfpo(name: str) -> str:
