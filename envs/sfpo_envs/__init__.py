@@ -14,7 +14,7 @@ from __future__ import annotations
 import gymnasium
 
 from sfpo_envs.arithmetic import ArithmeticEnv
-from sfpo_envs.grading import Grade, Verdict, grade_reply
+from sfpo_envs.graders import Grade, Grader, Verdict, check_gold, make_grader
 from sfpo_envs.math_reasoning import MathReasoningEnv
 from sfpo_envs.single_turn import Problem, SingleTurnEnv
 from sfpo_envs.spaces import UnicodeText
@@ -22,12 +22,14 @@ from sfpo_envs.spaces import UnicodeText
 __all__ = [
     "ArithmeticEnv",
     "Grade",
+    "Grader",
     "MathReasoningEnv",
     "Problem",
     "SingleTurnEnv",
     "UnicodeText",
     "Verdict",
-    "grade_reply",
+    "check_gold",
+    "make_grader",
 ]
 
 _ENTRY_POINTS = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from sfpo_envs.extraction import MAX_ANSWER_CHARS
+from sfpo_envs.graders.extraction import MAX_ANSWER_CHARS
 from sfpo_envs.single_turn import MAX_TEXT_CHARS
 
 _MAX_PROBLEM_CHARS = MAX_TEXT_CHARS // 2  # leaves the other half of a prompt to its template

@@ -6,7 +6,7 @@ import os
 from typing import Any, Literal
 
 from sfpo_envs.dataset import load_math_dataset
-from sfpo_envs.grading import EXTRACTORS, Verdict, grade_reply
+from sfpo_envs.graders import Verdict, make_grader
 from sfpo_envs.prompts import fill, resolve_math_template
 from sfpo_envs.single_turn import Problem, SingleTurnEnv
 
@@ -18,7 +18,7 @@ class MathReasoningEnv(SingleTurnEnv):
     0.0 for a reply without an answer or with one that could not be judged within the limits.
 
     The final ``info`` has ``is_success``, ``verdict`` (the value of a
-    :class:`~sfpo_envs.grading.Verdict`), ``extracted_answer``, and in ``metrics`` ``has_answer``,
+    :class:`~sfpo_envs.graders.Verdict`), ``extracted_answer``, and in ``metrics`` ``has_answer``,
     ``grader_timeout`` and ``grader_error``, each 0.0 or 1.0.
 
     Attributes:
@@ -58,17 +58,14 @@ class MathReasoningEnv(SingleTurnEnv):
                 message then names file and line.
         """
         super().__init__(shuffle_seed)
-        if extraction not in EXTRACTORS:
-            raise ValueError(f"extraction={extraction!r}: must be one of {', '.join(EXTRACTORS)}")
         if not 0 <= format_reward <= 1:
             raise ValueError(f"format_reward={format_reward}: must be from 0 to 1")
         if not grader_timeout_s > 0:
             raise ValueError(f"grader_timeout_s={grader_timeout_s}: must be positive")
         self._template = resolve_math_template(prompt_template)
         self._data = load_math_dataset(dataset, problem_field, answer_field, skip_blank)
-        self._extraction = extraction
+        self._grader = make_grader("math", extraction=extraction, timeout_s=grader_timeout_s)
         self._format_reward = format_reward
-        self._timeout_s = grader_timeout_s
         self.num_skipped = self._data.num_skipped
 
     @property
@@ -81,7 +78,7 @@ class MathReasoningEnv(SingleTurnEnv):
         return Problem(prompt, self._data.answers[index])
 
     def _grade(self, reply: str, answer: str) -> tuple[float, dict[str, Any]]:
-        grade = grade_reply(reply, answer, self._extraction, self._timeout_s)
+        grade = self._grader(reply, answer)
         is_success = grade.verdict is Verdict.CORRECT
         reward = {Verdict.CORRECT: 1.0, Verdict.WRONG: self._format_reward}.get(grade.verdict, 0.0)
         info = {
@@ -90,8 +87,8 @@ class MathReasoningEnv(SingleTurnEnv):
             "extracted_answer": grade.extracted,
             "metrics": {
                 "has_answer": float(grade.verdict is not Verdict.NO_ANSWER),
-                "grader_timeout": float(grade.verdict is Verdict.TIMEOUT),
-                "grader_error": float(grade.verdict is Verdict.ERROR),
+                "grader_timeout": float(grade.verdict is Verdict.TIMED_OUT),
+                "grader_error": float(grade.verdict is Verdict.CRASHED),
             },
         }
         return reward, info

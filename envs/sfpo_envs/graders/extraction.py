@@ -3,6 +3,7 @@ r"""Finding the final answer in a reply: pure text, linear in its length."""
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 MAX_REPLY_CHARS = 65_536
 """Only this many characters at the end of a reply are searched."""
@@ -11,6 +12,8 @@ MAX_ANSWER_CHARS = 512
 
 # An escaped character is one token, so that the braces of the set \{1, 2\} do not count as groups.
 _BOX_TOKENS = re.compile(r"\\boxed\s{0,8}\{|\\.|[{}]", re.DOTALL)
+
+_ANSWER_LINE = re.compile(r"(?i)\banswer\s*\**\s*:([^\n]*)")
 
 # A minus sign belongs to the number unless something stands before it that it could subtract from.
 _NUMBER = re.compile(
@@ -57,3 +60,62 @@ def last_number(text: str) -> str | None:
     """
     numbers = _NUMBER.findall(text[-MAX_REPLY_CHARS:].replace("\u2212", "-"))
     return numbers[-1].replace(",", "") if numbers else None
+
+
+def answer_line(text: str) -> str | None:
+    r"""Return what follows the last ``Answer:`` of a text, on its line.
+
+    Args:
+        text: A reply.
+
+    Returns:
+        The answer, out of its box if it is in one, or ``None`` if there is none.
+    """
+    lines = _ANSWER_LINE.findall(text[-MAX_REPLY_CHARS:])
+    return _content(lines[-1]) if lines else None
+
+
+def after_hashes(text: str) -> str | None:
+    """Return what follows the last ``####`` of a text, on its line, as in GSM8K.
+
+    Args:
+        text: A reply.
+
+    Returns:
+        The answer, out of its box if it is in one, or ``None`` if there is none.
+    """
+    _, hashes, rest = text[-MAX_REPLY_CHARS:].rpartition("####")
+    return _content(rest.split("\n", 1)[0]) if hashes else None
+
+
+def whole(text: str) -> str | None:
+    """Return a whole reply, without white space around it, ``None`` if it is blank.
+
+    Args:
+        text: A reply.
+    """
+    return text[-MAX_REPLY_CHARS:].strip() or None
+
+
+def _content(line: str) -> str | None:
+    return last_boxed(line) or line.strip(" \t\r*") or None
+
+
+EXTRACTORS: dict[str, Callable[[str], str | None]] = {
+    "boxed": last_boxed,
+    "last_number": last_number,
+    "answer_line": answer_line,
+    "hashes": after_hashes,
+    "whole": whole,
+}
+"""How the answer is found in a reply, by name."""
+
+
+def check_extraction(name: str) -> None:
+    """Check the name of an extractor.
+
+    Raises:
+        ValueError: There is none of this name.
+    """
+    if name not in EXTRACTORS:
+        raise ValueError(f"extraction={name!r}: must be one of {', '.join(EXTRACTORS)}")

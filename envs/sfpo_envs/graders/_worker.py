@@ -1,4 +1,4 @@
-r"""The process in which math-verify runs; started by :mod:`sfpo_envs.comparison`, never imported.
+r"""The process in which math-verify runs; started by :mod:`sfpo_envs.graders.pool`, never imported.
 
 It is run by its path, so that it loads neither gymnasium nor the rest of the package. Messages are
 JSON, not pickles: what was computed from a reply must not be able to run code in the parent.

@@ -23,7 +23,7 @@ from typing import Any
 
 _MAX_WORKERS = 4  # each holds about 100 MB; a process seldom grades from more threads at once
 _START_TIMEOUT_S = 120.0  # importing sympy takes a second, on an overloaded machine many
-_WORKER_SCRIPT = Path(__file__).with_name("_comparison_worker.py")
+_WORKER_SCRIPT = Path(__file__).with_name("_worker.py")
 
 
 class ComparisonError(Exception):

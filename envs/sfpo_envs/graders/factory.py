@@ -1,0 +1,58 @@
+"""Making a grader of its name and settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sfpo_envs.graders.custom import CustomGrader
+from sfpo_envs.graders.grade import Grade, Grader
+from sfpo_envs.graders.math_grader import MathGrader
+
+GRADERS: dict[str, Callable[..., Grader]] = {
+    "math": MathGrader,
+}
+"""The graders that have a name."""
+
+
+def make_grader(
+    grader: str | Callable[[str, str], Grade | bool | float] = "math", **settings: Any
+) -> Grader:
+    """Make a grader.
+
+    Args:
+        grader: A key of :data:`GRADERS`, or a function of reply and gold answer that returns a
+            grade, a bool, or a number of which 0.5 and more mean a right answer.
+        **settings: Fields of the named grader's class. A function takes none.
+
+    Raises:
+        ValueError: No grader has this name, or a setting is unknown or out of its range.
+        TypeError: ``grader`` is neither a name nor a function, or a function with settings.
+    """
+    if callable(grader):
+        if settings:
+            raise TypeError(
+                f"{', '.join(settings)}: a grader that is a function takes no settings; "
+                "functools.partial binds them to it"
+            )
+        return CustomGrader(grader)
+    if not isinstance(grader, str):
+        raise TypeError(f"grader={grader!r}: must be a name or a function")
+    if grader not in GRADERS:
+        raise ValueError(f"grader={grader!r}: {_instead(grader, GRADERS)}")
+    kind = GRADERS[grader]
+    known = [field.name for field in dataclasses.fields(kind) if field.init]  # type: ignore[arg-type]
+    for name in settings:
+        if name not in known:
+            raise ValueError(f"{name}: no setting of grader {grader!r}; {_instead(name, known)}")
+    return kind(**settings)
+
+
+def _instead(name: str, known: Iterable[str]) -> str:
+    """Say which names there are, the nearest first."""
+    known = list(known)
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"{hint}must be one of {', '.join(known)}"

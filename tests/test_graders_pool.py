@@ -1,0 +1,179 @@
+"""The worker processes of the grader."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sfpo_envs import Verdict, make_grader
+from sfpo_envs.graders import pool
+from sfpo_envs.graders.pool import ComparisonError, equivalent
+
+# Not decided at sight, so math-verify is asked.
+SYMBOLIC = (r"\boxed{x^2 + 2x + 1}", "(x+1)^2")
+grade = make_grader("math")
+hasty = make_grader("math", timeout_s=0.5)
+HOSTILE = ["9^{9^{9^9}}", "2^{1000000000}", "((9!)!)!", r"\binom{10^9}{5 \cdot 10^8}"]
+
+
+def workers_of(pid):
+    """Process ids of a process's live grader workers, none of its other children (ray's, say)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rsplit(")", 1)[1].split()[:2]
+            command = (stat.parent / "cmdline").read_bytes()
+        except OSError:
+            continue  # ended meanwhile
+        if int(parent) == pid and state != "Z" and b"graders/_worker.py" in command:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def wait_for(condition, timeout_s):
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("expression", HOSTILE)
+def test_a_hostile_expression_times_out_and_the_next_call_works(expression):
+    equivalent("x", "y", 5)  # a worker is running: its start does not count
+    started = time.monotonic()
+    assert hasty(rf"\boxed{{{expression}}}", "42").verdict is Verdict.TIMED_OUT
+    assert time.monotonic() - started < 3
+    assert grade(*SYMBOLIC).verdict is Verdict.CORRECT
+
+
+def test_a_worker_serves_many_comparisons():
+    grade(*SYMBOLIC)
+    before = workers_of(os.getpid())
+    for _ in range(20):
+        assert grade(*SYMBOLIC).verdict is Verdict.CORRECT
+    assert workers_of(os.getpid()) == before
+
+
+def test_workers_killed_from_outside_are_replaced():
+    grade(*SYMBOLIC)
+    workers = workers_of(os.getpid())
+    assert workers
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    assert grade(*SYMBOLIC).verdict is Verdict.CORRECT
+    assert not set(workers) & set(workers_of(os.getpid()))
+
+
+def test_a_worker_that_dies_at_work_is_an_error_that_shows(monkeypatch):
+    pool._POOL.close()
+
+    def die(worker, gold, answer, timeout_s):
+        raise EOFError
+
+    monkeypatch.setattr(pool._Worker, "equivalent", die)
+    assert grade(*SYMBOLIC).verdict is Verdict.CRASHED
+    with pytest.raises(ComparisonError, match="died"):
+        equivalent("x", "y", 5)
+
+
+def test_an_interrupted_comparison_leaves_no_stale_answer(monkeypatch):
+    equivalent("x", "x", 5)
+
+    def interrupt(worker, timeout_s):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool._Worker, "_receive", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            equivalent("x", "x", 5)
+    assert equivalent("x", "y", 5) is False
+
+
+def test_grading_works_from_many_threads_at_once():
+    def grade_two(number):
+        assert threading.current_thread() is not threading.main_thread()
+        right = grade(rf"\boxed{{(x+{number})^2}}", f"x^2+{2 * number}x+{number**2}")
+        wrong = grade(rf"\boxed{{(x+{number})^2}}", f"x^2+{2 * number}x+{number**2 + 1}")
+        return right.verdict, wrong.verdict
+
+    with ThreadPoolExecutor(8) as threads:
+        verdicts = list(threads.map(grade_two, range(1, 41)))
+    assert verdicts == [(Verdict.CORRECT, Verdict.WRONG)] * 40
+    assert len(workers_of(os.getpid())) <= pool._MAX_WORKERS
+
+
+def test_a_forked_process_gets_workers_of_its_own():
+    grade(*SYMBOLIC)
+    workers = set(workers_of(os.getpid()))
+    code = (
+        "import os\n"
+        "from sfpo_envs import make_grader\ngrade = make_grader()\n"
+        f"assert grade(*{SYMBOLIC!r}).verdict == 'correct'\n"
+        "pid = os.fork()\n"
+        f"assert grade(*{SYMBOLIC!r}).verdict == 'correct'\n"
+        "if pid:\n"
+        "    assert os.waitpid(pid, 0)[1] == 0\n"
+        f"    assert grade(*{SYMBOLIC!r}).verdict == 'correct'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert workers <= set(workers_of(os.getpid()))
+
+
+def test_a_script_without_a_main_guard_can_grade_and_leaves_no_worker(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, subprocess\n"
+        "from sfpo_envs import make_grader\ngrade = make_grader()\n"
+        f"print(grade(*{SYMBOLIC!r}).verdict)\n"
+        "from sfpo_envs.graders import pool\n"
+        "print(pool._POOL._idle[-1]._process.pid)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    verdict, pid = done.stdout.split()
+    assert verdict == "correct"
+    assert not is_running(int(pid))
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_worker_ends_when_its_parent_is_killed(busy):
+    code = (
+        "from sfpo_envs.graders.pool import equivalent\n"
+        "equivalent('x', 'y', 5)\n"
+        "print('started', flush=True)\n"
+        + ("equivalent('1', '9^{9^{9^9}}', 1)\n" if busy else "input()\n")
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout.readline() == "started\n"
+    time.sleep(0.2)  # the hostile comparison is under way
+    (worker,) = workers_of(parent.pid)
+    parent.kill()
+    parent.communicate()
+    # At work it hears of nothing, until the kernel ends it for its processor time.
+    assert wait_for(lambda: not is_running(worker), timeout_s=20)
+
+
+def test_a_broken_installation_is_an_exception_and_no_verdict(monkeypatch, tmp_path):
+    (tmp_path / "math_verify.py").write_text("raise ImportError('antlr4 has the wrong version')")
+    monkeypatch.syspath_prepend(tmp_path)
+    pool._POOL.close()
+    with pytest.raises(RuntimeError, match=r"did not start: .*antlr4 has the wrong version"):
+        grade(*SYMBOLIC)
+    assert workers_of(os.getpid()) == []
