@@ -17,10 +17,11 @@ from sfpo_envs.arithmetic import ArithmeticEnv
 from sfpo_envs.graders import Grade, Grader, Verdict, check_gold, make_grader
 from sfpo_envs.math_reasoning import MathReasoningEnv
 from sfpo_envs.single_turn import Problem, SingleTurnEnv
-from sfpo_envs.spaces import UnicodeText
+from sfpo_envs.spaces import ChatMessages, UnicodeText
 
 __all__ = [
     "ArithmeticEnv",
+    "ChatMessages",
     "Grade",
     "Grader",
     "MathReasoningEnv",
