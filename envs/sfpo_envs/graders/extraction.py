@@ -88,6 +88,21 @@ def after_hashes(text: str) -> str | None:
     return _content(rest.split("\n", 1)[0]) if hashes else None
 
 
+def last_tagged(text: str) -> str | None:
+    """Return what the last ``<answer> </answer>`` of a text holds, as in DeepSeek-R1-Zero.
+
+    Args:
+        text: A reply.
+
+    Returns:
+        The answer, out of its box if it is in one, or ``None`` if there is none.
+    """
+    text = text[-MAX_REPLY_CHARS:]
+    end = max(text.rfind("</answer>"), 0)
+    _, tag, content = text[:end].rpartition("<answer>")
+    return _content(content.strip()) if tag else None
+
+
 def whole(text: str) -> str | None:
     """Return a whole reply, without white space around it, ``None`` if it is blank.
 
@@ -106,6 +121,7 @@ EXTRACTORS: dict[str, Callable[[str], str | None]] = {
     "last_number": last_number,
     "answer_line": answer_line,
     "hashes": after_hashes,
+    "tags": last_tagged,
     "whole": whole,
 }
 """How the answer is found in a reply, by name."""
