@@ -3,7 +3,14 @@
 import time
 
 import pytest
-from sfpo_envs.graders.extraction import last_boxed, last_number
+from sfpo_envs.graders.extraction import (
+    EXTRACTORS,
+    after_hashes,
+    answer_line,
+    last_boxed,
+    last_number,
+    whole,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,11 +57,57 @@ def test_the_last_number_of_a_text(text, number):
 
 
 @pytest.mark.parametrize(
-    "unit", [r"\boxed{", "{", "}", "1", ",", "1,", "-", "\\", r"\boxed ", "1/"]
+    ("text", "answer"),
+    [
+        ("So.\nAnswer: 42", "42"),
+        ("Answer: 1\nNo.\nanswer :  $x^2$ \nDone.", "$x^2$"),
+        ("**Answer:** 7", "7"),
+        ("**Answer**: **7**", "7"),
+        (r"Answer: $\boxed{3}$.", "3"),
+        ("Answer:\n5", None),
+        ("The answer is 5", None),
+    ],
+)
+def test_the_last_answer_line_counts(text, answer):
+    assert answer_line(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [("2 + 3 = 5\n#### 5", "5"), ("#### 1\n#### 1,234 \nx", "1,234"), ("#### ", None), ("5", None)],
+)
+def test_what_follows_the_hashes_counts(text, answer):
+    assert after_hashes(text) == answer
+
+
+def test_the_whole_reply_counts():
+    assert whole(" a\nb ") == "a\nb"
+    assert whole(" \n") is None
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        r"\boxed{",
+        "{",
+        "}",
+        "1",
+        ",",
+        "1,",
+        "-",
+        "\\",
+        r"\boxed ",
+        "1/",
+        "#",
+        "answer",
+        "answer:",
+        "answer *",
+        " ",
+    ],
 )
 def test_extraction_takes_linear_time(unit):
     text = unit * 10**6
     started = time.perf_counter()
-    last_boxed(text)
-    last_number(text)
-    assert time.perf_counter() - started < 2
+    for extract in EXTRACTORS.values():
+        extract(text)
+    assert time.perf_counter() - started < 4

@@ -79,7 +79,7 @@ def test_workers_killed_from_outside_are_replaced():
 def test_a_worker_that_dies_at_work_is_an_error_that_shows(monkeypatch):
     pool._POOL.close()
 
-    def die(worker, gold, answer, timeout_s):
+    def die(worker, request):
         raise EOFError
 
     monkeypatch.setattr(pool._Worker, "equivalent", die)

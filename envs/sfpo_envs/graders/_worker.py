@@ -3,23 +3,25 @@ r"""The process in which math-verify runs; started by :mod:`sfpo_envs.graders.po
 It is run by its path, so that it loads neither gymnasium nor the rest of the package. Messages are
 JSON, not pickles: what was computed from a reply must not be able to run code in the parent.
 
-    in:  [gold, answer, timeout in whole seconds]
-    out: first {"ready": true} or {"error": text}, then for each request {"equal": bool} or
-         {"error": text}
+    in:  [gold, answer, timeout in whole seconds, memory in bytes]
+    out: first {"ready": true} or {"error": text}, then for each request {"equal": bool},
+         {"equal": null} if the gold cannot even be compared with itself, or {"error": text}
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-_MAX_MEMORY_BYTES = 1024**3
+_NUM_GOLDS_KEPT = 256  # a group of replies has the same
 
 
 def main() -> None:
@@ -28,8 +30,6 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     logging.disable(logging.CRITICAL)  # math-verify warns that its own timeouts are off
     _set_soft_limit(resource.RLIMIT_CORE, 0)
-    if sys.platform == "linux":  # macOS refuses to lower it
-        _set_soft_limit(resource.RLIMIT_AS, _MAX_MEMORY_BYTES)
     # These mean that the parent has closed its end of the socket, or is gone.
     with contextlib.suppress(EOFError, ConnectionError):
         _serve(connection)
@@ -37,27 +37,48 @@ def main() -> None:
 
 def _serve(connection: Connection) -> None:
     try:
-        from math_verify import parse, verify
+        compare = _load_comparison()
     except ImportError as error:
         _send(connection, {"error": f"{type(error).__name__}: {error}"})
         return
     _send(connection, {"ready": True})
     while True:
-        gold, answer, timeout_s = json.loads(connection.recv_bytes())
+        gold, answer, timeout_s, memory_bytes = json.loads(connection.recv_bytes())
         _limit_cpu_time(timeout_s)
+        if sys.platform == "linux":  # macOS refuses to lower it
+            _set_soft_limit(resource.RLIMIT_AS, memory_bytes)
         try:
-            equal = verify(
-                parse(rf"\boxed{{{gold}}}", parsing_timeout=None),
-                parse(rf"\boxed{{{answer}}}", parsing_timeout=None),
-                timeout_seconds=None,
-                raise_on_error=True,
-            )
+            equal = compare(gold, answer)
         except BaseException as error:  # hostile text can also raise SystemExit
             _send(connection, {"error": type(error).__name__})
             if isinstance(error, MemoryError):
                 return  # what is left of the memory may not do for the next comparison
         else:
-            _send(connection, {"equal": bool(equal)})
+            _send(connection, {"equal": equal})
+
+
+def _load_comparison() -> Callable[[str, str], bool | None]:
+    """Import math-verify and return what compares a gold answer with another."""
+    import math_verify
+
+    # Its own timeouts would have to be whole seconds, and a repeated gold need not be parsed again.
+    parse = functools.partial(math_verify.parse, parsing_timeout=None, raise_on_error=True)
+    parse_gold = functools.lru_cache(_NUM_GOLDS_KEPT)(parse)
+    verify = functools.partial(math_verify.verify, timeout_seconds=None, raise_on_error=True)
+
+    def compare(gold: str, answer: str) -> bool | None:
+        try:
+            return bool(verify(parse_gold(gold), parse(answer))) if parse_gold(gold) else None
+        except MemoryError:
+            raise
+        except Exception:
+            try:
+                verify(parse_gold(gold), parse_gold(gold))
+            except Exception:
+                return None
+            raise
+
+    return compare
 
 
 def _limit_cpu_time(seconds: int) -> None:

@@ -13,7 +13,7 @@ MAX_ANSWER_CHARS = 512
 # An escaped character is one token, so that the braces of the set \{1, 2\} do not count as groups.
 _BOX_TOKENS = re.compile(r"\\boxed\s{0,8}\{|\\.|[{}]", re.DOTALL)
 
-_ANSWER_LINE = re.compile(r"(?i)\banswer\s*\**\s*:([^\n]*)")
+_ANSWER_LINE = re.compile(r"(?i)\banswer[\s*]{0,8}:([^\n]*)")
 
 # A minus sign belongs to the number unless something stands before it that it could subtract from.
 _NUMBER = re.compile(

@@ -8,11 +8,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from sfpo_envs.graders.custom import CustomGrader
+from sfpo_envs.graders.exact import ExactGrader
 from sfpo_envs.graders.grade import Grade, Grader
 from sfpo_envs.graders.math_grader import MathGrader
+from sfpo_envs.graders.multiple_choice import MultipleChoiceGrader
+from sfpo_envs.graders.numeric import NumericGrader
 
 GRADERS: dict[str, Callable[..., Grader]] = {
     "math": MathGrader,
+    "exact": ExactGrader,
+    "numeric": NumericGrader,
+    "multiple_choice": MultipleChoiceGrader,
 }
 """The graders that have a name."""
 

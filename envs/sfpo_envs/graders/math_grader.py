@@ -1,4 +1,4 @@
-"""The grader of mathematical answers.
+r"""The grader of mathematical answers.
 
 Most answers are decided in this process, as text or as exact numbers, in microseconds. The others
 are compared by math-verify, in a process that is killed when it takes too long: see
@@ -8,33 +8,67 @@ are compared by math-verify, in a process that is killed when it takes too long:
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from sfpo_envs.graders.extraction import EXTRACTORS, MAX_ANSWER_CHARS, check_extraction
-from sfpo_envs.graders.grade import Grade, Verdict, check_gold
-from sfpo_envs.graders.pool import ComparisonError, equivalent
+from sfpo_envs.graders.grade import MAX_GOLD_CHARS, Grade, Verdict, check_gold
+from sfpo_envs.graders.guards import is_too_costly
+from sfpo_envs.graders.pool import ComparisonError, UngradableGoldError, equivalent
 from sfpo_envs.graders.sight import bare, equal_at_sight
 
 logger = logging.getLogger(__name__)
 
+_MIN_MEMORY_MB = 512
 
-@dataclass(frozen=True)
+# Where LaTeX begins in a text, a plain number, and three words in a row.
+_SEARCHABLE = re.compile(
+    r"\$|\\[(\[]|\\boxed"
+    r"|^[+-]?(?:[0-9]{1,3}(?:[ ,][0-9]{3})*|[0-9]+)?(?:[.,][0-9]+)?$"
+    r"|(?:(?<![\\a-zA-Z])[a-zA-Z']+[\s,:]+){3}"
+)
+# I_{\max} and k_{\mathrm{B}} are names, but only I_{max} and k_{B} are read as such.
+_NAME = re.compile(
+    r"_\s*\{\s*\\(?:(?:mathrm|text|operatorname)\s*\{\s*([a-zA-Z]+)\s*\}|([a-zA-Z]+))\s*\}"
+)
+_DOLLAR = re.compile(r"(?<!\\)\$")
+
+
+@dataclass
 class MathGrader:
     """Compares numbers, expressions, sets, intervals, equations and plain words.
 
     Attributes:
         extraction: How the answer is found in a reply: a key of
-            :data:`~sfpo_envs.graders.extraction.EXTRACTORS`.
+            :data:`~sfpo_envs.graders.extraction.EXTRACTORS`. With ``"whole"``, math-verify searches
+            the reply for the answer: a box, a formula or a number, the last before the others.
         timeout_s: Time a comparison may take, in seconds.
+        memory_mb: Address space a comparison may take, in MiB; at least 512. Linux only.
+        cache_size: How many comparisons of the last are remembered; 0 for none. Only what
+            math-verify decided is.
     """
 
     extraction: str = "boxed"
     timeout_s: float = 5.0
+    memory_mb: int = 1024
+    cache_size: int = 10_000
 
     def __post_init__(self) -> None:
         check_extraction(self.extraction)
         if not self.timeout_s > 0:
             raise ValueError(f"timeout_s={self.timeout_s}: must be positive")
+        if self.memory_mb < _MIN_MEMORY_MB:
+            raise ValueError(f"memory_mb={self.memory_mb}: must be {_MIN_MEMORY_MB} or more")
+        if self.cache_size < 0:
+            raise ValueError(f"cache_size={self.cache_size}: must not be negative")
+        # What raises is not kept.
+        self._equivalent = lru_cache(self.cache_size)(self._ask_math_verify)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The settings make the copy; the cache stays here."""
+        return type(self), (self.extraction, self.timeout_s, self.memory_mb, self.cache_size)
 
     def __call__(self, reply: str, gold: str) -> Grade:
         """Grade a reply.
@@ -42,7 +76,8 @@ class MathGrader:
         Raises:
             RuntimeError: math-verify cannot be run.
         """
-        if check_gold(gold):
+        if reason := check_gold(gold):
+            logger.warning("gold %r %s", gold[:80], reason)
             return Grade(Verdict.UNGRADABLE_GOLD)
         answer = EXTRACTORS[self.extraction](reply)
         if answer is None:
@@ -50,16 +85,36 @@ class MathGrader:
         return Grade(self._compare(gold, answer), answer)
 
     def _compare(self, gold: str, answer: str) -> Verdict:
-        if len(answer) > MAX_ANSWER_CHARS:
+        if self.extraction == "whole":
+            answer = answer[-MAX_GOLD_CHARS:]
+        elif len(answer) > MAX_ANSWER_CHARS:
             return Verdict.WRONG
-        gold, answer = bare(gold), bare(answer)
-        equal = equal_at_sight(gold, answer)
+        equal = equal_at_sight(bare(gold), bare(answer))
         if equal is None:
+            if is_too_costly(gold) or is_too_costly(answer):
+                return Verdict.TIMED_OUT
             try:
-                equal = equivalent(gold, answer, self.timeout_s)
+                equal = self._equivalent(gold, answer)
             except TimeoutError:
                 return Verdict.TIMED_OUT
+            except UngradableGoldError as error:
+                logger.warning("%s", error)
+                return Verdict.UNGRADABLE_GOLD
             except ComparisonError as error:
                 logger.warning("cannot compare answer %r with gold %r: %s", answer, gold, error)
                 return Verdict.CRASHED
         return Verdict.CORRECT if equal else Verdict.WRONG
+
+    def _ask_math_verify(self, gold: str, answer: str) -> bool:
+        search = self.extraction == "whole"
+        return equivalent(
+            _as_text(gold, search), _as_text(answer, search), self.timeout_s, self.memory_mb
+        )
+
+
+def _as_text(answer: str, search: bool) -> str:
+    """Return a text in which math-verify finds the answer, all of it unless it is to search."""
+    answer = _NAME.sub(r"_{\1\2}", answer)
+    if search and _SEARCHABLE.search(answer):
+        return answer
+    return rf"\boxed{{{_DOLLAR.sub('', bare(answer))}}}"

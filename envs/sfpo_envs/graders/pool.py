@@ -19,7 +19,7 @@ import sys
 import threading
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _MAX_WORKERS = 4  # each holds about 100 MB; a process seldom grades from more threads at once
 _START_TIMEOUT_S = 120.0  # importing sympy takes a second, on an overloaded machine many
@@ -30,20 +30,38 @@ class ComparisonError(Exception):
     """The comparison came to no verdict: math-verify raised, ran out of memory or crashed."""
 
 
-def equivalent(gold: str, answer: str, timeout_s: float) -> bool:
-    """Return whether math-verify takes an answer for the gold answer. Thread-safe.
+class UngradableGoldError(ComparisonError):
+    """math-verify finds nothing in the gold answer, or cannot compare it with itself."""
+
+
+def equivalent(gold: str, answer: str, timeout_s: float, memory_mb: int = 1024) -> bool:
+    r"""Return whether math-verify takes an answer for the gold answer. Thread-safe.
 
     Args:
-        gold: The right answer, LaTeX or plain text. The order matters to math-verify.
-        answer: The answer to judge, LaTeX or plain text.
+        gold: A text with the right answer, in ``\boxed{}`` or between dollar signs if it is LaTeX.
+            The order matters to math-verify.
+        answer: A text with the answer to judge, in the same manner.
         timeout_s: Time the comparison may take, in seconds, without the start of a worker.
+        memory_mb: Address space the worker may use, in MiB. About 300 are used before it begins.
 
     Raises:
         TimeoutError: The time was up.
+        UngradableGoldError: No answer could be right.
         ComparisonError: The comparison failed.
         RuntimeError: No worker can be started, for instance because math-verify is not installed.
     """
-    return _POOL.equivalent(gold, answer, timeout_s)
+    return _POOL.equivalent(_Request(gold, answer, timeout_s, memory_mb))
+
+
+class _Request(NamedTuple):
+    gold: str
+    answer: str
+    timeout_s: float
+    memory_mb: int
+
+    def to_bytes(self) -> bytes:
+        limits = [math.ceil(self.timeout_s), self.memory_mb * 2**20]
+        return json.dumps([self.gold, self.answer, *limits]).encode()
 
 
 class _Worker:
@@ -71,17 +89,19 @@ class _Worker:
             self.kill()
             raise
 
-    def equivalent(self, gold: str, answer: str, timeout_s: float) -> bool:
+    def equivalent(self, request: _Request) -> bool:
         """Compare; after anything but a returned value or a ComparisonError, kill the worker.
 
         Raises:
             TimeoutError: The time was up.
-            ComparisonError: math-verify raised.
+            ComparisonError: math-verify raised, or has nothing to compare with.
             EOFError, ConnectionError: The process is gone.
         """
-        request = json.dumps([gold, answer, math.ceil(timeout_s)])
-        self._connection.send_bytes(request.encode())
-        return self._receive(timeout_s)["equal"]
+        self._connection.send_bytes(request.to_bytes())
+        equal = self._receive(request.timeout_s)["equal"]
+        if equal is None:
+            raise UngradableGoldError(f"no answer could be right: {request.gold!r}")
+        return equal
 
     def kill(self) -> None:
         """End the process and leave no zombie."""
@@ -111,7 +131,7 @@ class _WorkerPool:
         self._slots = threading.BoundedSemaphore(_MAX_WORKERS)
         self._idle: deque[_Worker] = deque()
 
-    def equivalent(self, gold: str, answer: str, timeout_s: float) -> bool:
+    def equivalent(self, request: _Request) -> bool:
         """See the function of this name."""
         with self._slots:
             while True:
@@ -120,7 +140,7 @@ class _WorkerPool:
                 except IndexError:
                     worker, is_fresh = _Worker(), True
                 try:
-                    equal = worker.equivalent(gold, answer, timeout_s)
+                    equal = worker.equivalent(request)
                 except ComparisonError:
                     self._idle.append(worker)
                     raise
