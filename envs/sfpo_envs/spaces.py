@@ -141,6 +141,13 @@ class ChatMessages(Space[list[ChatMessage]]):
         )
 
 
+def texts(observation: str | list[ChatMessage]) -> list[str]:
+    """Return what an observation of either space says, message by message."""
+    if isinstance(observation, str):
+        return [observation]
+    return [message["content"] for message in observation]
+
+
 def _is_message(x: Any) -> bool:
     return (
         isinstance(x, dict)
