@@ -14,22 +14,31 @@ from __future__ import annotations
 import gymnasium
 
 from sfpo_envs.arithmetic import ArithmeticEnv
+from sfpo_envs.check import Finding, Findings, check_text_env
 from sfpo_envs.graders import Grade, Grader, Verdict, check_gold, make_grader
 from sfpo_envs.math_reasoning import MathReasoningEnv
 from sfpo_envs.single_turn import Problem, SingleTurnEnv
 from sfpo_envs.spaces import ChatMessages, UnicodeText
+from sfpo_envs.wrappers import FormatPenalty, RewardShaping, TokenLimit, TurnLimit
 
 __all__ = [
     "ArithmeticEnv",
     "ChatMessages",
+    "Finding",
+    "Findings",
+    "FormatPenalty",
     "Grade",
     "Grader",
     "MathReasoningEnv",
     "Problem",
+    "RewardShaping",
     "SingleTurnEnv",
+    "TokenLimit",
+    "TurnLimit",
     "UnicodeText",
     "Verdict",
     "check_gold",
+    "check_text_env",
     "make_grader",
 ]
 
