@@ -1,21 +1,26 @@
-"""Math problems from files: data errors, prompts and rewards."""
+"""Math problems as an environment: prompts, examples, grades and rewards."""
 
-import gzip
 import json
-import os
+import logging
 import pickle
+from pathlib import Path
 
 import gymnasium
 import pytest
 from gymnasium.utils.env_checker import check_env
-from sfpo_envs import MathReasoningEnv
+from sfpo_envs import Grade, MathReasoningEnv, Verdict
 from sfpo_envs.dataset import load_math_dataset
+from sfpo_envs.few_shot import FewShot
+from sfpo_envs.graders import EXTRACTORS
+from sfpo_envs.prompts import MATH_PROMPTS
 
+SHARED = Path(__file__).parents[2] / "shared" / "data"
 SFPO_PROMPT = (
     "Please solve the following math problem: What is 1/2 + 1/4?. The assistant first thinks about "
     "the reasoning process step by step and then provides the user with the answer. Return the "
     "final answer in \\boxed{} tags, for example \\boxed{1}. Let's solve this step by step. "
 )
+BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
 
 
 def write(path, rows):
@@ -31,7 +36,10 @@ def one(tmp_path):
 
 @pytest.fixture
 def many(tmp_path):
-    rows = [{"problem": f"{i} plus 1?", "answer": i + 1} for i in range(50)]
+    rows = [
+        {"problem": f"{i} plus 1?", "answer": i + 1, "solution": f"{i} and 1 make {i + 1}"}
+        for i in range(50)
+    ]
     return write(tmp_path / "many.jsonl", rows)
 
 
@@ -40,6 +48,9 @@ def play(env, reply):
     _, reward, terminated, truncated, info = env.step(reply)
     assert (terminated, truncated) == (True, False)
     return reward, info
+
+
+# Problems.
 
 
 def test_consecutive_seeds_visit_each_problem_once_an_epoch(many):
@@ -60,52 +71,57 @@ def test_a_seed_decides_the_problem_and_the_shuffle_seed_the_order(many):
     assert prompts != [other.reset(seed=seed)[0] for seed in seeds]
 
 
+def test_training_and_test_problems_are_disjoint(many):
+    sides = [
+        set(MathReasoningEnv(many, split=split, num_test=9).problems())
+        for split in ("train", "test", "all")
+    ]
+    assert [len(side) for side in sides] == [41, 9, 50]
+    assert sides[0] | sides[1] == sides[2]
+
+
+# Prompts.
+
+
 def test_prompts_by_name_and_by_text(one):
-    def prompt(template):
-        return MathReasoningEnv(one, prompt_template=template).problem(0).prompt
+    def prompt(template, **options):
+        return MathReasoningEnv(one, prompt_template=template, **options).problem(0).prompt
 
+    asked = "What is 1/2 + 1/4?"
     assert MathReasoningEnv(one).problem(0).prompt == prompt("sfpo") == SFPO_PROMPT
-    assert prompt("plain") == "What is 1/2 + 1/4?"
-    assert prompt("qwen_math") == (
-        "What is 1/2 + 1/4?\nPlease reason step by step, "
-        "and put your final answer within \\boxed{}."
-    )
-    assert prompt("boxed").endswith("output the final answer within \\boxed{}.")
-    assert prompt("Q: {problem} {x}\nA:") == "Q: What is 1/2 + 1/4? {x}\nA:"
+    assert prompt("plain") == asked
+    assert prompt("qwen_boxed") == f"{asked}\n{BOXED}"
+    assert prompt("verl_boxed").endswith("output the final answer within \\boxed{}.")
+    assert prompt("gsm8k").endswith('output the final answer after "####".')
+    assert f"\n\n{asked}\n\nRemember to put your answer" in prompt("dapo")
+    assert prompt("r1_zero").endswith(f"</answer>.\nUser: {asked}\nAssistant: <think>")
+    assert prompt("Q: {problem} {x}\nA:") == f"Q: {asked} {{x}}\nA:"
+    system = {"role": "system", "content": BOXED}
+    assert prompt("qwen_system") == [system, {"role": "user", "content": asked}]
+    assert prompt("plain", system_prompt=BOXED) == prompt("qwen_system")
 
 
-@pytest.mark.parametrize("template", ["spfo", "Solve it!"])
-def test_a_template_without_a_problem_is_refused_with_the_names(one, template):
-    with pytest.raises(ValueError, match=r"sfpo, qwen_math, boxed, plain, or text .*{problem}"):
-        MathReasoningEnv(one, prompt_template=template)
+REPLIES = {
+    "boxed": "so \\boxed{3/4}.",
+    "hashes": "so\n#### 3/4",
+    "answer_line": "so\nAnswer: $\\frac{3}{4}$",
+    "tags": "so </think> <answer> \\boxed{0.75} </answer>",
+}
 
 
-@pytest.mark.parametrize(
-    ("reply", "reward", "verdict", "has_answer"),
-    [
-        ("It is \\boxed{\\frac{3}{4}}.", 1.0, "correct", 1.0),
-        ("\\boxed{1} no, \\boxed{0.75}", 1.0, "correct", 1.0),
-        ("\\boxed{\\frac{6}{8}}", 1.0, "correct", 1.0),
-        ("\\boxed{0.75} no, \\boxed{1}", 0.1, "wrong", 1.0),
-        ("It is 3/4.", 0.0, "no_answer", 0.0),
-        ("\\boxed{}", 0.0, "no_answer", 0.0),
-        ("", 0.0, "no_answer", 0.0),
-    ],
-)
-def test_rewards_of_boxed_answers(one, reply, reward, verdict, has_answer):
-    got, info = play(MathReasoningEnv(one, format_reward=0.1), reply)
-    assert got == reward
-    assert info["is_success"] is (verdict == "correct")
-    assert info["verdict"] == verdict
-    assert info["metrics"] == {
-        "has_answer": has_answer,
-        "grader_timeout": 0.0,
-        "grader_error": 0.0,
-    }
-
-
-def test_a_wrong_answer_earns_nothing_by_default(one):
-    assert play(MathReasoningEnv(one), "\\boxed{1}")[0] == 0.0
+@pytest.mark.parametrize("template", MATH_PROMPTS)
+def test_a_template_comes_with_the_extraction_that_it_asks_for(one, template):
+    own = MATH_PROMPTS[template].extraction
+    env = MathReasoningEnv(one, prompt_template=template)
+    for extraction, reply in REPLIES.items():
+        verdict = play(env, reply)[1]["verdict"]
+        if extraction == own:
+            assert verdict == "correct"
+        elif own == "boxed":
+            assert verdict == ("correct" if "boxed" in reply else "no_answer")
+        else:
+            assert verdict == "no_answer"
+        assert play(MathReasoningEnv(one, extraction=extraction), reply)[1]["is_success"]
 
 
 def test_the_last_number_counts_when_asked_for(one):
@@ -115,12 +131,111 @@ def test_the_last_number_counts_when_asked_for(one):
     assert play(env, "three quarters")[1]["verdict"] == "no_answer"
 
 
-def test_a_comparison_that_is_given_up_shows_in_the_metrics_and_earns_nothing(one):
-    env = MathReasoningEnv(one, format_reward=0.1, grader_timeout_s=0.5)
-    reward, info = play(env, "\\boxed{9^{9^{9^9}}}")
-    assert reward == 0.0
-    assert info["is_success"] is False
-    assert info["metrics"] == {"has_answer": 1.0, "grader_timeout": 1.0, "grader_error": 0.0}
+# Few-shot examples.
+
+
+@pytest.mark.parametrize("extraction", EXTRACTORS)
+@pytest.mark.parametrize("solution_field", [None, "solution"])
+def test_examples_are_others_and_answered_as_asked(many, extraction, solution_field):
+    data = load_math_dataset(many, solution_field=solution_field)
+    answers = dict(zip(data.problems, data.answers, strict=True))
+    choose, twin = (FewShot(data, 4, extraction) for _ in range(2))
+    for problem in data.problems:
+        examples = choose(problem)
+        assert examples == twin(problem)
+        asked = [question for question, _ in examples]
+        assert len(set(asked)) == 4 and problem not in asked
+        for question, reply in examples:
+            assert EXTRACTORS[extraction](reply) == answers[question]
+            assert ("make" in reply) is (solution_field is not None and extraction != "whole")
+    assert FewShot(data, 4, extraction, seed=1)("new") != choose("new")
+    assert len({tuple(choose(problem)) for problem in data.problems}) <= 5, "prefixes are shared"
+
+
+def test_a_solution_that_ends_in_the_asked_format_is_shown_as_it_is(tmp_path):
+    rows = [{"problem": f"{i}?", "answer": i, "how": f"clearly \\boxed{{{i}}}."} for i in range(2)]
+    data = load_math_dataset(write(tmp_path / "s.jsonl", rows), solution_field="how")
+    assert FewShot(data, 1, "boxed")("0?") == [("1?", "clearly \\boxed{1}.")]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_examples_are_of_the_training_side(many, split):
+    options = {"num_test": 30, "split": split}
+    train = MathReasoningEnv(many, num_test=30, split="train", prompt_template="plain")
+    known = {problem for problem, _ in train.problems()}
+    env = MathReasoningEnv(many, **options, num_few_shot=3, prompt_template="qwen_system")
+    for prompt, _ in env.problems():
+        assert env.observation_space.contains(prompt)
+        roles = [turn["role"] for turn in prompt]
+        assert roles == ["system", *3 * ["user", "assistant"], "user"]
+        *shown, own = [turn["content"] for turn in prompt if turn["role"] == "user"]
+        assert set(shown) <= known - {own}
+
+
+def test_examples_of_a_prompt_that_is_text_are_before_it_in_its_form(many, tmp_path):
+    others = write(tmp_path / "others.jsonl", [{"problem": "b?", "answer": "B"}] * 2)
+    with pytest.raises(ValueError, match="num_few_shot=1: must be less than the 1 different prob"):
+        MathReasoningEnv(many, num_few_shot=1, few_shot_dataset=others)
+    write(others, [{"problem": p, "answer": "B"} for p in "bb"] + [{"problem": "c", "answer": "C"}])
+    env = MathReasoningEnv(
+        many, prompt_template="dapo", num_few_shot=1, few_shot_dataset=others, split_seed=3
+    )
+    bare = MathReasoningEnv(many, prompt_template="dapo")
+    shown, asked = env.problem(0).prompt, bare.problem(0).prompt
+    assert shown.endswith(asked)
+    (problem, answer) = ("b", "B") if "\n\nb\n\n" in shown else ("c", "C")
+    first = asked.replace(bare.problem(0).prompt.split("\n\n")[1], problem)
+    assert shown == f"{first}\nAnswer: {answer}\n\n{asked}"
+
+
+# Grades and rewards.
+
+
+@pytest.mark.parametrize(
+    ("reply", "reward", "verdict"),
+    [
+        ("so \\boxed{\\frac{3}{4}}", 1.0, "correct"),
+        ("\\boxed{1} no, \\boxed{0.75}", 1.0, "correct"),
+        ("\\boxed{0.75} no, \\boxed{1}", 0.1, "wrong"),
+        ("It is 3/4.", 0.0, "no_answer"),
+        ("\\boxed{}", 0.0, "no_answer"),
+        ("", 0.0, "no_answer"),
+    ],
+)
+def test_a_reply_is_graded_rewarded_and_counted(one, reply, reward, verdict):
+    got, info = play(MathReasoningEnv(one, reward="official_repo"), reply)
+    assert got == reward
+    assert info["is_success"] is (verdict == "correct")
+    assert info["verdict"] == verdict
+    assert info["metrics"] == {each.value: float(each == verdict) for each in Verdict}
+    assert play(MathReasoningEnv(one), reply)[0] == float(verdict == "correct")
+    assert play(MathReasoningEnv(one, reward="dapo"), reply)[0] == (1 if reward == 1 else -1)
+
+
+def test_a_length_costs_by_the_options_of_the_punishment(one):
+    env = MathReasoningEnv(one, overlong={"max_length": 20, "buffer": 10})
+    assert play(env, "\\boxed{\\frac34}")[1]["metrics"]["overlong_penalty"] == -0.5
+    assert play(env, "\\boxed{0.75}" + "." * 100)[0] == 0.0
+    assert play(env, "\\boxed{}")[0] == 0.0
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_what_says_nothing_about_the_reply_is_logged(one, verdict, caplog):
+    env = MathReasoningEnv(one, grader=lambda reply, gold: Grade(verdict, "x"))
+    with caplog.at_level(logging.WARNING, "sfpo_envs.math_reasoning"):
+        info = play(env, "any")[1]
+    assert info["metrics"][verdict] == 1.0
+    loud = verdict in (Verdict.TIMED_OUT, Verdict.CRASHED, Verdict.UNGRADABLE_GOLD)
+    assert [verdict in record.getMessage() for record in caplog.records] == [True] * loud
+
+
+def test_a_grader_of_ones_own_and_settings_of_a_named_one(one):
+    def grader(reply, gold):
+        return reply == gold[::-1]
+
+    assert play(MathReasoningEnv(one, grader=grader), "}4{}3{carf\\")[0] == 1.0
+    env = MathReasoningEnv(one, grader_settings={"timeout_s": 0.5})
+    assert play(env, "\\boxed{9^{9^{9^9}}}")[1]["verdict"] != "correct"
 
 
 @pytest.mark.parametrize(
@@ -130,90 +245,67 @@ def test_any_reply_is_graded(one, reply):
     assert play(MathReasoningEnv(one), reply)[0] == 0.0
 
 
-def test_numbers_keep_their_spelling_and_field_names_can_be_chosen(tmp_path):
-    path = tmp_path / "named.jsonl"
-    path.write_text('{"q": "a", "target": 0.50}\n\n{"q": "b", "target": 7}\r\n')
-    env = MathReasoningEnv(path, "plain", problem_field="q", answer_field="target")
-    assert set(env.problems()) == {("a", "0.50"), ("b", "7")}
-
-
-def test_gzipped_files_are_read(many):
-    packed = many.with_suffix(".jsonl.gz")
-    packed.write_bytes(gzip.compress(many.read_bytes()))
-    assert list(MathReasoningEnv(packed).problems()) == list(MathReasoningEnv(many).problems())
-
-
-def test_a_file_is_parsed_once_until_it_changes(many):
-    first = load_math_dataset(many)
-    assert load_math_dataset(str(many)) is first
-    write(many, [{"problem": "new", "answer": "1"}])
-    os.utime(many, ns=(0, 0))
-    assert load_math_dataset(many).problems == ("new",)
-
-
-def test_blank_answers_are_an_error_or_are_dropped_and_counted(tmp_path):
-    rows = [{"problem": "a", "answer": " "}, {"problem": "b", "answer": "2"}]
-    path = write(tmp_path / "blank.jsonl", rows)
-    with pytest.raises(ValueError, match=r"blank.jsonl, line 1: .*blank.*skip_blank=True"):
-        MathReasoningEnv(path)
-    env = MathReasoningEnv(path, skip_blank=True)
-    assert (env.num_problems, env.num_skipped) == (1, 1)
-
-
-GOOD = '{"problem": "a", "answer": "1"}\n'
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (GOOD + "{oops\n", "bad.jsonl, line 2: not JSON"),
-        (GOOD + "\n[1, 2]\n", "bad.jsonl, line 3: must be a JSON object"),
-        ('{"question": "a"}\n', "bad.jsonl, line 1: no field 'problem', only 'question'"),
-        ('{"problem": "a"}\n', "bad.jsonl, line 1: no field 'answer', only 'problem'"),
-        ('{"problem": "", "answer": "1"}\n', "bad.jsonl, line 1: field 'problem' is blank"),
-        ('{"problem": "a", "answer": null}\n', "line 1: field 'answer' must be a string or a num"),
-        ('{"problem": "a", "answer": [1]}\n', "line 1: field 'answer' must be a string or a num"),
-        ('{"problem": "a", "answer": "%s"}\n' % ("1" * 513), "line 1: field 'answer' is longer"),
-        ("", "bad.jsonl: holds no problems"),
-        ("\n\n", "bad.jsonl: holds no problems"),
-        (b"\xff\xfe\x00", "bad.jsonl: cannot be read"),
-    ],
-)
-def test_bad_data_is_named_by_file_and_line(tmp_path, content, message):
-    path = tmp_path / "bad.jsonl"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ValueError, match=message):
-        MathReasoningEnv(path)
-
-
-def test_files_that_are_missing_or_no_gzip_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"dataset=.*absent.jsonl': must be a file"):
-        MathReasoningEnv(tmp_path / "absent.jsonl")
-    plain = tmp_path / "plain.jsonl.gz"
-    plain.write_text(GOOD)
-    with pytest.raises(ValueError, match=r"plain.jsonl.gz: cannot be read"):
-        MathReasoningEnv(plain)
+# Bad options.
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"extraction": "box"}, "extraction='box': must be one of boxed, last_number"),
-        ({"format_reward": -0.1}, "format_reward=-0.1: must be from 0 to 1"),
-        ({"grader_timeout_s": 0}, "grader_timeout_s=0: must be positive"),
+        ({"promt_template": "plain"}, r"promt_template='plain': .*mean 'prompt_template'\?"),
+        ({"prompt_template": "qwen_box"}, r"='qwen_box': did you mean 'qwen_boxed'\?.*\{problem\}"),
+        ({"prompt_template": "No gap"}, r"='No gap': .*sfpo, .*text that contains \{problem\}"),
+        ({"prompt_template": 5}, "prompt_template=5: must be one of"),
+        ({"extraction": "box"}, r"extraction='box': did you mean 'boxed'\?"),
+        ({"grader": "maths"}, r"grader='maths': did you mean 'math'\?"),
+        ({"grader_settings": {"timeout": 1}}, r"timeout.* did you mean 'timeout_s'\?"),
+        ({"grader_settings": {"timeout_s": 0}}, "timeout_s=0: must be positive"),
+        ({"reward": "dappo"}, r"reward='dappo': did you mean 'dapo'\?"),
+        ({"overlong": {"max_len": 5}}, "overlong=.*must be a dict with max_length and buffer"),
+        ({"num_few_shot": -1}, "num_few_shot=-1: must be an int from 0 on"),
+        ({"num_few_shot": 1}, "num_few_shot=1: must be less than the 1 different problems of"),
+        ({"split": "dev"}, "split='dev': must be"),
     ],
 )
 def test_bad_options_are_named(one, config, message):
     with pytest.raises(ValueError, match=message):
-        MathReasoningEnv(one, **config)
+        gymnasium.make("sfpo/MathReasoning-v0", dataset=one, **config)
 
 
-def test_an_environment_can_be_pickled(many):
-    env = MathReasoningEnv(many)
+# The environment as others meet it.
+
+
+@pytest.mark.parametrize("template", ["sfpo", "qwen_system"])
+def test_an_environment_can_be_pickled(many, template):
+    env = MathReasoningEnv(many, prompt_template=template, num_few_shot=1, reward="dapo")
     play(env, "\\boxed{x}")
     twin = pickle.loads(pickle.dumps(env))
     assert twin.reset(seed=3)[0] == env.reset(seed=3)[0]
+    assert twin.step("\\boxed{1}") == env.step("\\boxed{1}")
 
 
-def test_check_env_passes(many):
-    check_env(gymnasium.make("sfpo/MathReasoning-v0", dataset=many).unwrapped)
+@pytest.mark.parametrize("template", ["sfpo", "qwen_system"])
+def test_check_env_passes(many, template):
+    options = {"dataset": many, "prompt_template": template}
+    check_env(gymnasium.make("sfpo/MathReasoning-v0", **options).unwrapped)
+
+
+def test_several_run_at_a_time(many):
+    env = gymnasium.make_vec(
+        "sfpo/MathReasoning-v0", num_envs=3, vectorization_mode="sync", dataset=many
+    )
+    assert len(env.reset(seed=0)[0]) == 3
+    assert list(env.step(("\\boxed{0}",) * 3)[2]) == [True] * 3
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not there")
+def test_real_problems_are_filtered_split_and_graded():
+    options = {"skip_blank": True, "filters": {"level": ["Level 3", "Level 4"]}, "num_test": 100}
+    path = SHARED / "math_train.jsonl.gz"
+    train, test = (MathReasoningEnv(path, split=split, **options) for split in ("train", "test"))
+    assert len(set(test.problems())) == 100
+    assert not {problem.prompt for problem in train.problems()} & {
+        problem.prompt for problem in test.problems()
+    }
+    gold = test.problem(5).answer
+    test.reset(seed=5)
+    assert test.step(f"\\boxed{{{gold}}}")[1] == 1.0

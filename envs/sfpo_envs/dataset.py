@@ -1,119 +1,260 @@
-"""Problem sets stored as JSON lines."""
+"""Problem sets: their problems and answers, read from the rows of a file or of the hub."""
 
 from __future__ import annotations
 
-import gzip
-import json
+import dataclasses
 import os
-import zlib
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from sfpo_envs.graders.extraction import MAX_ANSWER_CHARS
+from sfpo_envs.eval_sets import EVAL_SETS, Fields, find_eval_set
+from sfpo_envs.fields import MISSING, field_names, field_of, text_of
+from sfpo_envs.graders import EXTRACTORS, check_gold
+from sfpo_envs.options import instead
+from sfpo_envs.rows import HubDataset, LocalFile
 from sfpo_envs.single_turn import MAX_TEXT_CHARS
 
-_MAX_PROBLEM_CHARS = MAX_TEXT_CHARS // 2  # leaves the other half of a prompt to its template
+MAX_PROBLEM_CHARS = MAX_TEXT_CHARS // 2  # leaves the other half of a prompt to its template
+_MAX_SHOWN = 10
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.jsonl)(?<!\.json)(?<!\.gz)(?<!\.parquet)")
+
+Filters = tuple[tuple[str, tuple[str, ...]], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MathDataset:
-    """The problems of one file, in its order.
+    """The problems of one set, in its order.
 
     Attributes:
+        name: Where they are from.
         problems: Problem texts.
-        answers: Their answers, as they are written in the file; as many as problems.
-        num_skipped: Lines dropped because their answer was blank.
+        answers: Their answers, as they are written there; as many as problems.
+        solutions: Worked solutions, as many as problems; blank where there is none.
+        num_skipped: Rows dropped because their answer was blank.
     """
 
+    name: str
     problems: tuple[str, ...]
     answers: tuple[str, ...]
-    num_skipped: int
+    solutions: tuple[str, ...]
+    num_skipped: int = 0
+
+    def subset(self, indices: Iterable[int]) -> MathDataset:
+        """Return the problems at some positions."""
+        indices = list(indices)
+        columns = (self.problems, self.answers, self.solutions)
+        problems, answers, solutions = (tuple(col[i] for i in indices) for col in columns)
+        return MathDataset(self.name, problems, answers, solutions, self.num_skipped)
 
 
 def load_math_dataset(
-    path: str | os.PathLike[str],
-    problem_field: str = "problem",
-    answer_field: str = "answer",
+    dataset: str | os.PathLike[str],
+    *,
+    dataset_config: str | None = None,
+    dataset_split: str | None = None,
+    dataset_revision: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    problem_field: str | None = None,
+    answer_field: str | None = None,
+    answer_pattern: str | None = None,
+    solution_field: str | None = None,
+    filters: Mapping[str, Any] | None = None,
     skip_blank: bool = False,
 ) -> MathDataset:
-    """Read a problem set, once per process for each state of the file.
+    """Read a problem set, once per process for each state of a file.
 
-    Args:
-        path: A ``.jsonl`` file, or ``.jsonl.gz``: one object a line, empty lines aside.
-        problem_field: Field with the problem, a string.
-        answer_field: Field with the answer, a string or a number.
-        skip_blank: Drop lines with a blank answer instead of raising.
+    :class:`~sfpo_envs.math_reasoning.MathReasoningEnv` explains the arguments.
 
     Raises:
-        ValueError: The file is missing, unreadable or without problems, or a line is not what it
-            should be; the message names file and line.
+        ValueError: An argument is not what it should be, the set is missing, unreadable or without
+            problems, or rows are bad. All bad rows are counted, and the first ten named by file
+            and line.
+        ImportError: A package that reads this kind of set is not installed.
     """
-    file = Path(path).expanduser().resolve()
-    if not file.is_file():
-        raise ValueError(f"dataset={str(path)!r}: must be a file, but there is none at {file}")
-    return _load(file, file.stat().st_mtime_ns, problem_field, answer_field, skip_blank)
+    hub_options = (dataset_config, dataset_split, dataset_revision)
+    source, fields = _find(dataset, hub_options, data_dir)
+    chosen = {
+        "problem": problem_field,
+        "answer": answer_field,
+        "answer_pattern": answer_pattern,
+        "solution": solution_field,
+    }
+    fields = dataclasses.replace(fields, **{k: v for k, v in chosen.items() if v is not None})
+    return _load(source, fields, _as_filters(filters or {}), skip_blank)
+
+
+def _find(
+    dataset: str | os.PathLike[str],
+    hub_options: tuple[str | None, str | None, str | None],
+    data_dir: str | os.PathLike[str] | None,
+) -> tuple[LocalFile | HubDataset, Fields]:
+    if not isinstance(dataset, (str, os.PathLike)):
+        raise ValueError(f"dataset={dataset!r}: must be a path or a name")
+    name, path = os.fspath(dataset), Path(dataset).expanduser()
+    if path.is_file():
+        return LocalFile.at(path), Fields()
+    if name in EVAL_SETS:
+        return find_eval_set(name, data_dir)
+    if path.is_dir():
+        return HubDataset(str(path.resolve()), *hub_options), Fields()
+    if _HUB_ID.fullmatch(name) and not name.startswith("."):
+        return HubDataset(name, *hub_options), Fields()
+    raise ValueError(
+        f"dataset={name!r}: must be a file, but there is none at {path.resolve()}; or an id of the "
+        f"Hugging Face hub, owner/name; or an evaluation set: {instead(name, EVAL_SETS)}"
+    )
+
+
+def _as_filters(filters: Mapping[str, Any]) -> Filters:
+    """Return filters as something that can be hashed: for each field, the texts it may have."""
+    if not isinstance(filters, Mapping):
+        raise ValueError(f"filters={filters!r}: must be a dict of field names and values")
+    wanted = []
+    for field, values in filters.items():
+        values = values if isinstance(values, (list, tuple, set, frozenset)) else [values]
+        texts = tuple(map(_filter_text, values))
+        if not texts or None in texts:
+            raise ValueError(
+                f"filters={{{field!r}: {values!r}}}: must be a string, a number, a bool, or a list "
+                "of some"
+            )
+        wanted.append((field, texts))
+    return tuple(wanted)  # type: ignore[arg-type]
+
+
+def _filter_text(value: Any) -> str | None:
+    """Return a value as text that is the same for 4, 4.0 and "4"."""
+    text = str(value) if isinstance(value, bool) else text_of(value)
+    return None if text is None else text.removesuffix(".0")
 
 
 @lru_cache(maxsize=8)
 def _load(
-    file: Path, mtime_ns: int, problem_field: str, answer_field: str, skip_blank: bool
+    source: LocalFile | HubDataset, fields: Fields, filters: Filters, skip_blank: bool
 ) -> MathDataset:
-    """Parse the file; ``mtime_ns`` only serves to tell its states apart in the cache."""
-    problems: list[str] = []
-    answers: list[str] = []
+    rows = list(source.rows())
+    _check_fields(source, fields, filters, [row for _, row in rows if isinstance(row, dict)])
+    pick = _picker(fields.answer_pattern)
+    found: list[tuple[str, str, str]] = []
+    bad: list[str] = []
     num_skipped = 0
-    for number, line in enumerate(_read(file).split("\n"), start=1):
-        if not line.strip():
+    for where, row in rows:
+        if isinstance(row, dict) and not all(_passes(row, *each) for each in filters):
             continue
-        where = f"{file}, line {number}"
-        row = _parse_line(line, where)
-        problem = _field(row, problem_field, where, _MAX_PROBLEM_CHARS)
-        answer = _field(row, answer_field, where, MAX_ANSWER_CHARS)
-        if not problem:
-            raise ValueError(f"{where}: field {problem_field!r} is blank")
-        if not answer:
-            if not skip_blank:
-                raise ValueError(
-                    f"{where}: field {answer_field!r} is blank; skip_blank=True drops such lines"
-                )
-            num_skipped += 1
-            continue
-        problems.append(problem)
-        answers.append(answer)
-    if not problems:
-        raise ValueError(f"{file}: holds no problems")
-    return MathDataset(tuple(problems), tuple(answers), num_skipped)
+        try:
+            problem, answer, solution = _read(row, fields, pick)
+            if skip_blank and not answer:
+                num_skipped += 1
+                continue
+            if fault := check_gold(answer):
+                hint = "" if answer else "; skip_blank=True drops such rows"
+                raise ValueError(f"field {fields.answer!r} {fault}{hint}")
+            found.append((problem, answer, solution))
+        except ValueError as error:
+            bad.append(f"{where}: {error}")
+    if bad:
+        raise ValueError(_report(bad, len(rows)))
+    if not found:
+        passing = " that pass the filters" if filters and rows else ""
+        raise ValueError(f"{source}: holds no problems{passing}")
+    problems, answers, solutions = zip(*found, strict=True)
+    return MathDataset(str(source), problems, answers, solutions, num_skipped)
 
 
-def _read(file: Path) -> str:
-    try:
-        data = file.read_bytes()
-        return (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: cannot be read: {error}") from error
+def _read(
+    row: dict[str, Any] | str, fields: Fields, pick: Callable[[str], str | None]
+) -> tuple[str, str, str]:
+    """Return problem, answer (blank if it is) and solution of a row.
 
-
-def _parse_line(line: str, where: str) -> dict[str, object]:
-    try:
-        # Numbers stay as they are written: "0.50" is not "0.5", and 10**400 is not infinite.
-        row = json.loads(line, parse_int=str, parse_float=str)
-    except ValueError as error:
-        raise ValueError(f"{where}: not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: must be a JSON object")
-    return row
-
-
-def _field(row: dict[str, object], name: str, where: str, max_chars: int) -> str:
-    if name not in row:
+    Raises:
+        ValueError: The row is not what it should be.
+    """
+    if isinstance(row, str):
+        raise ValueError(row)
+    problem, answer = _text(row, fields.problem), _text(row, fields.answer)
+    if not problem:
+        raise ValueError(f"field {fields.problem!r} is blank")
+    if len(problem) > MAX_PROBLEM_CHARS:
+        raise ValueError(f"field {fields.problem!r} is longer than {MAX_PROBLEM_CHARS} characters")
+    picked = pick(answer) if answer else ""
+    if picked is None:
         raise ValueError(
-            f"{where}: no field {name!r}, only {', '.join(map(repr, row))}; "
-            "problem_field and answer_field name the fields to read"
+            f"field {fields.answer!r} holds nothing that answer_pattern={fields.answer_pattern!r} "
+            "finds"
         )
-    value = row[name]
-    if not isinstance(value, str):
-        raise ValueError(f"{where}: field {name!r} must be a string or a number")
-    if len(value) > max_chars:
-        raise ValueError(f"{where}: field {name!r} is longer than {max_chars} characters")
-    return value.strip()
+    if not picked.strip("$ "):
+        picked = ""
+    return problem, picked, "" if fields.solution is None else _text(row, fields.solution)
+
+
+def _text(row: dict[str, Any], name: str) -> str:
+    value = field_of(row, name)
+    if value is MISSING:
+        raise ValueError(f"no field {name!r}, only {', '.join(map(repr, row))}")
+    text = text_of(value)
+    if text is None:
+        kind = type(value).__name__
+        raise ValueError(f"field {name!r} must be a string or a number, and is {kind}: {value!r}")
+    return text
+
+
+def _picker(pattern: str | None) -> Callable[[str], str | None]:
+    """Return what finds the answer in its field."""
+    if pattern is None:
+        return str
+    if pattern in EXTRACTORS:
+        return EXTRACTORS[pattern]
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"answer_pattern={pattern!r}: must be one of {', '.join(EXTRACTORS)}, or a regular "
+            f"expression, and is none: {error}"
+        ) from error
+
+    def pick(text: str) -> str | None:
+        matches = list(compiled.finditer(text))
+        # Its first group, where it has groups.
+        return (matches[-1][min(1, compiled.groups)] or "").strip() if matches else None
+
+    return pick
+
+
+def _passes(row: dict[str, Any], field: str, wanted: tuple[str, ...]) -> bool:
+    """Return whether a field has one of the wanted values, or is a list with one of them."""
+    value = field_of(row, field)
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return any(_filter_text(each) in wanted for each in values)
+
+
+def _check_fields(
+    source: LocalFile | HubDataset, fields: Fields, filters: Filters, rows: list[dict[str, Any]]
+) -> None:
+    """Raise if a field is in none of the rows, as one that is misspelt."""
+    named = [
+        ("problem_field", fields.problem),
+        ("answer_field", fields.answer),
+        ("solution_field", fields.solution),
+        *(("filters", field) for field, _ in filters),
+    ]
+    for option, field in named:
+        if field is None or not rows or any(field_of(row, field) is not MISSING for row in rows):
+            continue
+        known = dict.fromkeys(name for row in rows for name in field_names(row))
+        raise ValueError(
+            f"{option}={field!r}: no row of {source} has such a field; {instead(field, known)}"
+        )
+
+
+def _report(bad: list[str], num_rows: int) -> str:
+    if len(bad) == 1:
+        return bad[0]
+    shown = bad[:_MAX_SHOWN]
+    what = f"{len(bad)} of {num_rows} rows are bad"
+    if len(shown) < len(bad):
+        what += f", the first {len(shown)} of them"
+    return f"{what}:\n" + "\n".join(shown)

@@ -1,94 +1,189 @@
-r"""Math problems from a file, graded by the final answer of the reply."""
+r"""Math problems of a file or of the hub, graded by the final answer of the reply."""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from sfpo_envs.dataset import load_math_dataset
-from sfpo_envs.graders import Verdict, make_grader
-from sfpo_envs.prompts import fill, resolve_math_template
-from sfpo_envs.single_turn import Problem, SingleTurnEnv
+from sfpo_envs.dataset import MathDataset, load_math_dataset
+from sfpo_envs.few_shot import FewShot
+from sfpo_envs.graders import EXTRACTORS, Grade, Verdict, make_grader
+from sfpo_envs.options import instead, refuse_unknown
+from sfpo_envs.prompts import resolve_math_prompt
+from sfpo_envs.rewards import RewardFunction, make_overlong, make_reward
+from sfpo_envs.single_turn import MAX_TEXT_CHARS, Problem, SingleTurnEnv
+from sfpo_envs.spaces import ChatMessages
+from sfpo_envs.splits import take_split
+
+logger = logging.getLogger(__name__)
+
+_SILENT = (Verdict.CORRECT, Verdict.WRONG, Verdict.NO_ANSWER)
 
 
 class MathReasoningEnv(SingleTurnEnv):
-    r"""Problems of a JSONL file, answered by reasoning that ends in ``\boxed{answer}``.
-
-    The reward is 1.0 for a right answer, ``format_reward`` for a wrong one in the asked format, and
-    0.0 for a reply without an answer or with one that could not be judged within the limits.
+    r"""Problems with a known answer, answered by reasoning that ends in it.
 
     The final ``info`` has ``is_success``, ``verdict`` (the value of a
-    :class:`~sfpo_envs.graders.Verdict`), ``extracted_answer``, and in ``metrics`` ``has_answer``,
-    ``grader_timeout`` and ``grader_error``, each 0.0 or 1.0.
+    :class:`~sfpo_envs.graders.Verdict`), ``extracted_answer``, and in ``metrics`` each verdict by
+    its name, 0.0 or 1.0, and ``overlong_penalty`` where there is one. Verdicts that say nothing
+    about the reply, as ``timed_out``, are logged too.
+
+    ``docs/math_problems.md`` shows what the options are for.
 
     Attributes:
-        num_skipped: Lines of the file dropped because their answer was blank.
+        num_skipped: Rows dropped because their answer was blank.
     """
 
     def __init__(
         self,
         dataset: str | os.PathLike[str],
-        prompt_template: str = "sfpo",
-        extraction: Literal["boxed", "last_number"] = "boxed",
-        format_reward: float = 0.0,
-        problem_field: str = "problem",
-        answer_field: str = "answer",
+        *,
+        dataset_config: str | None = None,
+        dataset_split: str | None = None,
+        dataset_revision: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        problem_field: str | None = None,
+        answer_field: str | None = None,
+        answer_pattern: str | None = None,
+        solution_field: str | None = None,
+        filters: Mapping[str, Any] | None = None,
         skip_blank: bool = False,
-        grader_timeout_s: float = 5.0,
+        split: Literal["train", "test", "all"] = "all",
+        test_fraction: float | None = None,
+        num_test: int | None = None,
+        split_seed: int = 0,
+        prompt_template: str = "sfpo",
+        system_prompt: str | None = None,
+        num_few_shot: int = 0,
+        few_shot_dataset: str | os.PathLike[str] | None = None,
+        extraction: str | None = None,
+        grader: str | Callable[[str, str], Grade | bool | float] = "math",
+        grader_settings: Mapping[str, Any] | None = None,
+        reward: str | Mapping[str, float] | RewardFunction = "correct",
+        overlong: Mapping[str, Any] | None = None,
         shuffle_seed: int = 0,
+        **unknown: Any,
     ) -> None:
         r"""Create the environment.
 
         Args:
-            dataset: Path of a ``.jsonl`` or ``.jsonl.gz`` file, one problem a line.
-            prompt_template: ``"sfpo"``, ``"qwen_math"``, ``"boxed"``, ``"plain"``, or text that
-                contains ``{problem}``.
-            extraction: Where the answer of a reply is: in its last balanced ``\boxed{}``, or its
-                last number, for models that do not box.
-            format_reward: Reward of a wrong answer in the asked format. The published SFPO reward
-                pays 0.1.
-            problem_field: Field of the file with the problem.
-            answer_field: Field of the file with the answer.
+            dataset: Path of a ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` file, name of an evaluation
+                set (a key of :data:`~sfpo_envs.eval_sets.EVAL_SETS`), path of a folder, or id of a
+                data set of the Hugging Face hub; the first of these that there is.
+            dataset_config: Which configuration of a data set of the hub.
+            dataset_split: Which split of a data set of the hub; ``None`` if it has only one.
+            dataset_revision: Which revision of a data set of the hub.
+            data_dir: Folder with local files of the evaluation sets; ``None`` is what the
+                environment variable ``SFPO_DATA_DIR`` says, or the hub.
+            problem_field: Field with the problem, ``"problem"`` if ``None``; dots lead into nested
+                fields and lists, as in ``"prompt.0.content"``.
+            answer_field: Field with the answer, a string or a number, ``"answer"`` if ``None``.
+            answer_pattern: What finds the answer in its field, at its last place: an extraction by
+                name (``"hashes"`` for GSM8K, ``"boxed"`` for worked solutions) or a regular
+                expression, whose first group counts; ``None`` if it is the whole field.
+            solution_field: Field with a worked solution, for few-shot examples.
+            filters: Keep only rows whose fields, by name, have a value, or one of several.
             skip_blank: Drop problems whose answer is blank instead of raising.
-            grader_timeout_s: Time after which a comparison is given up, in seconds.
+            split: Which part of the problems: ``"all"``, or ``"train"`` or ``"test"`` with one of
+                the next two.
+            test_fraction: About which share of the problems is held out for ``"test"``.
+            num_test: How many different problems are held out for ``"test"``.
+            split_seed: Chooses which problems are held out.
+            prompt_template: A key of :data:`~sfpo_envs.prompts.MATH_PROMPTS`, or text that contains
+                ``{problem}``.
+            system_prompt: System message; replaces that of the template. Prompts are then chat
+                messages.
+            num_few_shot: How many solved examples to show before a problem.
+            few_shot_dataset: Where they are from, read with the same options; ``None`` is the
+                training part, or all problems where ``split`` is ``"all"``. A problem is never its
+                own example.
+            extraction: Where the answer of a reply is, a key of
+                :data:`~sfpo_envs.graders.EXTRACTORS`; ``None`` is what the template asks for.
+            grader: A key of :data:`~sfpo_envs.graders.GRADERS`, or a function of reply and answer.
+            grader_settings: Further settings of a grader that has a name, as ``{"timeout_s": 2}``.
+            reward: A key of :data:`~sfpo_envs.rewards.REWARDS`, what each verdict is worth by its
+                name (0 where it is not named), or a function of the grade and the reply.
+            overlong: Options of :class:`~sfpo_envs.rewards.Overlong`, at least ``max_length`` and
+                ``buffer``, in characters; punishes replies for their length.
             shuffle_seed: Chooses the order in which seeds visit the problems.
+            **unknown: None; what is here is refused with the name of the nearest option.
 
         Raises:
-            ValueError: An argument is out of its range, or the file is not what it should be; the
-                message then names file and line.
+            ValueError: An argument is unknown or out of its range, or the data are not what they
+                should be; the message then names file and line.
+            ImportError: A package that reads this kind of data is not installed.
         """
         super().__init__(shuffle_seed)
-        if not 0 <= format_reward <= 1:
-            raise ValueError(f"format_reward={format_reward}: must be from 0 to 1")
-        if not grader_timeout_s > 0:
-            raise ValueError(f"grader_timeout_s={grader_timeout_s}: must be positive")
-        self._template = resolve_math_template(prompt_template)
-        self._data = load_math_dataset(dataset, problem_field, answer_field, skip_blank)
-        self._grader = make_grader("math", extraction=extraction, timeout_s=grader_timeout_s)
-        self._format_reward = format_reward
-        self.num_skipped = self._data.num_skipped
+        refuse_unknown(unknown, MathReasoningEnv)
+        self._prompt = resolve_math_prompt(prompt_template, system_prompt)
+        extraction = _check_extraction(extraction or self._prompt.extraction)
+        settings = {} if callable(grader) else {"extraction": extraction}
+        self._grader = make_grader(grader, **settings | dict(grader_settings or {}))
+        self._reward = make_reward(reward)
+        self._overlong = make_overlong(overlong)
+
+        def load(source: str | os.PathLike[str]) -> MathDataset:
+            return load_math_dataset(
+                source,
+                dataset_config=dataset_config,
+                dataset_split=dataset_split,
+                dataset_revision=dataset_revision,
+                data_dir=data_dir,
+                problem_field=problem_field,
+                answer_field=answer_field,
+                answer_pattern=answer_pattern,
+                solution_field=solution_field,
+                filters=filters,
+                skip_blank=skip_blank,
+            )
+
+        whole = load(dataset)
+        self._data = take_split(whole, split, test_fraction, num_test, split_seed)
+        self.num_skipped = whole.num_skipped
+        if few_shot_dataset is not None:
+            examples = load(few_shot_dataset)
+        else:
+            side = "all" if split == "all" else "train"
+            examples = take_split(whole, side, test_fraction, num_test, split_seed)
+        self._few_shot = FewShot(examples, num_few_shot, extraction, split_seed)
+        if self._prompt.system is not None:
+            most = 2 * num_few_shot + 2
+            self.observation_space = ChatMessages(MAX_TEXT_CHARS, max_messages=most, min_messages=0)
 
     @property
     def num_problems(self) -> int:
-        """How many problems the file has, dropped ones not counted."""
+        """How many problems this part has, dropped ones not counted."""
         return len(self._data.problems)
 
     def _problem_at(self, index: int) -> Problem:
-        prompt = fill(self._template, problem=self._data.problems[index])
+        problem = self._data.problems[index]
+        prompt = self._prompt.render(problem, self._few_shot(problem))
         return Problem(prompt, self._data.answers[index])
 
     def _grade(self, reply: str, answer: str) -> tuple[float, dict[str, Any]]:
         grade = self._grader(reply, answer)
-        is_success = grade.verdict is Verdict.CORRECT
-        reward = {Verdict.CORRECT: 1.0, Verdict.WRONG: self._format_reward}.get(grade.verdict, 0.0)
+        reward = float(self._reward(grade, reply))
+        metrics = {verdict.value: float(verdict is grade.verdict) for verdict in Verdict}
+        if self._overlong is not None:
+            penalty = self._overlong.penalty(self._overlong.count(reply))
+            reward += penalty
+            metrics["overlong_penalty"] = penalty
+        if grade.verdict not in _SILENT:
+            logger.warning(
+                "%s: answer %.80r, right answer %.80r", grade.verdict, grade.extracted, answer
+            )
         info = {
-            "is_success": is_success,
+            "is_success": grade.verdict is Verdict.CORRECT,
             "verdict": grade.verdict.value,
             "extracted_answer": grade.extracted,
-            "metrics": {
-                "has_answer": float(grade.verdict is not Verdict.NO_ANSWER),
-                "grader_timeout": float(grade.verdict is Verdict.TIMED_OUT),
-                "grader_error": float(grade.verdict is Verdict.CRASHED),
-            },
+            "metrics": metrics,
         }
         return reward, info
+
+
+def _check_extraction(name: str) -> str:
+    if name not in EXTRACTORS:
+        raise ValueError(f"extraction={name!r}: {instead(name, EXTRACTORS)}")
+    return name

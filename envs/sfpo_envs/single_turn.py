@@ -17,13 +17,13 @@ MAX_TEXT_CHARS = 65_536
 
 
 class Problem(NamedTuple):
-    """A prompt and the answer that is known to be right."""
+    """A prompt, which is a string or a list of chat messages, and the answer known to be right."""
 
-    prompt: str
+    prompt: Any
     answer: str
 
 
-class SingleTurnEnv(gymnasium.Env[str, str], ABC):
+class SingleTurnEnv(gymnasium.Env[Any, str], ABC):
     """An environment that shows one prompt, takes one reply and ends.
 
     The seed given to :meth:`reset` alone decides the problem. With ``N = num_problems``, the seeds
@@ -44,7 +44,7 @@ class SingleTurnEnv(gymnasium.Env[str, str], ABC):
         Args:
             shuffle_seed: Chooses among the orders in which seeds visit the problems.
         """
-        self.observation_space = UnicodeText(MAX_TEXT_CHARS)
+        self.observation_space: gymnasium.Space[Any] = UnicodeText(MAX_TEXT_CHARS)
         self.action_space = UnicodeText(MAX_TEXT_CHARS)
         self._shuffle_seed = shuffle_seed
         self._current: Problem | None = None
@@ -83,7 +83,7 @@ class SingleTurnEnv(gymnasium.Env[str, str], ABC):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Start an episode.
 
         Args:
@@ -99,7 +99,7 @@ class SingleTurnEnv(gymnasium.Env[str, str], ABC):
         self._current = self.problem(seed)
         return self._current.prompt, {}
 
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    def step(self, action: str) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Grade the reply and end the episode.
 
         Args:
@@ -115,5 +115,6 @@ class SingleTurnEnv(gymnasium.Env[str, str], ABC):
         if self._current is None:
             raise RuntimeError("no episode is under way: call reset() before step()")
         reward, info = self._grade(action, self._current.answer)
+        nothing = type(self._current.prompt)()  # no text, or no messages
         self._current = None
-        return "", reward, True, False, info
+        return nothing, reward, True, False, info
