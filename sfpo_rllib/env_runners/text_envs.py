@@ -6,13 +6,14 @@ from typing import Any
 import gymnasium as gym
 from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import ENV_CREATOR, _global_registry
+from sfpo_envs import plugins
 
 
 def make_text_env(env: Any, env_config: dict[str, Any]) -> gym.Env:
     """Makes an environment from a tune-registered name, a gymnasium id, a class or a callable.
 
     RLlib's own creator takes an id with a dot (`my_package.envs:my/Task-v0`) for a class path, so
-    ids go to gymnasium here.
+    ids go to gymnasium here, with the environments of installed plug-ins registered.
 
     Args:
         env: As given to `config.environment(...)`.
@@ -31,7 +32,7 @@ def make_text_env(env: Any, env_config: dict[str, Any]) -> gym.Env:
         create = _global_registry.get(ENV_CREATOR, env)
     else:
         # The checker would step and compare every observation: users run it themselves.
-        return gym.make(env, disable_env_checker=True, **env_config)
+        return plugins.make(env, disable_env_checker=True, **env_config)
     return create(EnvContext(env_config, worker_index=0))
 
 
