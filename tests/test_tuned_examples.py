@@ -149,9 +149,9 @@ def test_math_has_the_papers_settings(
     assert (config.entropy_window, config.entropy_z_threshold) == (30, 1.0)
     assert config.engine_kwargs["max_model_len"] == 4096
     assert config.sampling == {"temperature": 1.0, "max_tokens": 2560}
-    assert (config.env_config["prompt_template"], config.env_config["format_reward"]) == (
+    assert (config.env_config["prompt_template"], config.env_config["reward"]) == (
         "sfpo",
-        0.1,
+        "official_repo",
     )
     evaluation = config.get_evaluation_config_object()
     assert (config.evaluation_interval, config.evaluation_duration) == (5, 4 * 5)

@@ -53,7 +53,7 @@ def make_config(
         engine_memory: The engine's part of the GPU's memory; the learner needs the rest.
         max_tokens_per_micro_batch: Padded tokens of one forward pass of the learner.
     """
-    env_config = {"dataset": dataset, "prompt_template": "qwen_math", "format_reward": 0.1}
+    env_config = {"dataset": dataset, "prompt_template": "qwen_boxed", "reward": "official_repo"}
     test_env = gymnasium.make(ENV, dataset=test_dataset).unwrapped
     return (
         SFPOConfig()

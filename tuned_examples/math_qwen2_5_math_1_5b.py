@@ -67,7 +67,7 @@ def make_config(
                 "dataset": dataset,
                 "skip_blank": True,
                 "prompt_template": "sfpo",
-                "format_reward": 0.1,
+                "reward": "official_repo",
             },
         )
         .rl_module(
