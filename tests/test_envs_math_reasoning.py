@@ -219,6 +219,14 @@ def test_a_length_costs_by_the_options_of_the_punishment(one):
     assert play(env, "\\boxed{}")[0] == 0.0
 
 
+def test_the_range_of_the_rewards_is_declared_and_none_is_infinite(one):
+    overlong = {"max_length": 20, "buffer": 10, "factor": 0.5}
+    assert MathReasoningEnv(one).reward_range == (0.0, 1.0)
+    assert MathReasoningEnv(one, reward="dapo", overlong=overlong).reward_range == (-1.5, 1.0)
+    with pytest.raises(ValueError, match=r"reward=.*: returned nan, must be finite"):
+        play(MathReasoningEnv(one, reward=lambda grade, reply: float("nan")), "any")
+
+
 @pytest.mark.parametrize("verdict", Verdict)
 def test_what_says_nothing_about_the_reply_is_logged(one, verdict, caplog):
     env = MathReasoningEnv(one, grader=lambda reply, gold: Grade(verdict, "x"))

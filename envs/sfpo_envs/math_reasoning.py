@@ -3,6 +3,7 @@ r"""Math problems of a file or of the hub, graded by the final answer of the rep
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from sfpo_envs.few_shot import FewShot
 from sfpo_envs.graders import EXTRACTORS, Grade, Verdict, make_grader
 from sfpo_envs.options import instead, refuse_unknown
 from sfpo_envs.prompts import resolve_math_prompt
-from sfpo_envs.rewards import RewardFunction, make_overlong, make_reward
+from sfpo_envs.rewards import RewardFunction, make_overlong, make_reward, reward_range
 from sfpo_envs.single_turn import MAX_TEXT_CHARS, Problem, SingleTurnEnv
 from sfpo_envs.spaces import ChatMessages
 from sfpo_envs.splits import take_split
@@ -34,6 +35,7 @@ class MathReasoningEnv(SingleTurnEnv):
 
     Attributes:
         num_skipped: Rows dropped because their answer was blank.
+        reward_range: The lowest and the highest reward there can be.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class MathReasoningEnv(SingleTurnEnv):
         self._grader = make_grader(grader, **settings | dict(grader_settings or {}))
         self._reward = make_reward(reward)
         self._overlong = make_overlong(overlong)
+        self.reward_range = reward_range(self._reward, self._overlong)
 
         def load(source: str | os.PathLike[str]) -> MathDataset:
             return load_math_dataset(
@@ -165,6 +168,8 @@ class MathReasoningEnv(SingleTurnEnv):
     def _grade(self, reply: str, answer: str) -> tuple[float, dict[str, Any]]:
         grade = self._grader(reply, answer)
         reward = float(self._reward(grade, reply))
+        if not math.isfinite(reward):
+            raise ValueError(f"reward={self._reward!r}: returned {reward}, must be finite")
         metrics = {verdict.value: float(verdict is grade.verdict) for verdict in Verdict}
         if self._overlong is not None:
             penalty = self._overlong.penalty(self._overlong.count(reply))

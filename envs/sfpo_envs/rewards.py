@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import gymnasium
+from gymnasium.utils import RecordConstructorArgs
 
 from sfpo_envs.graders import Grade, Verdict
 from sfpo_envs.options import instead, refuse_unknown
@@ -126,7 +127,15 @@ def make_overlong(options: Mapping[str, Any] | None) -> Overlong | None:
         raise ValueError(f"overlong: {error}") from error
 
 
-class OverlongPenalty(gymnasium.Wrapper[Any, str, Any, str]):
+def reward_range(reward: RewardFunction, overlong: Overlong | None) -> tuple[float, float]:
+    """Return the lowest and the highest reward there can be; of a function, any."""
+    if not isinstance(reward, VerdictReward):
+        return -math.inf, math.inf
+    worth = [reward(Grade(verdict), "") for verdict in Verdict]
+    return min(worth) - (0.0 if overlong is None else overlong.factor), max(worth)
+
+
+class OverlongPenalty(gymnasium.Wrapper[Any, str, Any, str], RecordConstructorArgs):
     """Adds the soft overlong punishment to the reward of each step of an environment.
 
     ``info["metrics"]["overlong_penalty"]`` has what was added.
@@ -146,7 +155,8 @@ class OverlongPenalty(gymnasium.Wrapper[Any, str, Any, str]):
         Raises:
             ValueError: An option is unknown, missing or out of its range.
         """
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, count_key=count_key, **options)
+        gymnasium.Wrapper.__init__(self, env)
         overlong = make_overlong(options)
         assert overlong is not None
         self._overlong = overlong
