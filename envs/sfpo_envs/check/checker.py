@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import random
+import re
 import statistics
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +20,10 @@ from sfpo_envs import plugins
 from sfpo_envs.check.findings import Findings, short
 from sfpo_envs.check.garbage import GARBAGE
 from sfpo_envs.check.player import BrokenEnv, Player, Step, TextEnv
-from sfpo_envs.spaces import ChatMessages
+from sfpo_envs.spaces import ChatMessages, texts
 
 _SLOW_STEP = 10  # times the budget: one step that takes so long is named
-_COVERAGE_SECONDS = 5.0  # spent on the problem set, about
+_PROBLEM_SECONDS = 1.0  # spent on the problems of an epoch, or of a split, at most
 
 
 def check_text_env(
@@ -45,7 +47,8 @@ def check_text_env(
         reward_range: Lowest and highest reward allowed; by default the environment's attribute
             ``reward_range``, or else from -1 to 1.
         max_turns: An episode must be over after so many replies.
-        max_problems: Epochs of up to so many problems are gone through whole.
+        max_problems: Epochs of up to so many problems are gone through whole, if that takes no
+            more than seconds.
         reset_budget_s: A median reset that takes longer is a warning.
         step_budget_s: A median step that takes longer is a warning.
 
@@ -184,7 +187,7 @@ class _Checker:
                     f"{short(observation)} in another",
                     "draw everything from self.np_random, after super().reset(seed=seed)",
                 )
-        for reply in _replies(first, 0):
+        for reply in self._replies(first, 0):
             if self._player.play(first, 0, reply) != self._player.play(second, 0, reply):
                 self._findings.error(
                     "determinism",
@@ -209,7 +212,8 @@ class _Checker:
     def _check_groups(self) -> None:
         """Play episodes of one seed and of others at once, and compare with each alone."""
         player = self._player
-        plan = [(seed, reply) for seed in self._seeds[:2] for reply in _replies(self._make(), seed)]
+        env = self._make()
+        plan = [(seed, r) for seed in self._seeds[:2] for r in self._replies(env, seed)]
         alone = [player.play(self._make(), seed, reply) for seed, reply in plan]
         envs = [self._make() for _ in plan]
         problems: dict[int, Any] = {}
@@ -282,24 +286,21 @@ class _Checker:
         size = _num_problems(env)
         if size is None:
             return
-        affordable = int(_COVERAGE_SECONDS / statistics.median(self._player.reset_seconds))
-        if 2 * size <= min(2 * self._max_problems, affordable):
-            epochs = [self._shown(env, range(start, start + size)) for start in (0, size)]
-            if epochs[0] != epochs[1]:
+        shown = self._shown(env, range(min(size, self._max_problems)))
+        if shown.total() == size:
+            later = self._shown(env, range(size, 2 * size))
+            if later.total() == size and later != shown:
                 self._findings.error(
                     "epoch",
                     f"seeds 0 to {size - 1} and {size} to {2 * size - 1} do not show the same "
-                    f"{size} problems: {sum((epochs[0] - epochs[1]).values())} differ",
+                    f"{size} problems: {(shown - later).total()} differ",
                     "map seeds to problems one to one in each epoch, as SingleTurnEnv does",
                 )
-            repeated = epochs[0]
-        else:
-            repeated = self._shown(env, range(min(size, self._max_problems, affordable)))
-        again = [problem for problem, times in repeated.items() if times > 1]
+        again = [problem for problem, times in shown.items() if times > 1]
         if again:
             self._findings.warn(
                 "epoch",
-                f"{len(again)} of {len(repeated)} problems come again before the epoch of "
+                f"{len(again)} of {len(shown)} problems come again before the epoch of "
                 f"{size} is over, {short(again[0])} for one",
                 "take duplicates out of the data; visit problems in a permuted order",
             )
@@ -325,18 +326,25 @@ class _Checker:
                 "let a problem's text, not its seed, decide its split",
             )
 
+    def _replies(self, env: TextEnv, seed: int) -> list[str]:
+        """Return replies to try: right ones if the environment knows them, and what it shows."""
+        try:
+            answer = str(env.get_wrapper_attr("problem")(seed).answer)
+            known = [answer, f"\\boxed{{{answer}}}"]
+        except Exception:  # it has no such method, or another one of that name
+            known = []
+        words = re.findall(r"\w+", " ".join(texts(self._player.reset(env, seed))))
+        return [*known, *words[-2:], "", "1", "yes", "yes", "\\boxed{1}"]
+
     def _shown(self, env: TextEnv, seeds: range) -> Counter[str]:
-        return Counter(repr(self._player.reset(env, seed)) for seed in seeds)
-
-
-def _replies(env: TextEnv, seed: int) -> list[str]:
-    """Return replies to try, the right ones where the environment knows them."""
-    try:
-        answer = str(env.get_wrapper_attr("problem")(seed).answer)
-        known = [answer, f"\\boxed{{{answer}}}"]
-    except Exception:  # it has no such method, or another one of that name
-        known = []
-    return [*known, "", "1", "2", "yes", "yes", "\\boxed{1}"]
+        """Return the problems of seeds, of as many as there is time for."""
+        deadline = time.perf_counter() + _PROBLEM_SECONDS
+        shown: Counter[str] = Counter()
+        for seed in seeds:
+            if time.perf_counter() > deadline:
+                break
+            shown[repr(self._player.reset(env, seed))] += 1
+        return shown
 
 
 def _num_problems(env: TextEnv) -> int | None:
