@@ -7,6 +7,7 @@ are files under `--runs`.
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.common import environment_record, write_json
@@ -33,6 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.update_rules", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="three minutes, to see that it runs")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--table-seeds", type=int, nargs="+", help="fewer, to see a part of it")
     parser.add_argument("--runs", type=Path, default=None, help="finished runs and models")
     parser.add_argument("--output", type=Path, default=None, help="JSON and plots")
     args = parser.parse_args()
@@ -48,6 +50,8 @@ def main() -> None:
     protocol, budget = table.FULL, FULL_BUDGET
     if args.smoke:
         protocol, budget = table.SMOKE, SMOKE_BUDGET
+    if args.table_seeds:
+        protocol = replace(protocol, table_seeds=args.table_seeds)
     models = args.runs / "models"
     with workers(args.workers) as executor:
         warm_start(protocol.tasks, models, executor)
