@@ -165,7 +165,7 @@ WRAPPED = [
 @pytest.mark.parametrize("wrap", WRAPPED)
 def test_wrapped_environments_pass_the_checkers(wrap):
     findings = check_text_env(lambda: wrap(ArithmeticEnv()), reward_range=(-0.5, 1.5))
-    assert not findings, "\n".join(map(str, findings))
+    assert not findings.errors, "\n".join(map(str, findings.errors))
     check_env(wrap(ArithmeticEnv()), skip_render_check=True)
 
 

@@ -36,6 +36,7 @@ class TextArenaEnv(gymnasium.Env[str, str]):
             **options: Of the game.
         """
         textarena = importlib.import_module("textarena")
+        self._name = game
         self._game = textarena.make(game, **options)
         while isinstance(self._game, textarena.Wrapper):
             self._game = self._game.env
@@ -46,12 +47,19 @@ class TextArenaEnv(gymnasium.Env[str, str]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Start a game, which the seed decides."""
+        """Start a game, which the seed decides.
+
+        Raises:
+            ValueError: The game needs more players than one.
+        """
         super().reset(seed=seed, options=options)
         game_seed = int(self.np_random.integers(2**31)) if seed is None else seed
         self._random_state = random.Random(game_seed).getstate()
-        with self._own_random():
-            self._game.reset(num_players=1, seed=game_seed)
+        try:
+            with self._own_random():
+                self._game.reset(num_players=1, seed=game_seed)
+        except AssertionError as error:
+            raise ValueError(f"game={self._name!r}: is not for one alone; {error}") from error
         return self._news(), {}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -79,7 +87,8 @@ class TextArenaEnv(gymnasium.Env[str, str]):
 
     def _news(self) -> str:
         player, messages = self._game.get_observation()
-        return "\n".join(text for sender, text, _ in messages if sender != player)
+        news = "\n".join(text for sender, text, _ in messages if sender != player)
+        return news[:MAX_TEXT_CHARS]  # some games repeat the reply
 
     @contextmanager
     def _own_random(self) -> Iterator[None]:

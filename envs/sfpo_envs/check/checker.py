@@ -244,11 +244,12 @@ class _Checker:
         env = self._make()
         shown = {repr(self._player.reset(env, seed)) for seed in self._seeds}
         if len(self._seeds) > 1 and len(shown) == 1 and _num_problems(env) != 1:
-            self._findings.error(
+            self._findings.warn(
                 "variety",
                 f"all of {len(self._seeds)} seeds show {short(self._player.reset(env, 0))}",
                 "let the seed decide the problem: use self.np_random after "
-                "super().reset(seed=seed); if there is only one, set num_problems = 1",
+                "super().reset(seed=seed). All is well if what differs is hidden, as in games, or "
+                "if there is but one problem (num_problems = 1)",
             )
 
     def _check_garbage(self) -> None:
