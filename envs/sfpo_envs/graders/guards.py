@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import re
 
-_MAX_DEPTH = 40
+_MAX_DEPTH = 20
 _MAX_DIGITS = 20_000  # of a power
 _MAX_COUNT_DIGITS = 4  # of what a sum, product, factorial or binomial coefficient runs over
 
 _BRACKET = re.compile(r"[{(\[]|[})\]]")
 _NUMBER = re.compile(r"[0-9]+")
-_POWERS = re.compile(r"[0-9]+(?:[\s{}()]*(?:\^|\*\*)[\s{}()]*[0-9]+)*")
+_POWERS = re.compile(r"[0-9]+(?:[\s{}()]*(?:\^|\*\*)[-\s{}()]*[0-9]+)*")
 _FACTORIAL = re.compile(r"([0-9]+)[\s{}()]*!|![\s{}()]*!")
 # In \sum_{k=1}^{10^8}, 1 is no base.
 _COUNTING = re.compile(r"\\(?:[dt]?binom|choose|sum|prod)[^$]{0,60}")
