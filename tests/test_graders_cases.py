@@ -26,7 +26,7 @@ def rows_of(name):
         pytest.skip(f"needs {path}")
     data = path.read_bytes()
     text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text.split("\n") if line]
 
 
 def test_other_graders_cases_agree_but_for_those_the_docs_explain():
@@ -57,7 +57,7 @@ def test_a_gold_answer_is_right_by_itself_or_refused_by_name(name):
 def test_math_verify_takes_a_gold_answer_for_itself(name):
     """Without the comparison as text, which most of the above is decided by."""
     golds = {row["answer"] for row in rows_of(name)}
-    symbolic = sorted(gold for gold in golds if _rational(bare(gold)) is None)[::4]
+    symbolic = sorted(gold for gold in golds if _rational(bare(gold)) is None)[:300]
     for gold in symbolic:
         text = _as_text(gold, search=False)
         assert equivalent(text, text, 30), gold

@@ -39,7 +39,7 @@ def equal_at_sight(gold: str, answer: str) -> bool | None:
     if gold_value.denominator == value.denominator == 1:
         return False
     # Whether 0.33 is near enough to 1/3 is not decided here, whether 0.4 is can be.
-    far = abs(gold_value - value) > _APART * max(1, abs(gold_value), abs(value))
+    far = abs(gold_value - value) > _APART * max(Fraction(1), abs(gold_value), abs(value))
     return False if far else None
 
 

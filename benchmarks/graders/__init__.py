@@ -1,0 +1,1 @@
+"""Throughput of the math grader, beside direct calls of math-verify."""
