@@ -20,8 +20,8 @@ def test_replies_are_unique_of_one_length_and_end_in_their_only_box(kind):
         assert one.reply.count(r"\boxed") == 1
 
 
-def test_integers_are_decided_at_sight_and_radicals_are_not():
-    for kind, is_decided in (("integers", True), ("radicals", False)):
+def test_integers_are_decided_at_sight_and_latex_is_not():
+    for kind, is_decided in (("integers", True), ("latex", False)):
         for one in islice(problems(kind, seed=2), 50):
             at_sight = equal_at_sight(one.gold, last_boxed(one.reply))
             assert (at_sight is not None) is is_decided

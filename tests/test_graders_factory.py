@@ -1,10 +1,16 @@
 """Making graders: names, settings, and functions of the user's."""
 
+import ast
+import dataclasses
 import math
+import re
+from pathlib import Path
 
 import pytest
 from sfpo_envs import Grade, Verdict, check_gold, make_grader
 from sfpo_envs.graders import EXTRACTORS, GRADERS
+
+DOCS = Path(__file__).parents[1] / "docs" / "graders.md"
 
 
 @pytest.mark.parametrize(
@@ -29,6 +35,17 @@ from sfpo_envs.graders import EXTRACTORS, GRADERS
 def test_what_is_unknown_or_out_of_range_is_named(name, settings, message):
     with pytest.raises(ValueError, match=message):
         make_grader(name, **settings)
+
+
+@pytest.mark.parametrize("name", GRADERS)
+def test_the_docs_list_the_settings_and_their_defaults(name):
+    row = re.search(rf'^\| `"{name}"` \|.*$', DOCS.read_text(), re.MULTILINE)[0]
+    listed = {
+        setting: ast.literal_eval(default)
+        for setting, default in re.findall(r"`(\w+)=([^`]+)`", row)
+    }
+    fields = dataclasses.fields(GRADERS[name])
+    assert listed == {field.name: field.default for field in fields if field.init}
 
 
 @pytest.mark.parametrize("name", GRADERS)

@@ -1,5 +1,6 @@
 """The worker processes of the grader."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -112,6 +113,14 @@ def test_grading_works_from_many_threads_at_once():
         verdicts = list(threads.map(grade_two, range(1, 41)))
     assert verdicts == [(Verdict.CORRECT, Verdict.WRONG)] * 40
     assert len(workers_of(os.getpid())) <= pool._MAX_WORKERS
+
+
+def test_grading_works_from_async_code():
+    async def grade_two():
+        blocking = grade(*SYMBOLIC)
+        return blocking, await asyncio.to_thread(grade, *SYMBOLIC)
+
+    assert [one.verdict for one in asyncio.run(grade_two())] == [Verdict.CORRECT] * 2
 
 
 def test_a_forked_process_gets_workers_of_its_own():

@@ -16,7 +16,7 @@ from benchmarks.graders.replies import KINDS, NUM_WORDS
 from benchmarks.graders.timing import compare_rates
 
 RESULTS = Path(__file__).parent / "results"
-BLOCKS = {"integers": 500, "radicals": 50}
+BLOCKS = {"integers": 500, "latex": 50}
 
 
 def parse_args() -> argparse.Namespace:

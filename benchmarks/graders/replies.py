@@ -57,19 +57,24 @@ def _integer(rng: random.Random) -> tuple[str, str, str]:
     return str(number), str(number), str(number + rng.randint(1, 9))
 
 
-def _radical(rng: random.Random) -> tuple[str, str, str]:
-    """A fraction with a radical, and the same one expanded by a factor."""
-    over, under = rng.randint(2, 99), rng.randint(2, 99)
-    radicand, factor = rng.choice([2, 3, 5, 6, 7, 10, 11, 13, 14, 15]), rng.randint(2, 9)
-    return (
-        rf"\frac{{{over}\sqrt{{{radicand}}}}}{{{under}}}",
-        rf"\frac{{{over * factor}\sqrt{{{radicand}}}}}{{{under * factor}}}",
-        rf"\frac{{{over * factor + 1}\sqrt{{{radicand}}}}}{{{under * factor}}}",
+def _latex(rng: random.Random) -> tuple[str, str, str]:
+    """A fraction with a radical or pi, or a multiple of a radical; its second form is expanded."""
+    over, under, factor = rng.randint(2, 99), rng.randint(2, 99), rng.randint(2, 9)
+    radicand = rng.choice([2, 3, 5, 6, 7, 10, 11, 13, 14, 15])
+    shape = rng.choice(
+        [rf"\frac{{%d\sqrt{{{radicand}}}}}{{%d}}", r"\frac{%d\pi}{%d}", r"%d\sqrt{%d}"]
     )
+    if shape.startswith("%"):
+        forms = (over * factor, radicand), (over, radicand * factor**2), (over + 1, radicand)
+    else:
+        expanded = under * factor
+        forms = (over, under), (over * factor, expanded), (over * factor + 1, expanded)
+    gold, right, wrong = (shape % form for form in forms)
+    return gold, right, wrong
 
 
 KINDS: dict[str, Callable[[random.Random], tuple[str, str, str]]] = {
     "integers": _integer,
-    "radicals": _radical,
+    "latex": _latex,
 }
 """What makes a gold answer, a right one in other words, and a wrong one."""
