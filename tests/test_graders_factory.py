@@ -21,7 +21,7 @@ DOCS = Path(__file__).parents[1] / "docs" / "graders.md"
         ("numeric", {"timeout_s": 1}, "timeout_s: no setting of grader 'numeric'"),
         ("math", {"timeout_s": 0}, "timeout_s=0: must be positive"),
         ("math", {"timeout_s": math.nan}, "timeout_s=nan: must be positive"),
-        ("math", {"memory_mb": 100}, "memory_mb=100: must be 512 or more"),
+        ("math", {"memory_mb": 100}, "memory_mb=100: must be 256 or more"),
         ("math", {"cache_size": -1}, "cache_size=-1: must not be negative"),
         ("numeric", {"relative_tolerance": -1}, "relative_tolerance=-1: must be a number"),
         ("numeric", {"absolute_tolerance": math.nan}, "absolute_tolerance=nan: must be a number"),

@@ -21,7 +21,7 @@ from sfpo_envs.graders.sight import bare, equal_at_sight
 
 logger = logging.getLogger(__name__)
 
-_MIN_MEMORY_MB = 512
+_MIN_MEMORY_MB = 256
 
 # Where LaTeX begins in a text, a plain number, and three words in a row.
 _SEARCHABLE = re.compile(
@@ -45,7 +45,7 @@ class MathGrader:
             :data:`~sfpo_envs.graders.extraction.EXTRACTORS`. With ``"whole"``, math-verify searches
             the reply for the answer: a box, a formula or a number, the last before the others.
         timeout_s: Time a comparison may take, in seconds.
-        memory_mb: Address space a comparison may take, in MiB; at least 512. Linux only.
+        memory_mb: Address space a comparison may take, in MiB; at least 256. Linux only.
         cache_size: How many comparisons of the last are remembered; 0 for none. Only what
             math-verify decided is.
     """

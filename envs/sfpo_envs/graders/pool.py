@@ -42,7 +42,7 @@ def equivalent(gold: str, answer: str, timeout_s: float, memory_mb: int = 1024) 
             The order matters to math-verify.
         answer: A text with the answer to judge, in the same manner.
         timeout_s: Time the comparison may take, in seconds, without the start of a worker.
-        memory_mb: Address space the worker may use, in MiB. About 300 are used before it begins.
+        memory_mb: Address space the worker may use, in MiB. About 70 are used before it begins.
 
     Raises:
         TimeoutError: The time was up.
