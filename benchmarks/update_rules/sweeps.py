@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import environment_record, write_json
-from benchmarks.pool import Result, run_all, workers
+from benchmarks.pool import Result, load_finished, run_all, workers
 from benchmarks.update_rules.__main__ import FULL_BUDGET, HERE
 from benchmarks.update_rules.analysis import best_accuracy, compare, describe, select
 from benchmarks.update_rules.rules_tried import MeanOfTrajectory, SlowFastMoments
@@ -73,18 +73,27 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs/update_rules"))
     parser.add_argument("--output", type=Path, default=HERE / "results")
+    parser.add_argument("--finished", action="store_true", help="report these, run no other")
     args = parser.parse_args()
-    variants = {BASELINE: VARIANTS[BASELINE], **SWEEPS[args.sweep]}
     folder = args.runs.resolve()
-    jobs = [
-        Run(GRID_TASK, name, args.lr, seed).job(variant, FULL_BUDGET, folder / "models")
-        for name, variant in variants.items()
-        for seed in FULL.grid_seeds
-    ]
+    jobs = {
+        name: [
+            Run(GRID_TASK, name, args.lr, seed).job(variant, FULL_BUDGET, folder / "models")
+            for seed in FULL.grid_seeds
+        ]
+        for name, variant in {BASELINE: VARIANTS[BASELINE], **SWEEPS[args.sweep]}.items()
+    }
+    if args.finished:
+        jobs = {
+            name: of_name
+            for name, of_name in jobs.items()
+            if all(load_finished(folder / "runs", job) for job in of_name)
+        }
     with workers(args.workers) as executor:
         warm_start([GRID_TASK], folder / "models", executor)
-        runs = run_all(jobs, folder / "runs", executor, args.sweep)
-    summary = summarize(runs, list(variants))
+        every_job = [job for of_name in jobs.values() for job in of_name]
+        runs = run_all(every_job, folder / "runs", executor, args.sweep)
+    summary = summarize(runs, list(jobs))
     content = {"environment": environment_record(), "lr": args.lr, **summary, "runs": runs}
     write_json(args.output / f"{args.sweep}.json", content)
     for name, entry in summary["variants"].items():
