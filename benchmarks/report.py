@@ -12,6 +12,7 @@ from benchmarks.update_rules.variants import BASELINE, VARIANTS
 
 ROOT = Path(__file__).parents[1]
 TABLE = Path("benchmarks/update_rules/results/table.json")
+OVERHEAD = Path("benchmarks/overhead/results/results.json")
 
 Results = Mapping[str, Any]
 
@@ -84,9 +85,20 @@ def setup(table: Results) -> Iterator[str]:
     )
 
 
-def at_rate(rates: Mapping[str, Any], lr: float) -> Any:
-    """The entry of a learning rate."""
-    return next(entry for key, entry in rates.items() if float(key) == lr)
+def overhead(results: Results) -> Iterator[str]:
+    """Memory in copies of the weights, and time against single passes."""
+    yield "| rule | peak memory of an update, copies of the weights | more than `single` |"
+    yield "|---|---|---|"
+    for name, row in results["memory"]["rules"].items():
+        yield f"| `{name}` | {row['peak_copies']:.2f} | {row['copies_over_single']:.2f} |"
+    seconds = results["time"]
+    low, high = seconds["wall"]["ratio_interval"]
+    yield ""
+    yield (
+        f"An update by `{seconds['rule']}` takes {seconds['wall']['ratio']:.2f} "
+        f"({low:.2f} to {high:.2f}) of the time of {seconds['passes']} single passes; copy, measures "
+        f"and reposition are {seconds['added_share']:.1%} of it."
+    )
 
 
 def ratio(comparison: Mapping[str, Any], cost: str) -> str:
@@ -113,6 +125,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
         "spell_backward": lambda: task_table(load(TABLE), "spell_backward"),
         "common_rates": lambda: common_rates(load(TABLE)),
         "setup": lambda: setup(load(TABLE)),
+        "overhead": lambda: overhead(load(OVERHEAD)),
     },
 }
 
