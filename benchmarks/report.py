@@ -96,8 +96,8 @@ def overhead(results: Results) -> Iterator[str]:
     yield ""
     yield (
         f"An update by `{seconds['rule']}` takes {seconds['wall']['ratio']:.2f} "
-        f"({low:.2f} to {high:.2f}) of the time of {seconds['passes']} single passes; copy, measures "
-        f"and reposition are {seconds['added_share']:.1%} of it."
+        f"({low:.2f} to {high:.2f}) of the time of {seconds['passes']} single passes; copy, "
+        f"measures and reposition are {seconds['added_share']:.1%} of it."
     )
 
 
