@@ -1,7 +1,7 @@
 """Compares update rules on equal rollouts.
 
 `python -m benchmarks.update_rules` makes results/table.json and its plot; `--smoke` is the same in
-three minutes, too short to learn anything from. Interrupted, it goes on where it was: finished runs
+a few minutes, too short to learn anything from. Interrupted, it goes on where it was: finished runs
 are files under `--runs`.
 """
 
@@ -32,7 +32,7 @@ SMOKE_BUDGET = Budget(num_batches=8, eval_every=4, eval_samples=256)
 def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(prog="benchmarks.update_rules", description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="three minutes, to see that it runs")
+    parser.add_argument("--smoke", action="store_true", help="a few minutes, to see that it runs")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--table-seeds", type=int, nargs="+", help="fewer, to see a part of it")
     parser.add_argument("--runs", type=Path, default=None, help="finished runs and models")
