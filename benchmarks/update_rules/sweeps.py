@@ -1,4 +1,4 @@
-"""Sweeps on the arithmetic task, on the grid's seeds, at the baseline's best learning rate.
+"""Sweeps on the arithmetic task, on the grid's seeds, each at one learning rate.
 
 `python -m benchmarks.update_rules.sweeps k_alpha` makes results/k_alpha.json; so do the other names
 in `SWEEPS`. Runs are shared with the main benchmark's folder, and resume.
@@ -6,6 +6,7 @@ in `SWEEPS`. Runs are shared with the main benchmark's folder, and resume.
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +36,49 @@ def _named(*rules: UpdateRule, minibatches: int = 1) -> dict[str, Variant]:
     return {variant.what.replace(" ", ""): variant for variant in variants}
 
 
-SWEEPS: dict[str, dict[str, Variant]] = {
-    "k_alpha": _named(
-        *(SlowFast(k, a) for k in (3, 7, 11) for a in (0.3, 0.2, 0.5)),
-        *(SlowFast(1, a) for a in (0.3, 0.5, 0.8)),
-        *(SlowFast(k, a) for a in (0.8, 1.0) for k in (3, 7, 11)),
+@dataclass(frozen=True)
+class Sweep:
+    """Variants compared with the baseline at one learning rate.
+
+    Attributes:
+        variants: By name.
+        lr: By default the baseline's best.
+    """
+
+    variants: dict[str, Variant]
+    lr: float = 3e-4
+
+
+SWEEPS = {
+    "k_alpha": Sweep(
+        _named(
+            *(SlowFast(k, a) for k in (3, 7, 11) for a in (0.3, 0.2, 0.5)),
+            *(SlowFast(1, a) for a in (0.3, 0.5, 0.8)),
+            *(SlowFast(k, a) for a in (0.8, 1.0) for k in (3, 7, 11)),
+        )
     ),
-    "replay": _named(
-        *(SlowFastReplay(k, a, m) for m in (3, 6, 12) for k in (3, 7) for a in (0.2, 0.3, 0.5)),
+    "conservative": Sweep(
+        _named(
+            *(SlowFast(k, a) for a in (0.5, 0.8) for k in (7, 11, 15)),
+            *(MultiEpoch(k + 1) for k in (7, 11, 15)),
+        ),
+        lr=FULL.rates[0],
     ),
-    "tried": _named(
-        *(Extrapolated(k, a) for k in (4, 8) for a in (0.3, 0.5, 0.8)),
-        *(SlowFastMoments(k, 0.5, m) for k in (3, 7) for m in ("rewind", "reset")),
-        *(MeanOfTrajectory(k) for k in (3, 7, 11)),
-        *(MultiEpoch(k) for k in (2, 4, 8, 12)),
-    )
-    | _named(Single(), SlowFast(3, 0.8), SlowFast(3, 0.3), minibatches=4),
+    "replay": Sweep(
+        _named(
+            *(SlowFastReplay(3, a, m) for m in (3, 6, 12) for a in (0.2, 0.3, 0.5)),
+            *(SlowFastReplay(k, 0.3, 6) for k in (1, 7)),
+        )
+    ),
+    "tried": Sweep(
+        _named(
+            *(Extrapolated(k, a) for k, a in ((4, 0.5), (4, 0.8), (8, 0.5))),
+            *(SlowFastMoments(k, 0.5, m) for k in (3, 7) for m in ("rewind", "reset")),
+            MeanOfTrajectory(7),
+            *(MultiEpoch(k) for k in (2, 4, 8)),
+        )
+        | _named(Single(), SlowFast(3, 0.8), SlowFast(3, 0.3), minibatches=4)
+    ),
 }
 
 
@@ -69,19 +97,18 @@ def main() -> None:
     """Runs what is missing of a sweep and writes its results."""
     parser = argparse.ArgumentParser(prog="benchmarks.update_rules.sweeps", description=__doc__)
     parser.add_argument("sweep", choices=list(SWEEPS))
-    parser.add_argument("--lr", type=float, default=3e-4, help="the baseline's best")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs/update_rules"))
     parser.add_argument("--output", type=Path, default=HERE / "results")
     parser.add_argument("--finished", action="store_true", help="report these, run no other")
     args = parser.parse_args()
-    folder = args.runs.resolve()
+    folder, sweep = args.runs.resolve(), SWEEPS[args.sweep]
     jobs = {
         name: [
-            Run(GRID_TASK, name, args.lr, seed).job(variant, FULL_BUDGET, folder / "models")
+            Run(GRID_TASK, name, sweep.lr, seed).job(variant, FULL_BUDGET, folder / "models")
             for seed in FULL.grid_seeds
         ]
-        for name, variant in {BASELINE: VARIANTS[BASELINE], **SWEEPS[args.sweep]}.items()
+        for name, variant in {BASELINE: VARIANTS[BASELINE], **sweep.variants}.items()
     }
     if args.finished:
         jobs = {
@@ -94,7 +121,7 @@ def main() -> None:
         every_job = [job for of_name in jobs.values() for job in of_name]
         runs = run_all(every_job, folder / "runs", executor, args.sweep)
     summary = summarize(runs, list(jobs))
-    content = {"environment": environment_record(), "lr": args.lr, **summary, "runs": runs}
+    content = {"environment": environment_record(), "lr": sweep.lr, **summary, "runs": runs}
     write_json(args.output / f"{args.sweep}.json", content)
     for name, entry in summary["variants"].items():
         ratio = entry["vs_baseline"]["rollouts_ratio"]["value"]
