@@ -167,7 +167,7 @@ class GRPOTorchLearner(TorchLearner):
             clip_param=self.config.clip_param,
             clip_param_high=self.config.clip_param_high,
         )
-        metrics["entropy"] = torch.where(mask, fwd_out[ENTROPY], 0.0).sum()
+        metrics["entropy"] = fwd_out[ENTROPY].detach().sum()
         metrics["engine_logp_diff"] = engine_gap.abs().sum()
         metrics["num_tokens"] = mask.sum().float()
         return loss, metrics
