@@ -57,7 +57,7 @@ def make_advantages(advantages: AdvantageEstimator) -> AdvantageFunction:
     """
     if callable(advantages):
         return advantages
-    if advantages not in ADVANTAGES:
+    if not isinstance(advantages, str) or advantages not in ADVANTAGES:
         raise ValueError(
             f"advantages={advantages!r}: must be one of {sorted(ADVANTAGES)} or a function"
         )

@@ -1,6 +1,7 @@
 """A transformers causal language model as an RLModule."""
 
 import contextlib
+import copy
 import inspect
 from collections.abc import Collection
 from typing import Any, Self
@@ -20,6 +21,7 @@ ATTENTION_MASK = "attention_mask"
 LOSS_MASK = "loss_mask"  # True on tokens the policy produced
 BEHAVIOUR_LOGP = "behaviour_logp"  # the engine's log-probs of those tokens
 ADVANTAGES = "advantages"  # (B,)
+REFERENCE_LOGP = "reference_logp"  # where there is a reference
 
 # What the forward pass returns, each of shape (B, T), at the position of the token itself.
 LOGP = "logp"
@@ -34,6 +36,11 @@ MODEL_CONFIG_KEYS = {
     "trust_remote_code": False,
     "revision": None,
 }
+ADDED_BY_CONFIG = {
+    "temperature": 1.0,  # divides the logits, as in sampling
+    "holds_reference": False,  # a frozen copy of the model as it was loaded
+    "entropy_has_gradient": False,
+}
 
 
 class CausalLMModule(TorchRLModule):
@@ -43,8 +50,8 @@ class CausalLMModule(TorchRLModule):
     optimizer stay float32: at the learning rates of RL an AdamW step is below half a unit in the
     last place of a bfloat16 weight and would be lost.
 
-    `model_config` takes the keys of `MODEL_CONFIG_KEYS`; the algorithm's config adds
-    `temperature`, by which logits are divided as they are in sampling.
+    `model_config` takes the keys of `MODEL_CONFIG_KEYS`; the algorithm's config adds those of
+    `ADDED_BY_CONFIG`.
     """
 
     @override(TorchRLModule)
@@ -57,9 +64,10 @@ class CausalLMModule(TorchRLModule):
             raise RuntimeError(f"CausalLMModule could not be set up: {error}") from error
 
     def _setup(self) -> None:
-        config = {**MODEL_CONFIG_KEYS, **self.model_config}
+        config = {**MODEL_CONFIG_KEYS, **ADDED_BY_CONFIG, **self.model_config}
         self.compute_dtype = DTYPES[config["dtype"]]
-        self.temperature = float(config.get("temperature", 1.0))
+        self.temperature = float(config["temperature"])
+        self._entropy_has_gradient = bool(config["entropy_has_gradient"])
         self.lm: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             config["model"],
             dtype=torch.float32,
@@ -72,6 +80,10 @@ class CausalLMModule(TorchRLModule):
         if self._needs_train_mode:
             self.lm.gradient_checkpointing_enable({"use_reentrant": False})
             _zero_dropout(self.lm)
+        # No part of `weights`: it is loaded with the model, never saved.
+        self.reference: PreTrainedModel | None = None
+        if config["holds_reference"]:
+            self.reference = copy.deepcopy(self.lm).requires_grad_(False)
         self.train()
         forward = inspect.signature(self.lm.forward)
         self._takes_logits_to_keep = "logits_to_keep" in forward.parameters
@@ -97,8 +109,25 @@ class CausalLMModule(TorchRLModule):
 
         Returns:
             `logp` and `entropy` (nats) of each token given those before it, float32, (B, T), 0
-            before the first token that counts. The entropy carries no gradient.
+            before the first token that counts. The entropy carries a gradient only if
+            `entropy_has_gradient`.
         """
+        return self._score(self.lm, batch)
+
+    @torch.no_grad()
+    def reference_logp(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """`logp` of `forward_train` under the reference, shape (B, T), without gradient.
+
+        Raises:
+            ValueError: If the module holds no reference.
+        """
+        if self.reference is None:
+            raise ValueError("holds_reference=False: must be True for log-probs of a reference")
+        return self._score(self.reference, batch)[LOGP]
+
+    def _score(
+        self, lm: PreTrainedModel, batch: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         ids, mask = batch[INPUT_IDS], batch[LOSS_MASK]
         counted = mask.any(dim=0).nonzero()
         # The logits that predict the first counted token are one position before it.
@@ -106,13 +135,13 @@ class CausalLMModule(TorchRLModule):
         keep = ids.shape[1] - first + 1
         with self._autocast(ids.device):
             extra = {"logits_to_keep": keep} if self._takes_logits_to_keep else {}
-            logits = self.lm(
+            logits = lm(
                 input_ids=ids, attention_mask=batch[ATTENTION_MASK], use_cache=False, **extra
             ).logits
         logits = logits[:, -keep:-1].float() / self.temperature
         normalizer = logits.logsumexp(dim=-1)
         logp = logits.gather(-1, ids[:, first:].unsqueeze(-1)).squeeze(-1) - normalizer
-        with torch.no_grad():
+        with contextlib.nullcontext() if self._entropy_has_gradient else torch.no_grad():
             entropy = normalizer - (logits.softmax(dim=-1) * logits).sum(dim=-1)
         pad = (first, 0)
         return {
