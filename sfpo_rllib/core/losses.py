@@ -27,8 +27,8 @@ class LossInputs:
             one that carries a gradient.
         start_logp: The same under the policy at the start of the batch, shape (B, T).
         advantages: Shape (B, 1), or (B, T) for one a token.
-        mask: True where the policy produced the token and it counts, shape (B, T). Elsewhere all
-            other tensors may hold anything.
+        mask: True where the policy produced the token and it counts, shape (B, T). Elsewhere the
+            log-probs may be anything.
         weights: Weight of each token, shape (B, T), 0 where `mask` is False: `token_weights`,
             times what corrects for the engine. A loss is the sum of its terms times these.
     """
