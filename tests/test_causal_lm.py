@@ -205,6 +205,46 @@ def test_sequences_beyond_a_sliding_window_are_refused(tmp_path):
         module.forward_train(token_batch([(2, 9), (3, 8)]))
 
 
+# The reference, where it is asked for, and the entropy's gradient.
+
+
+def test_the_reference_stays_the_model_as_it_was_loaded_and_is_no_part_of_the_state(folder):
+    module = build_module(folder, holds_reference=True, temperature=0.7)
+    batch = token_batch(LENGTHS)
+    start = module.forward_train(batch)["logp"].detach()
+    optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=10.0)
+    module.forward_train(batch)["logp"].sum().backward()
+    optimizer.step()
+    reference = module.reference_logp(batch)
+    assert torch.equal(reference, start)
+    assert not torch.allclose(module.forward_train(batch)["logp"], start)
+    assert not reference.requires_grad
+    assert not any(param.requires_grad for param in module.reference.parameters())
+    plain = build_module(folder)
+    assert module.get_state().keys() == plain.get_state().keys()
+    assert module.weights().keys() == plain.weights().keys()
+
+
+def test_a_module_that_holds_no_reference_says_so(tiny_model):
+    module = build_module(tiny_model)
+    assert module.reference is None
+    with pytest.raises(ValueError, match="holds_reference=False: must be True"):
+        module.reference_logp(token_batch(LENGTHS))
+
+
+def test_the_gradient_of_the_entropy_is_that_of_transformers(tiny_model):
+    module = build_module(tiny_model)
+    batch = token_batch([(3, 9)])
+    entropy = module.forward_train(batch)["entropy"].sum()
+    entropy.backward()
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    logits = model(input_ids=batch["input_ids"]).logits[0, 2:-1].double()
+    torch.distributions.Categorical(logits=logits).entropy().sum().backward()
+    expected = dict(model.named_parameters())
+    for name, param in module.lm.named_parameters():
+        torch.testing.assert_close(param.grad, expected[name].grad, rtol=1e-4, atol=1e-5)
+
+
 # States.
 
 

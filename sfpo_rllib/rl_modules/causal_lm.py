@@ -1,6 +1,7 @@
 """A transformers causal language model as an RLModule."""
 
 import contextlib
+import copy
 import logging
 from collections.abc import Collection
 from typing import Any, Self
@@ -29,6 +30,7 @@ ATTENTION_MASK = "attention_mask"
 LOSS_MASK = "loss_mask"  # True on tokens the policy produced
 BEHAVIOUR_LOGP = "behaviour_logp"  # the engine's log-probs of those tokens
 ADVANTAGES = "advantages"  # (B,)
+REFERENCE_LOGP = "reference_logp"  # where there is a reference
 
 # What the forward pass returns, each of shape (B, T), at the position of the token itself.
 LOGP = "logp"
@@ -44,6 +46,10 @@ MODEL_CONFIG_KEYS = {
     "trust_remote_code": False,
     "revision": None,
 }
+ADDED_BY_CONFIG = {
+    "temperature": 1.0,  # divides the logits, as in sampling
+    "holds_reference": False,  # a frozen copy of the model as it was loaded
+}
 
 
 class CausalLMModule(TorchRLModule):
@@ -53,8 +59,8 @@ class CausalLMModule(TorchRLModule):
     optimizer stay float32: at the learning rates of RL an AdamW step is below half a unit in the
     last place of a bfloat16 weight and would be lost.
 
-    `model_config` takes the keys of `MODEL_CONFIG_KEYS`; the algorithm's config adds
-    `temperature`, by which logits are divided as they are in sampling.
+    `model_config` takes the keys of `MODEL_CONFIG_KEYS`; the algorithm's config adds those of
+    `ADDED_BY_CONFIG`.
     """
 
     @override(TorchRLModule)
@@ -67,9 +73,9 @@ class CausalLMModule(TorchRLModule):
             raise RuntimeError(f"CausalLMModule could not be set up: {error}") from error
 
     def _setup(self) -> None:
-        config = {**MODEL_CONFIG_KEYS, **self.model_config}
+        config = {**MODEL_CONFIG_KEYS, **ADDED_BY_CONFIG, **self.model_config}
         self.compute_dtype = DTYPES[config["dtype"]]
-        self.temperature = float(config.get("temperature", 1.0))
+        self.temperature = float(config["temperature"])
         self.packing = bool(config["packing"])
         attention = config["attn_implementation"]
         if self.packing:
@@ -86,11 +92,15 @@ class CausalLMModule(TorchRLModule):
         if self._needs_train_mode:
             self.lm.gradient_checkpointing_enable({"use_reentrant": False})
             _zero_dropout(self.lm)
+        # No part of `weights`: it is loaded with the model, never saved.
+        self.reference: PreTrainedModel | None = None
+        if config["holds_reference"]:
+            self.reference = copy.deepcopy(self.lm).requires_grad_(False)
         self.train()
         if attention == PACKED_SDPA:
             check_packing(self.lm)
-        self._head = _separable_head(self.lm)
-        if self._head is None:
+        self._head_is_all = _head_is_all(self.lm)
+        if not self._head_is_all:
             logger.warning(
                 "%s makes its logits by more than its output layer: they are held whole in "
                 "training, which takes more memory.",
@@ -120,6 +130,23 @@ class CausalLMModule(TorchRLModule):
             `logp` and `entropy` (nats) of each token given those before it, float32, (B, T), 0
             where `loss_mask` is False. Both carry gradients.
         """
+        return self._score(self.lm, batch)
+
+    @torch.no_grad()
+    def reference_logp(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """`logp` of `forward_train` under the reference, shape (B, T), without gradient.
+
+        Raises:
+            ValueError: If the module holds no reference.
+        """
+        if self.reference is None:
+            raise ValueError("holds_reference=False: must be True for log-probs of a reference")
+        return self._score(self.reference, batch)[LOGP]
+
+    def _score(
+        self, lm: PreTrainedModel, batch: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        head = lm.get_output_embeddings() if self._head_is_all else None
         ids = batch[INPUT_IDS]
         trained = batch[LOSS_MASK][:, 1:]  # nothing predicts the first token
         targets = ids[:, 1:][trained]
@@ -132,19 +159,16 @@ class CausalLMModule(TorchRLModule):
             # counts. Without a mask the fast attention kernels can be used.
             inputs = {"input_ids": ids}
         with self._autocast(ids.device):
-            if self._head is None:
-                output = self.lm(**inputs, use_cache=False).logits
-            else:
-                output = self.lm.base_model(**inputs, use_cache=False).last_hidden_state
-        output = output[predicting]
-        if self._head is None:
+            model = lm if head is None else lm.base_model
+            output = model(**inputs, use_cache=False)[0][predicting]
+        if head is None:  # they are logits
             logp, entropy = logprobs_of_logits(output, targets, temperature=self.temperature)
         else:
             logp, entropy = token_logprobs(
                 output,
-                self._head.weight,
+                head.weight,
                 targets,
-                bias=self._head.bias,
+                bias=head.bias,
                 temperature=self.temperature,
                 compute_dtype=self.compute_dtype,
             )
@@ -206,21 +230,21 @@ class CausalLMModule(TorchRLModule):
 
 
 @torch.no_grad()
-def _separable_head(lm: PreTrainedModel) -> torch.nn.Linear | None:
-    """The output layer, if logits are nothing but it on the backbone's last hidden states.
+def _head_is_all(lm: PreTrainedModel) -> bool:
+    """Whether logits are nothing but the output layer on the backbone's last hidden states.
 
     Some models scale, cap or project them further; a few tokens show it, whatever the config says.
     """
     head = lm.get_output_embeddings()
     if type(head) is not torch.nn.Linear or lm.base_model is lm:
-        return None
+        return False
     ids = torch.arange(min(8, head.out_features), device=head.weight.device).unsqueeze(0)
     attention = lm.config._attn_implementation
     lm.set_attn_implementation("eager")  # flash kernels need the device that comes later
     hidden = lm.base_model(input_ids=ids, use_cache=False).last_hidden_state
     same = torch.equal(head(hidden), lm(input_ids=ids, use_cache=False).logits)
     lm.set_attn_implementation(attention)
-    return head if same else None
+    return same
 
 
 def _zero_dropout(model: torch.nn.Module) -> None:
