@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import ray
+import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import (
@@ -20,6 +21,7 @@ from transformers.models.auto.modeling_auto import (
 
 from sfpo_rllib.core.entropy_trigger import check_entropy_trigger
 from sfpo_rllib.core.losses import LOSS_AGGREGATIONS
+from sfpo_rllib.core.optimizers import make_optimizer
 from sfpo_rllib.env_runners.engines import ENGINES, SamplingSettings
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS, PromptFormatter
 from sfpo_rllib.env_runners.text_envs import make_text_env
@@ -131,6 +133,7 @@ def _update(config: "GRPOConfig") -> Iterator[str]:
         )
     yield from config.update_rule_problems()
     yield from _trigger(config)
+    yield from _optimizer(config)
     if config.loss_aggregation not in LOSS_AGGREGATIONS:
         yield f"loss_aggregation={config.loss_aggregation!r}: must be one of {LOSS_AGGREGATIONS}"
     if config.equal_reward_groups not in EQUAL_REWARD_GROUPS:
@@ -151,6 +154,20 @@ def _update(config: "GRPOConfig") -> Iterator[str]:
             yield f"{field}={value!r}: must be a number > 0{' or None' if optional else ''}"
     if not _is_number(config.weight_decay, least=0.0):
         yield f"weight_decay={config.weight_decay!r}: must be a number >= 0"
+
+
+def _optimizer(config: "GRPOConfig") -> Iterator[str]:
+    weight = torch.nn.Parameter(torch.zeros(1, 1))
+    for check in (
+        lambda: make_optimizer(
+            config.optimizer, [weight], betas=config.adam_betas, settings=config.optimizer_kwargs
+        ),
+        config.make_lr_schedule,
+    ):
+        try:
+            check()
+        except ValueError as error:
+            yield str(error)
 
 
 def _trigger(config: "GRPOConfig") -> Iterator[str]:
