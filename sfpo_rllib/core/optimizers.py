@@ -164,9 +164,7 @@ def _check_settings(name: str, cls: Callable[..., Any], settings: Mapping[str, A
         if _RESERVED.get(key):
             raise ValueError(f"{field}: set {_RESERVED[key]} instead")
         if key not in known:
-            raise ValueError(
-                f"{field}: {name!r} has only {sorted(known)}{_nearest(key, known)}"
-            )
+            raise ValueError(f"{field}: {name!r} has only {sorted(known)}{_nearest(key, known)}")
 
 
 def _nearest(name: Any, known: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from sfpo_rllib.core.update_rules import UpdateRule, make_update_rule
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import SamplingSettings
+from sfpo_rllib.preflight import Preflight, preflight
 from sfpo_rllib.rl_modules import CausalLMModule
 
 
@@ -266,7 +267,7 @@ class GRPOConfig(AlgorithmConfig):
         Raises:
             ValueError: If a setting is out of range, or both kinds of schedule are given.
         """
-        settings = {
+        settings: dict[str, Any] = {
             "lr_schedule": self.lr_schedule,
             "lr_warmup_batches": self.lr_warmup_batches,
             "lr_total_batches": self.lr_total_batches,
@@ -289,6 +290,20 @@ class GRPOConfig(AlgorithmConfig):
             trigger = EntropyTrigger(self.entropy_window, self.entropy_z_threshold)
         # A learner in this process must not share a rule's state with the config.
         return Updater(copy.deepcopy(self.make_update_rule()), trigger)
+
+    def preflight(
+        self, *, parallelism: str = "ddp", device_memory_gb: float | None = None
+    ) -> Preflight:
+        """Estimates the memory of a learner and of an engine; `print()` shows a table.
+
+        Args:
+            parallelism: "ddp", or "fsdp" for a model that is sharded over the learners.
+            device_memory_gb: Of each GPU, in 10^9 bytes. None: of the first GPU visible here.
+
+        Returns:
+            The estimate; its `problems()` say what does not fit, and what would.
+        """
+        return preflight(self, parallelism=parallelism, device_memory_gb=device_memory_gb)
 
     @property
     def effective_minibatch_size(self) -> int:

@@ -75,6 +75,8 @@ class GRPOTorchLearner(TorchLearner):
             # What is a schedule of timesteps is RLlib's to advance, the rest ours.
             lr_or_lr_schedule=None if self._lr_schedule else config.lr,
         )
+        # RLlib begins a schedule with a tensor, which not every optimizer takes.
+        self._set_optimizer_lr(optimizer, float(self._get_optimizer_lr(optimizer)))
 
     @override(TorchLearner)
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
