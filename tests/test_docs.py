@@ -74,7 +74,7 @@ def test_the_learners_page_has_the_optimizers_and_schedules_there_are() -> None:
 
     page = (ROOT / "docs" / "learner.md").read_text()
     listed = re.findall(r"^\| `(\w+)` \| ", page, flags=re.MULTILINE)
-    assert listed == [*OPTIMIZERS, *LR_SCHEDULES]
+    assert listed == ["optimizer", *OPTIMIZERS, "lr_schedule", *LR_SCHEDULES]
 
 
 def test_the_settings_on_the_learners_page_are_good() -> None:

@@ -76,8 +76,9 @@ def hidden_matrices(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     outside: set[int] = set()
     for module in model.modules():
         outer = [module] if isinstance(module, torch.nn.Embedding) else []
-        if hasattr(module, "get_output_embeddings"):  # transformers' name for the head
-            outer.append(module.get_output_embeddings())
+        head: Any = getattr(module, "get_output_embeddings", None)  # transformers' name for it
+        if head is not None:
+            outer.append(head())
         outside |= {id(p) for layer in outer if layer is not None for p in layer.parameters()}
     return [p for p in model.parameters() if p.ndim == 2 and id(p) not in outside]
 

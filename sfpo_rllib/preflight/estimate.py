@@ -282,7 +282,7 @@ class _Frozen(dict[str, Any]):
 
 
 @functools.lru_cache(maxsize=8)
-def _footprint(model_json: str, kind: type[PretrainedConfig], **settings: Any) -> Footprint:
+def _footprint(model_json: str, kind: Any, **settings: Any) -> Footprint:
     """A build and a second one, with a process's later algorithms, trace a model once."""
     return measure_footprint(kind.from_dict(json.loads(model_json)), **settings)
 
