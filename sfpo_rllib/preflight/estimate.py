@@ -199,9 +199,10 @@ def preflight(
     # A micro-batch is never larger than the mini-batch it is cut from.
     tokens = min(config.max_tokens_per_micro_batch, config.effective_minibatch_size * context)
     dtype = DTYPES[settings["dtype"]]
+    kind: Any = type(model_config)
     model = _footprint(
         model_config.to_json_string(use_diff=False),
-        type(model_config),
+        kind,
         length=min(tokens, context),
         compute_dtype=dtype,
         gradient_checkpointing=bool(settings["gradient_checkpointing"]),
