@@ -46,7 +46,7 @@ def test_chunks_give_what_whole_logits_give(chunk, temperature, with_bias, which
         targets,
         bias=bias[0] if bias else None,
         temperature=temperature,
-        chunk_tokens=chunk,
+        chunk_size=chunk,
     )
     for value, reference in zip(actual, expected, strict=True):
         torch.testing.assert_close(value, reference, rtol=1e-12, atol=1e-14)
@@ -59,14 +59,14 @@ def test_gradients_are_those_of_finite_differences():
     (hidden, weight, bias), targets = inputs(torch.float64, with_bias=True)
 
     def function(hidden, weight, bias):
-        return token_logprobs(hidden, weight, targets, bias=bias, temperature=0.8, chunk_tokens=4)
+        return token_logprobs(hidden, weight, targets, bias=bias, temperature=0.8, chunk_size=4)
 
     assert torch.autograd.gradcheck(function, (hidden, weight, bias))
 
 
 def test_a_backward_pass_can_be_run_twice():
     tensors, targets = inputs(torch.float64, with_bias=False)
-    logp, _ = token_logprobs(*tensors, targets, chunk_tokens=4)
+    logp, _ = token_logprobs(*tensors, targets, chunk_size=4)
     first = torch.autograd.grad(logp.sum(), tensors, retain_graph=True)
     second = torch.autograd.grad(logp.sum(), tensors)
     for a, b in zip(first, second, strict=True):

@@ -20,6 +20,7 @@ from sfpo_rllib.preflight.memory import (
     learner_memory,
 )
 from sfpo_rllib.rl_modules.causal_lm import MODEL_CONFIG_KEYS
+from sfpo_rllib.rl_modules.token_logprobs import chunk_tokens
 from sfpo_rllib.rl_modules.weights import DTYPES
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Preflight:
             ("all-reduce buckets", learner.buckets),
             ("weights, compute copy", learner.compute_weights),
             (f"activations, {settings.micro_batch_tokens} tokens", learner.activations),
-            (f"logits, {settings.micro_batch_tokens} tokens", learner.logits),
+            (f"logits, {settings.logit_tokens} tokens", learner.logits),
             ("or: the optimizer's step", learner.optimizer_step),
             ("at most", learner.peak),
             ("may use", self.learner_limit),
@@ -172,7 +173,6 @@ def preflight(
     *,
     parallelism: str = "ddp",
     device_memory_gb: float | None = None,
-    logit_tokens: int | None = None,
     model_config: PretrainedConfig | None = None,
 ) -> Preflight:
     """Estimates what a config needs. No weights are loaded.
@@ -182,7 +182,6 @@ def preflight(
         parallelism: "ddp", or "fsdp" for a model that is sharded over the learners.
         device_memory_gb: Of each GPU, in 10^9 bytes. None: of the first GPU visible here, or of
             the host if none is asked for.
-        logit_tokens: Positions whose logits the learner holds at once; None: of a micro-batch.
         model_config: Instead of that of `config.model_config["model"]`.
 
     Raises:
@@ -220,7 +219,7 @@ def preflight(
         optimizer=config.optimizer,
         parameter_copies=rule.parameter_copies,
         micro_batch_tokens=tokens,
-        logit_tokens=logit_tokens,
+        logit_tokens=min(tokens, chunk_tokens(model.vocab_size)),
         bucket_views=bool(config.torch_ddp_kwargs.get("gradient_as_bucket_view")),
         on_gpu=on_gpu,
     )

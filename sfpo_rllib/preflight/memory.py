@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sfpo_rllib.preflight.footprint import Footprint
 
 PARALLELISMS = ("ddp", "fsdp")
-LOGIT_BYTES = 20  # of a logit at the backward pass's worst moment: five float32 values
+LOGIT_BYTES = 12  # of a logit: three float32 values, in the forward pass and in the backward pass
 _FP32 = 4
 
 
@@ -20,7 +20,7 @@ class LearnerSettings:
         optimizer: Its name.
         parameter_copies: Of the update rule.
         micro_batch_tokens: Padded tokens of a micro-batch.
-        logit_tokens: Positions whose logits are held at once; None: all of the micro-batch.
+        logit_tokens: Positions whose logits are held at once, if a micro-batch has as many.
         bucket_views: Whether DDP's buckets are the gradients themselves.
         on_gpu: Whether the optimizer updates all parameters in one go.
     """
@@ -31,7 +31,7 @@ class LearnerSettings:
     optimizer: str = "adamw"
     parameter_copies: int = 0
     micro_batch_tokens: int = 16_384
-    logit_tokens: int | None = None
+    logit_tokens: int = 1024
     bucket_views: bool = False
     on_gpu: bool = True
 
@@ -53,7 +53,7 @@ class LearnerMemory:
         compute_weights: Weights in the compute dtype; under FSDP the gathered ones and their
             gradients.
         activations: Of the layers, for a micro-batch.
-        logits: Of the LM head, for a micro-batch.
+        logits: Of the LM head, for a chunk of a micro-batch.
         optimizer_step: Temporaries of a step or a reposition, when activations are gone.
     """
 
@@ -100,8 +100,7 @@ def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory
         if settings.compute_bytes == _FP32:
             compute_weights = 0  # they are the masters
     tokens = settings.micro_batch_tokens
-    logit_tokens = min(tokens, settings.logit_tokens or tokens)
-    logits = LOGIT_BYTES * logit_tokens * model.vocab_size
+    logits = LOGIT_BYTES * min(tokens, settings.logit_tokens) * model.vocab_size
     held, peak = (int(tokens * each) for each in (model.held_per_token, model.peak_per_token))
     # Logits are gone when the layers' backward pass is at its worst.
     activations = max(held, peak - logits)

@@ -13,6 +13,11 @@ from torch.autograd.function import once_differentiable
 CHUNK_ELEMENTS = 1 << 25
 
 
+def chunk_tokens(vocab_size: int) -> int:
+    """Tokens of a chunk."""
+    return max(CHUNK_ELEMENTS // vocab_size, 1)
+
+
 def token_logprobs(
     hidden: torch.Tensor,
     weight: torch.Tensor,
@@ -21,7 +26,7 @@ def token_logprobs(
     bias: torch.Tensor | None = None,
     temperature: float = 1.0,
     compute_dtype: torch.dtype | None = None,
-    chunk_tokens: int | None = None,
+    chunk_size: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-prob of each target token, and the entropy of the distribution it stands in.
 
@@ -37,13 +42,13 @@ def token_logprobs(
         temperature: Logits are divided by it, as they are in sampling.
         compute_dtype: Of the matrix products; by default that of `hidden`. Softmax and results are
             at least float32.
-        chunk_tokens: Tokens whose logits exist at once; by default as many as take 128 MiB.
+        chunk_size: Tokens whose logits exist at once; by default as many as take 128 MiB.
 
     Returns:
         Log-probs and entropies (nats), each of shape (N,).
     """
     dtype = hidden.dtype if compute_dtype is None else compute_dtype
-    size = chunk_tokens or max(CHUNK_ELEMENTS // weight.shape[0], 1)
+    size = chunk_size or chunk_tokens(weight.shape[0])
     logp, entropy = _TokenLogprobs.apply(hidden, weight, bias, targets, temperature, dtype, size)
     return logp, entropy
 
