@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from sfpo_envs.dataset import load_math_dataset
-from sfpo_envs.splits import same_text, take_split
+from sfpo_envs.problems.dataset import load_math_dataset
+from sfpo_envs.problems.splits import same_text, take_split
 
 GOOD = '{"problem": "a", "answer": "1"}\n'
 ROWS = [
@@ -83,7 +83,9 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     path = tmp_path / "some.parquet"
     path.write_bytes(b"")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(ImportError, match=r"some\.parquet: .* pip install pyarrow"):
+    with pytest.raises(
+        ImportError, match=r"some\.parquet: .* needs pyarrow: pip install 'sfpo-rllib\[datasets\]'"
+    ):
         load_math_dataset(path)
 
 
@@ -139,7 +141,9 @@ def test_a_set_that_is_nowhere_is_named(hub, tmp_path, monkeypatch):
 
 def test_without_the_package_an_id_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ImportError, match=r"'a/b': there is no such file; .* pip install datasets"):
+    with pytest.raises(
+        ImportError, match=r"'a/b': there is no such file; .* install 'sfpo-rllib\[datasets\]'"
+    ):
         load_math_dataset("a/b")
 
 

@@ -110,7 +110,7 @@ def _compare_numbers(gold: list[Any], answer: list[Any]) -> bool | None:
 
 
 def _quicken_latex() -> None:
-    """Make the LaTeX parser under math-verify about twice as fast, with the same results.
+    """Make the LaTeX parser under math-verify several times as fast, with the same results.
 
     It looks at the whole context wherever the grammar seems ambiguous, though nearly no text needs
     that: ANTLR's quick mode gives the same tree or fails, and only then is the text parsed again.

@@ -11,12 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sfpo_envs.eval_sets import EVAL_SETS, Fields, find_eval_set
-from sfpo_envs.fields import MISSING, field_names, field_of, text_of
 from sfpo_envs.graders import EXTRACTORS, check_gold
 from sfpo_envs.options import instead
-from sfpo_envs.rows import HubDataset, LocalFile
-from sfpo_envs.single_turn import MAX_TEXT_CHARS
+from sfpo_envs.problems.eval_sets import EVAL_SETS, Fields, find_eval_set
+from sfpo_envs.problems.fields import MISSING, field_names, field_of, text_of
+from sfpo_envs.problems.rows import HubDataset, LocalFile
+from sfpo_envs.spaces import MAX_TEXT_CHARS
 
 MAX_PROBLEM_CHARS = MAX_TEXT_CHARS // 2  # leaves the other half of a prompt to its template
 _MAX_SHOWN = 10
