@@ -19,7 +19,7 @@ from sfpo_envs.problems.rows import HubDataset, LocalFile
 from sfpo_envs.spaces import MAX_TEXT_CHARS
 
 MAX_PROBLEM_CHARS = MAX_TEXT_CHARS // 2  # leaves the other half of a prompt to its template
-_MAX_SHOWN = 10
+_MAX_SHOWN = 100  # of bad rows
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.jsonl)(?<!\.json)(?<!\.gz)(?<!\.parquet)")
 
 Filters = tuple[tuple[str, tuple[str, ...]], ...]
@@ -71,7 +71,7 @@ def load_math_dataset(
 
     Raises:
         ValueError: An argument is not what it should be, the set is missing, unreadable or without
-            problems, or rows are bad. All bad rows are counted, and the first ten named by file
+            problems, or rows are bad. All bad rows are counted, and the first 100 named by file
             and line.
         ImportError: A package that reads this kind of set is not installed.
     """
