@@ -48,6 +48,25 @@ def task_table(table: Results, task: str) -> Iterator[str]:
             yield "| " + " | ".join(cells) + " |"
 
 
+def conservative(table: Results) -> Iterator[str]:
+    """Ratios at the smallest common rate, against the baseline there."""
+    yield "| rule | best accuracy | fewer rollouts | less time | fewer optimizer steps | reached |"
+    yield "|---" * 6 + "|"
+    rate = f"{table['settings']['protocol']['rates'][0]:g}"
+    for name, rates in table["table"]["arithmetic"]["variants"].items():
+        row = rates.get(rate, {})
+        if versus := row.get("vs_same_rate"):
+            cells = [
+                VARIANTS[name].label,
+                interval(row["best_accuracy"], 3),
+                interval(versus["rollouts_ratio"], 2, "x"),
+                interval(versus["cpu_s_ratio"], 2, "x"),
+                interval(versus["optimizer_steps_ratio"], 2, "x"),
+                f"{versus['num_reached']}/{row['num_seeds']}",
+            ]
+            yield "| " + " | ".join(cells) + " |"
+
+
 def common_rates(table: Results) -> Iterator[str]:
     """Ratios against the baseline at the same learning rate, on the grid's seeds."""
     rates = list(table["grid"][BASELINE])
@@ -144,6 +163,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
     "docs/update_rules.md": {
         "arithmetic": lambda: task_table(load(TABLE), "arithmetic"),
         "spell_backward": lambda: task_table(load(TABLE), "spell_backward"),
+        "conservative": lambda: conservative(load(TABLE)),
         "common_rates": lambda: common_rates(load(TABLE)),
         "setup": lambda: setup(load(TABLE)),
         "overhead": lambda: overhead(load(OVERHEAD)),

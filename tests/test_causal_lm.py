@@ -11,14 +11,19 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     GPT2Config,
     LlamaConfig,
+    MistralConfig,
     OPTConfig,
+    PreTrainedConfig,
     PreTrainedModel,
+    Qwen2Config,
 )
 
 from sfpo_rllib.rl_modules import CausalLMModule
 from sfpo_rllib.rl_modules.char_llama import build_char_llama
+from sfpo_rllib.rl_modules.packing import PACKED_SDPA, check_packing
 from sfpo_rllib.rl_modules.weights import pack_weights, unpack_weights
 
 # Prompt length and length of each sequence.
@@ -74,11 +79,13 @@ def folder(request: pytest.FixtureRequest, tiny_model: Path, untied_model: Path)
     return tiny_model if request.param == "tied" else untied_model
 
 
-@pytest.mark.parametrize("keeps_logits", [True, False])
+@pytest.mark.parametrize("whole_logits", [True, False])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_log_probs_and_entropies_are_those_of_transformers(folder, temperature, keeps_logits):
+def test_log_probs_and_entropies_are_those_of_transformers(folder, temperature, whole_logits):
     module = build_module(folder, temperature=temperature)
-    module._takes_logits_to_keep = keeps_logits  # not every model can leave out logits
+    assert module._head is not None
+    if whole_logits:  # the way of models whose logits are not their output layer's alone
+        module._head = None
     model = AutoModelForCausalLM.from_pretrained(folder)
     batch = token_batch(LENGTHS)
     out = module.forward_train(batch)
@@ -91,14 +98,34 @@ def test_log_probs_and_entropies_are_those_of_transformers(folder, temperature, 
             torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
     assert out["logp"].shape == out["entropy"].shape == batch["input_ids"].shape
     assert out["logp"].dtype == torch.float32
-    assert out["logp"].requires_grad and not out["entropy"].requires_grad
+    assert out["logp"].requires_grad and out["entropy"].requires_grad
 
 
-def test_nothing_is_said_of_tokens_before_the_first_that_counts(tiny_model):
-    out = build_module(tiny_model).forward_train(token_batch([(5, 9), (7, 8)]))
-    for values in out.values():
-        assert not values[:, :5].any()
-        assert values[0, 5:].all()
+def test_nothing_is_said_of_tokens_that_do_not_count(tiny_model):
+    batch = token_batch([(5, 9), (7, 8)])
+    batch["loss_mask"][0, 6] = False  # of the environment, between two turns
+    for values in build_module(tiny_model).forward_train(batch).values():
+        assert torch.equal(values != 0, batch["loss_mask"])
+
+
+def test_a_model_that_caps_its_logits_is_trained_on_capped_ones(tmp_path):
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=16,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=32,
+        final_logit_softcapping=0.5,
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model.save_pretrained(tmp_path)
+    batch = token_batch([(3, 9)])
+    out = build_module(tmp_path).forward_train(batch)
+    expected, _ = by_transformers(model, batch["input_ids"][0], 3, 1.0)
+    torch.testing.assert_close(out["logp"][0, 3:].double(), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("column", [0, None], ids=["the first token", "no token"])
@@ -110,6 +137,112 @@ def test_masks_at_the_edge_are_taken(tiny_model, column):
     out = build_module(tiny_model).forward_train(batch)
     assert out["logp"].shape == (2, 6)
     assert torch.isfinite(out["logp"]).all()
+
+
+# Packing.
+
+
+def small_model(config: PreTrainedConfig, folder: Path) -> Path:
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+GROUPED_HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2}
+LLAMA_LIKE = {"vocab_size": 16, "hidden_size": 32, "intermediate_size": 48, **GROUPED_HEADS}
+GPT2 = GPT2Config(vocab_size=16, n_positions=32, n_embd=32, n_layer=2, n_head=2)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [LlamaConfig(**LLAMA_LIKE), Qwen2Config(**LLAMA_LIKE), GPT2],
+    ids=lambda c: c.model_type,
+)
+def test_packed_and_padded_sequences_give_the_same_gradient(config, tmp_path):
+    folder = small_model(config, tmp_path)
+    batch = token_batch(LENGTHS)
+    batch["loss_mask"][2, 6] = False
+    outputs, gradients = [], []
+    for packing in (False, True):
+        module = build_module(folder, packing=packing, temperature=0.8).double()
+        module.compute_dtype = torch.float64
+        out = module.forward_train(batch)
+        (out["logp"].exp().sum() + out["entropy"].square().sum()).backward()
+        outputs.append(out)
+        gradients.append({n: p.grad for n, p in module.named_parameters() if p.grad is not None})
+    for name in ("logp", "entropy"):
+        torch.testing.assert_close(outputs[1][name], outputs[0][name], rtol=1e-12, atol=1e-14)
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-12, atol=1e-14)
+
+
+def test_no_padding_is_computed_where_sequences_are_packed(tiny_model, monkeypatch):
+    module = build_module(tiny_model, packing=True)
+    seen = []
+    module.lm.base_model.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    module.forward_train(token_batch(LENGTHS))
+    assert seen == [(1, sum(length for _, length in LENGTHS))]
+
+
+def test_a_model_that_mixes_packed_sequences_is_refused():
+    model = AutoModelForCausalLM.from_config(
+        LlamaConfig(**LLAMA_LIKE), attn_implementation=PACKED_SDPA
+    )
+    check_packing(model)
+    model.model.layers[0].register_forward_hook(lambda _, args, output: output.cumsum(dim=1))
+    with pytest.raises(ValueError, match=r"packing.*Llama"):
+        check_packing(model)
+
+
+def test_sequences_beyond_a_sliding_window_are_refused(tmp_path):
+    config = MistralConfig(**LLAMA_LIKE, sliding_window=8)
+    module = build_module(small_model(config, tmp_path), packing=True)
+    module.forward_train(token_batch([(2, 7), (3, 8)]))
+    with pytest.raises(ValueError, match="sliding window of 8"):
+        module.forward_train(token_batch([(2, 9), (3, 8)]))
+
+
+# The reference, where it is asked for, and the entropy's gradient.
+
+
+def test_the_reference_stays_the_model_as_it_was_loaded_and_is_no_part_of_the_state(folder):
+    module = build_module(folder, holds_reference=True, temperature=0.7)
+    batch = token_batch(LENGTHS)
+    start = module.forward_train(batch)["logp"].detach()
+    optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=10.0)
+    module.forward_train(batch)["logp"].sum().backward()
+    optimizer.step()
+    reference = module.reference_logp(batch)
+    assert torch.equal(reference, start)
+    assert not torch.allclose(module.forward_train(batch)["logp"], start)
+    assert not reference.requires_grad
+    assert not any(param.requires_grad for param in module.reference.parameters())
+    plain = build_module(folder)
+    assert module.get_state().keys() == plain.get_state().keys()
+    assert module.weights().keys() == plain.weights().keys()
+
+
+def test_a_module_that_holds_no_reference_says_so(tiny_model):
+    module = build_module(tiny_model)
+    assert module.reference is None
+    with pytest.raises(ValueError, match="holds_reference=False: must be True"):
+        module.reference_logp(token_batch(LENGTHS))
+
+
+def test_the_gradient_of_the_entropy_is_that_of_transformers(tiny_model):
+    module = build_module(tiny_model)
+    batch = token_batch([(3, 9)])
+    entropy = module.forward_train(batch)["entropy"].sum()
+    entropy.backward()
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    logits = model(input_ids=batch["input_ids"]).logits[0, 2:-1].double()
+    torch.distributions.Categorical(logits=logits).entropy().sum().backward()
+    expected = dict(model.named_parameters())
+    for name, param in module.lm.named_parameters():
+        torch.testing.assert_close(param.grad, expected[name].grad, rtol=1e-4, atol=1e-5)
 
 
 # States.

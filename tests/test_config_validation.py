@@ -18,6 +18,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from sfpo_rllib import GRPO, SFPO, GRPOConfig, SFPOConfig
 from sfpo_rllib.core import (
+    LOSSES,
     UPDATE_RULES,
     Lookahead,
     MultiEpoch,
@@ -97,12 +98,24 @@ TRAINING = [
     ("entropy_z_threshold", "1", "number"),
     ("preset", "papr", "['official_repo', 'paper']"),
     ("loss_aggregation", "mean", "'token'", "'sequence'", "'constant'"),
-    ("equal_reward_groups", "drop", "'keep'", "'resample'"),
+    ("equal_reward_groups", "omit", "'keep'", "'drop'", "'resample'"),
+    ("loss", "drgrpo", "'dapo'", "core.PolicyLoss", "did you mean 'dr_grpo'?"),
+    ("advantages", "gae", "'group'", "'rloo'", "function"),
+    ("advantages", ["group"], "'group'", "function"),
+    ("kl_coeff", -0.1, "number >= 0"),
+    ("kl_coeff", None, "number >= 0"),
+    ("kl_estimator", "k4", "'k1'", "'k3'"),
+    ("entropy_coeff", math.nan, "number >= 0"),
+    ("engine_correction", "tis", "'token_truncate'", "'sequence_mask'", "None"),
+    ("engine_ratio_floor", 2.0, "< engine_ratio_cap=2.0"),
+    ("engine_ratio_floor", None, "number >= 0"),
+    ("max_skipped_steps", -1, "integer >= 0"),
     ("max_resampling_rounds", -1, "integer >= 0"),
-    ("clip_param", 0.0, "number > 0"),
+    ("clip_param", 0.0, "number > 0", "None"),
     ("clip_param", math.nan, "number > 0"),
     ("clip_param_high", -0.2, "number > 0", "None"),
-    ("engine_ratio_cap", 0, "number > 0", "None"),
+    ("engine_ratio_cap", 0, "number > 0", "engine_correction=None"),
+    ("engine_ratio_cap", None, "number > 0", "engine_correction=None"),
     ("grad_clip", math.nan, "number > 0", "None"),
     ("max_tokens_per_micro_batch", 0, "integer >= 1"),
     ("weight_decay", -1.0, "number >= 0"),
@@ -112,6 +125,46 @@ TRAINING = [
 @pytest.mark.parametrize(("field", "value", "right"), [(f, v, r) for f, v, *r in TRAINING])
 def test_training_settings_out_of_range_are_refused(good, field, value, right):
     one_problem(good.training(**{field: value}), field, value, *right)
+
+
+OF_THE_LOSSES = {
+    "grpo": ("token", "group", 0.2, 0.2),
+    "dr_grpo": ("constant", "group_mean", 0.2, 0.2),
+    "dapo": ("token", "group", 0.2, 0.28),
+    "gspo": ("sequence", "group", 3e-4, 4e-4),
+    "cispo": ("token", "group", 1.0, 4.0),
+    "reinforce": ("constant", "rloo", 0.2, 0.2),
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_LOSSES)
+def test_a_loss_sets_its_defaults_and_explicit_settings_win_in_any_order(good, name):
+    def settings(config: GRPOConfig) -> tuple[Any, ...]:
+        loss = config.policy_loss
+        return loss.aggregation, loss.advantages, loss.clip.low, loss.clip.high
+
+    good.training(loss=name).validate()
+    assert settings(good) == OF_THE_LOSSES[name]
+    explicit = {
+        "loss_aggregation": "sequence",
+        "advantages": "batch",
+        "clip_param": 0.1,
+        "clip_param_high": 0.3,
+    }
+    other = GRPOConfig().training(**explicit).training(loss=name)
+    assert settings(other) == settings(good.training(**explicit))
+    assert settings(other) == ("sequence", "batch", 0.1, 0.3)
+
+
+def test_the_default_is_grpo_over_tokens_by_the_groups_deviation():
+    assert GRPOConfig().policy_loss == LOSSES["grpo"]
+
+
+def test_nothing_is_held_or_kept_for_a_kl_or_an_entropy_bonus_that_is_off():
+    off = GRPOConfig()._model_config_auto_includes
+    assert not off["holds_reference"]
+    on = GRPOConfig().training(kl_coeff=0.1, entropy_coeff=0.1)._model_config_auto_includes
+    assert on["holds_reference"]
 
 
 @pytest.mark.parametrize("window", [1, 0, 30.0, None])
@@ -377,7 +430,8 @@ class PressesButtons(gym.Env):
     [("CartPole-v1", "observations, of type ndarray"), (PressesButtons, "space, Discrete(2), is")],
 )
 def test_an_environment_that_is_not_text_is_refused(good, env, what):
-    one_problem(good.environment(env, env_config={}), "env", env, "a text environment", what)
+    good.environment(env).env_config = {}
+    one_problem(good, "env", env, "a text environment", what)
 
 
 class LongPrompt(gym.Env):

@@ -11,7 +11,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from sfpo_rllib import GRPOConfig
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
-from sfpo_rllib.core import group_relative_advantages
+from sfpo_rllib.core import ADVANTAGES, group_relative_advantages
 from sfpo_rllib.env_runners.summary import has_equal_rewards, num_sampled_tokens, summarize
 from sfpo_rllib.token_trace import TokenTrace
 
@@ -95,22 +95,33 @@ def test_traces_are_padded_on_the_right_in_the_order_of_the_episodes():
     }
 
 
-@pytest.mark.parametrize("normalize", [True, False])
-def test_the_pipeline_of_the_config_adds_each_episodes_advantage_over_its_group(normalize):
-    config = GRPOConfig().training(group_size=2, normalize_advantages=normalize)
+@pytest.mark.parametrize("advantages", ADVANTAGES)
+def test_the_pipeline_of_the_config_adds_each_episodes_advantage_over_its_group(advantages):
+    config = GRPOConfig().training(group_size=2, advantages=advantages)
     pipeline = config.build_learner_connector(None, None)
     batch = pipeline(rl_module=None, batch={}, episodes=GROUPS)[DEFAULT_MODULE_ID]
     returns = torch.tensor([[1.0, 0.0], [0.5, 2.0]])  # sums over turns
-    expected, _ = group_relative_advantages(returns, normalize=normalize)
+    expected, _ = group_relative_advantages(returns, advantages)
     assert torch.equal(batch["advantages"], expected.flatten())
     assert batch["input_ids"].shape == (4, 6)
 
 
 def test_advantages_are_of_the_episodes_of_one_group():
     batch = {DEFAULT_MODULE_ID: {}}
-    connector = GroupRelativeAdvantages(group_size=2, normalize=False)
+    connector = GroupRelativeAdvantages(group_size=2, advantages="group_mean")
     connector(rl_module=None, batch=batch, episodes=GROUPS)
     assert batch[DEFAULT_MODULE_ID]["advantages"].tolist() == [0.5, -0.5, -0.75, 0.75]
+
+
+@pytest.mark.parametrize("how", ["keep", "drop"])
+def test_no_token_of_a_group_of_equal_rewards_counts_if_it_is_dropped(how):
+    equal = [episode(3, 0, reply=[6, 1]), episode(3, 1, reply=[6, 6, 1])]
+    config = GRPOConfig().training(group_size=2, equal_reward_groups=how)
+    pipeline = config.build_learner_connector(None, None)
+    batch = pipeline(rl_module=None, batch={}, episodes=[*equal, *GROUPS[:2]])[DEFAULT_MODULE_ID]
+    counted = batch["loss_mask"].sum(dim=1).tolist()
+    assert counted == ([2, 3, 2, 4] if how == "keep" else [0, 0, 2, 4])
+    assert batch["advantages"][:2].tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(

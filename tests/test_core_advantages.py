@@ -6,7 +6,7 @@ import statistics
 import pytest
 import torch
 
-from sfpo_rllib.core import group_relative_advantages
+from sfpo_rllib.core import ADVANTAGES, group_relative_advantages
 
 GROUPS = [
     [0.0, 1.0, 1.0, 0.0],
@@ -17,44 +17,57 @@ GROUPS = [
 ]
 
 
-def by_loop(groups: list[list[float]], normalize: bool) -> list[list[float]]:
-    result = []
-    for group in groups:
-        mean = statistics.fmean(group)
-        scale = statistics.stdev(group) + 1e-6 if normalize else 1.0
-        result.append([(reward - mean) / scale for reward in group])
-    return result
+def by_loop(groups: list[list[float]], name: str) -> list[list[float]]:
+    centred = [[r - statistics.fmean(group) for r in group] for group in groups]
+    if name == "rloo":
+        return [
+            [r - statistics.fmean(group[:i] + group[i + 1 :]) for i, r in enumerate(group)]
+            for group in groups
+        ]
+    if name == "group_mean":
+        return centred
+    of_batch = statistics.stdev(a for group in centred for a in group)
+    scales = [of_batch if name == "batch" else statistics.stdev(group) for group in groups]
+    return [
+        [a / (scale + 1e-6) for a in group] for group, scale in zip(centred, scales, strict=True)
+    ]
 
 
-@pytest.mark.parametrize("normalize", [True, False])
-def test_equals_the_formula_group_by_group(normalize):
+@pytest.mark.parametrize("name", ADVANTAGES)
+def test_equals_the_formula_group_by_group(name):
     rewards = torch.tensor(GROUPS, dtype=torch.float64)
-    advantages, _ = group_relative_advantages(rewards, normalize=normalize)
-    expected = torch.tensor(by_loop(GROUPS, normalize), dtype=torch.float64)
-    torch.testing.assert_close(advantages, expected, rtol=1e-9, atol=1e-9)
+    advantages, _ = group_relative_advantages(rewards, name)
+    expected = torch.tensor(by_loop(GROUPS, name), dtype=torch.float64)
+    torch.testing.assert_close(advantages, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_normalizes_by_default():
     rewards = torch.tensor(GROUPS)
     default, _ = group_relative_advantages(rewards)
-    assert torch.equal(default, group_relative_advantages(rewards, normalize=True)[0])
+    assert torch.equal(default, group_relative_advantages(rewards, "group")[0])
 
 
-def test_a_group_does_not_depend_on_the_others():
-    rewards = torch.tensor(GROUPS)
-    together, _ = group_relative_advantages(rewards)
-    for row in range(len(GROUPS)):
-        alone, _ = group_relative_advantages(rewards[row : row + 1])
-        assert torch.equal(alone[0], together[row])
+@pytest.mark.parametrize("name", ADVANTAGES)
+def test_a_group_depends_on_the_others_only_in_the_batchs_deviation(name):
+    rewards = torch.tensor(GROUPS, dtype=torch.float64)
+    together, _ = group_relative_advantages(rewards, name)
+    same = [
+        torch.allclose(
+            group_relative_advantages(rewards[row : row + 1], name)[0][0], together[row], rtol=1e-12
+        )
+        for row in range(len(GROUPS))
+        if len(set(GROUPS[row])) > 1
+    ]
+    assert all(same) if name != "batch" else not any(same)
 
 
-@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("name", ADVANTAGES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equal_rewards_give_exactly_zero_however_floats_round(dtype, normalize):
+def test_equal_rewards_give_exactly_zero_however_floats_round(dtype, name):
     values = torch.linspace(0.05, 3.0, 60, dtype=dtype)
     rewards = torch.cat([torch.full((1,), 0.1, dtype=dtype), values]).unsqueeze(1).expand(-1, 3)
     assert (rewards != rewards.mean(dim=1, keepdim=True)).any()  # rounding does matter here
-    advantages, metrics = group_relative_advantages(rewards, normalize=normalize)
+    advantages, metrics = group_relative_advantages(rewards, name)
     assert torch.equal(advantages, torch.zeros_like(rewards))
     assert metrics["num_groups_equal_reward"] == 61
 
@@ -74,3 +87,34 @@ def test_rewards_that_are_not_groups_are_refused(shape):
 def test_rewards_that_are_not_finite_are_refused(value):
     with pytest.raises(ValueError, match=r"^rewards: must be finite"):
         group_relative_advantages(torch.tensor([[0.0, 1.0], [value, 0.0]]))
+
+
+def test_an_own_function_sees_the_rewards_of_all_groups():
+    seen = []
+
+    def over_the_best(rewards: torch.Tensor) -> torch.Tensor:
+        seen.append(rewards)
+        return rewards - rewards.max()
+
+    rewards = torch.tensor(GROUPS)
+    advantages, metrics = group_relative_advantages(rewards, over_the_best)
+    assert seen[0] is rewards
+    assert torch.equal(advantages, rewards - rewards.max())
+    assert metrics["num_groups_equal_reward"] == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "problem"),
+    [
+        (lambda rewards: rewards.mean(dim=1), r"must return .* shape \(5, 4\), got shape \(5,\)"),
+        (lambda rewards: rewards / 0, "20 of them not finite"),
+    ],
+)
+def test_an_own_function_that_returns_something_else_is_refused(own, problem):
+    with pytest.raises(ValueError, match=problem):
+        group_relative_advantages(torch.tensor(GROUPS).abs() + 1, own)
+
+
+def test_an_unknown_name_is_refused_with_those_that_exist():
+    with pytest.raises(ValueError, match=r"^advantages='mean': must be one of \['batch', .*\]"):
+        group_relative_advantages(torch.tensor(GROUPS), "mean")

@@ -1,12 +1,13 @@
-"""The clipped surrogate against a loop over tokens, and what its weights make invariant."""
+"""Each policy loss against a loop over tokens, and what the weights make invariant."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
-from sfpo_rllib.core import clipped_surrogate_loss, token_weights
-from sfpo_rllib.core.losses import LOSS_AGGREGATIONS
+from sfpo_rllib.core import LOSSES, LossInputs, PolicyLoss, make_loss, token_weights
+from sfpo_rllib.core.losses import LOSS_AGGREGATIONS, ClipRange, clipped_surrogate
 
 MAX_TOKENS = 9
 CLIPS = [{}, {"clip_param": 0.1}, {"clip_param": 0.2, "clip_param_high": 0.28}]
@@ -23,19 +24,24 @@ MASK = torch.tensor(
 )
 
 
-def example(rows: torch.Tensor = MASK) -> dict[str, torch.Tensor]:
+def example(spread: float = 0.3) -> dict[str, torch.Tensor]:
     """Log-probs whose ratios fall below, within and above the clip range; float64."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
-    behaviour = -normal(*rows.shape).abs()
+    start = -normal(*MASK.shape).abs()
     return {
-        "logp": behaviour + 0.3 * normal(*rows.shape),
-        "behaviour_logp": behaviour,
-        "advantages": normal(len(rows), 1),
+        "logp": start + spread * normal(*MASK.shape),
+        "start_logp": start,
+        "advantages": normal(len(MASK), 1),
+        "mask": MASK,
     }
+
+
+def example_for(loss: PolicyLoss) -> dict[str, torch.Tensor]:
+    return example(spread=3e-3 if loss.clip.low < 0.01 else 0.3)
 
 
 def weights_of(mask: torch.Tensor, aggregation: str, whole: torch.Tensor = MASK) -> torch.Tensor:
@@ -46,58 +52,101 @@ def weights_of(mask: torch.Tensor, aggregation: str, whole: torch.Tensor = MASK)
         num_tokens=float(whole.sum()),
         num_sequences=float(whole.any(dim=1).sum()),
         max_tokens=MAX_TOKENS,
-    ).double()
-
-
-def loss_by_loop(
-    logp: torch.Tensor,
-    behaviour_logp: torch.Tensor,
-    advantages: torch.Tensor,
-    weights: torch.Tensor,
-    *,
-    clip_param: float = 0.2,
-    clip_param_high: float | None = None,
-) -> tuple[torch.Tensor, dict[str, float]]:
-    """Token by token, in scalars."""
-    low = 1 - clip_param
-    high = 1 + (clip_param if clip_param_high is None else clip_param_high)
-    loss, clip_fraction, kl = torch.zeros((), dtype=logp.dtype), 0.0, 0.0
-    for i in range(logp.shape[0]):
-        for t in range(logp.shape[1]):
-            if weights[i, t] == 0:
-                continue
-            ratio = torch.exp(logp[i, t] - behaviour_logp[i, t])
-            advantage = advantages[i, 0]
-            stopped = (advantage > 0 and ratio > high) or (advantage < 0 and ratio < low)
-            bound = high if advantage > 0 else low
-            loss = loss - weights[i, t] * (bound if stopped else ratio) * advantage
-            clip_fraction += float(stopped)
-            r = ratio.item()
-            kl += (r - 1) - math.log(r)
-    return loss, {"clip_fraction": clip_fraction, "kl_to_start": kl}
-
-
-def loss_and_gradient(loss_function, batch, weights, **clip):
-    logp = batch["logp"].clone().requires_grad_()
-    loss, metrics = loss_function(
-        logp, batch["behaviour_logp"], batch["advantages"], weights, **clip
+        dtype=torch.float64,
     )
-    loss.backward()
-    return loss.detach(), logp.grad, metrics
 
 
-@pytest.mark.parametrize("clip", CLIPS, ids=str)
-@pytest.mark.parametrize("aggregation", LOSS_AGGREGATIONS)
-def test_loss_gradient_and_metrics_equal_a_loop_over_tokens(aggregation, clip):
-    weights = weights_of(MASK, aggregation)
-    loss, gradient, metrics = loss_and_gradient(clipped_surrogate_loss, example(), weights, **clip)
-    expected = loss_and_gradient(loss_by_loop, example(), weights, **clip)
-    torch.testing.assert_close(loss, expected[0], rtol=1e-12, atol=0)
-    torch.testing.assert_close(gradient, expected[1], rtol=1e-12, atol=0)
-    assert metrics["clip_fraction"].item() == expected[2]["clip_fraction"]
-    assert metrics["kl_to_start"].item() == pytest.approx(expected[2]["kl_to_start"], rel=1e-9)
-    num_tokens = int(MASK.sum())
-    assert 0 < expected[2]["clip_fraction"] < num_tokens  # both branches are there
+def normaliser_by_loop(aggregation: str, length: int) -> float:
+    """What a token's term is divided by, in a sequence of that length."""
+    lengths = [int(row.sum()) for row in MASK if row.any()]
+    return {
+        "token": sum(lengths),
+        "sequence": len(lengths) * length,
+        "constant": len(lengths) * MAX_TOKENS,
+    }[aggregation]
+
+
+def pessimistic(ratio, advantage, low, high):
+    """PPO's minimum of two terms, in scalars."""
+    bound = high if advantage > 0 else low
+    stopped = (advantage > 0 and ratio > high) or (advantage < 0 and ratio < low)
+    return (bound if stopped else ratio) * advantage, stopped
+
+
+def loss_by_loop(name, loss, batch):
+    """Sequence by sequence and token by token, in scalars, as the paper has it.
+
+    GSPO is written in its sequence form: one ratio, and one term a sequence.
+    """
+    low, high = 1 - loss.clip.low, 1 + loss.clip.high
+    total, clipped = torch.zeros((), dtype=torch.float64), 0.0
+    for i in range(len(batch["mask"])):
+        tokens = [t for t in range(batch["mask"].shape[1]) if batch["mask"][i, t]]
+        advantage = batch["advantages"][i, 0]
+        ratios = [torch.exp(batch["logp"][i, t] - batch["start_logp"][i, t]) for t in tokens]
+        if name == "gspo" and tokens:
+            product = math.prod(ratios[1:], start=ratios[0])
+            term, stopped = pessimistic(product ** (1 / len(tokens)), advantage, low, high)
+            for _ in tokens:
+                total = total - term / normaliser_by_loop(loss.aggregation, len(tokens))
+                clipped += stopped
+            continue
+        for t, ratio in zip(tokens, ratios, strict=True):
+            logp = batch["logp"][i, t]
+            if name == "reinforce":
+                term, stopped = advantage * logp, False
+            elif name == "cispo":
+                weight = min(max(ratio.item(), low), high)
+                term, stopped = weight * advantage * logp, weight != ratio.item()
+            else:
+                term, stopped = pessimistic(ratio, advantage, low, high)
+            total = total - term / normaliser_by_loop(loss.aggregation, len(tokens))
+            clipped += stopped
+    return total, {"clip_fraction": clipped}
+
+
+def loss_and_gradient(loss, batch, weights):
+    logp = batch["logp"].clone().requires_grad_()
+    value, metrics = loss.function(
+        LossInputs(**{**batch, "logp": logp}, weights=weights), loss.clip
+    )
+    value.backward()
+    return value.detach(), logp.grad, metrics
+
+
+def variants():
+    """Every loss under its own settings, under all normalisers, and in other clip ranges."""
+    for name, loss in LOSSES.items():
+        yield pytest.param(name, {}, id=name)
+        for aggregation in LOSS_AGGREGATIONS:
+            if aggregation != loss.aggregation:
+                yield pytest.param(name, {"aggregation": aggregation}, id=f"{name}-{aggregation}")
+        for clip in CLIPS[1:]:
+            yield pytest.param(name, clip, id=f"{name}-{clip}")
+
+
+@pytest.mark.parametrize(("name", "settings"), list(variants()))
+def test_loss_gradient_and_metrics_equal_a_loop_over_tokens(name, settings):
+    loss = dataclasses.replace(LOSSES[name], **settings)
+    actual = loss_and_gradient(loss, example_for(loss), weights_of(MASK, loss.aggregation))
+    batch = example_for(loss)
+    batch["logp"].requires_grad_()
+    expected, metrics = loss_by_loop(name, loss, batch)
+    expected.backward()
+    torch.testing.assert_close(actual[0], expected.detach(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(actual[1], batch["logp"].grad, rtol=1e-11, atol=1e-15)
+    assert actual[2]["clip_fraction"].item() == metrics["clip_fraction"]
+
+
+def test_both_branches_of_every_clip_are_in_the_example():
+    for name in ("grpo", "dr_grpo", "dapo", "gspo"):
+        _, metrics = loss_by_loop(name, LOSSES[name], example_for(LOSSES[name]))
+        assert 0 < metrics["clip_fraction"] < int(MASK.sum()), name
+    cispo = dataclasses.replace(LOSSES["cispo"], clip_param=0.2, clip_param_high=0.2)
+    assert 0 < loss_by_loop("cispo", cispo, example())[1]["clip_fraction"] < int(MASK.sum())
+
+
+GRPO = LOSSES["grpo"]
 
 
 @pytest.mark.parametrize(
@@ -114,66 +163,100 @@ def test_loss_gradient_and_metrics_equal_a_loop_over_tokens(aggregation, clip):
 def test_clip_higher_stops_the_gradient_on_the_side_the_advantage_pushes_to(
     advantage, ratio, stopped
 ):
-    logp = torch.tensor([[math.log(ratio)]], requires_grad=True)
-    loss, metrics = clipped_surrogate_loss(
-        logp,
-        torch.zeros(1, 1),
-        torch.tensor([[advantage]]),
-        torch.ones(1, 1),
-        clip_param=0.2,
-        clip_param_high=0.28,
-    )
-    loss.backward()
+    batch = {
+        "logp": torch.tensor([[math.log(ratio)]]),
+        "start_logp": torch.zeros(1, 1),
+        "advantages": torch.tensor([[advantage]]),
+        "mask": torch.ones(1, 1, dtype=torch.bool),
+    }
+    _, gradient, metrics = loss_and_gradient(LOSSES["dapo"], batch, torch.ones(1, 1))
     assert metrics["clip_fraction"].item() == float(stopped)
     expected = 0.0 if stopped else -advantage * ratio
-    assert logp.grad.item() == pytest.approx(expected, rel=1e-6)
+    assert gradient.item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_at_the_start_of_the_batch_the_gradient_is_the_plain_policy_gradient():
+@pytest.mark.parametrize("name", LOSSES)
+def test_at_the_start_of_the_batch_the_gradient_is_the_plain_policy_gradient(name):
     batch = example()
-    batch["logp"] = batch["behaviour_logp"]
-    weights = weights_of(MASK, "token")
-    loss, gradient, metrics = loss_and_gradient(clipped_surrogate_loss, batch, weights)
+    batch["logp"] = batch["start_logp"]
+    weights = weights_of(MASK, LOSSES[name].aggregation)
+    _, gradient, metrics = loss_and_gradient(LOSSES[name], batch, weights)
     torch.testing.assert_close(gradient, -batch["advantages"] * weights)
-    torch.testing.assert_close(loss, -(batch["advantages"] * weights).sum())
-    assert metrics["kl_to_start"].item() == metrics["clip_fraction"].item() == 0.0
+    assert metrics["clip_fraction"].item() == 0.0
 
 
-def test_kl_to_start_is_the_k3_estimate_and_never_negative():
-    log_ratio = torch.linspace(-2, 2, 9, dtype=torch.float64).unsqueeze(0)
-    ones = torch.ones_like(log_ratio)
-    for t in range(9):
-        one = slice(t, t + 1)
-        _, metrics = clipped_surrogate_loss(
-            log_ratio[:, one], 0 * ones[:, one], ones[:, one], ones[:, one]
+def test_a_clipped_token_keeps_its_gradient_in_cispo_alone():
+    batch = example()
+    batch["logp"] = batch["start_logp"] + 2.0
+    batch["advantages"] = torch.ones(4, 1, dtype=torch.float64)
+    weights = weights_of(MASK, "token")
+    assert not loss_and_gradient(GRPO, batch, weights)[1].any()
+    gradient = loss_and_gradient(LOSSES["cispo"], batch, weights)[1]
+    torch.testing.assert_close(gradient, -5.0 * weights)  # e^2 is above the bound of 5
+
+
+def test_the_ratio_of_a_sequence_does_not_grow_with_its_length_in_gspo():
+    for length in (1, 10, 1000):
+        batch = {
+            "logp": torch.full((1, length), 1e-4),
+            "start_logp": torch.zeros(1, length),
+            "advantages": torch.ones(1, 1),
+            "mask": torch.ones(1, length, dtype=torch.bool),
+        }
+        loss, _, metrics = loss_and_gradient(
+            LOSSES["gspo"], batch, torch.full((1, length), 1 / length)
         )
-        x = log_ratio[0, t].item()
-        assert metrics["kl_to_start"].item() == pytest.approx(math.exp(x) - 1 - x)
-        assert metrics["kl_to_start"].item() >= 0
+        assert loss.item() == pytest.approx(-math.exp(1e-4), rel=1e-6)
+        assert metrics["clip_fraction"] == 0
 
 
-def test_advantages_may_be_given_per_token():
+@pytest.mark.parametrize("name", LOSSES)
+def test_advantages_may_be_given_per_token(name):
     batch, weights = example(), weights_of(MASK, "token")
-    per_sequence = loss_and_gradient(clipped_surrogate_loss, batch, weights)
+    per_sequence = loss_and_gradient(LOSSES[name], batch, weights)
     batch["advantages"] = batch["advantages"].expand(-1, MASK.shape[1])
-    per_token = loss_and_gradient(clipped_surrogate_loss, batch, weights)
+    per_token = loss_and_gradient(LOSSES[name], batch, weights)
     assert torch.equal(per_sequence[0], per_token[0])
     assert torch.equal(per_sequence[1], per_token[1])
 
 
 @pytest.mark.parametrize("junk", [math.inf, -math.inf, math.nan, 1e4])
-@pytest.mark.parametrize("column", ["logp", "behaviour_logp", "both"])
-def test_tokens_of_weight_zero_change_neither_value_nor_gradient(column, junk):
+@pytest.mark.parametrize("column", ["logp", "start_logp", "both"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_tokens_that_do_not_count_change_neither_value_nor_gradient(name, column, junk):
     weights = weights_of(MASK, "token")
     clean, dirty = example(), example()
-    for name in ("logp", "behaviour_logp") if column == "both" else (column,):
-        dirty[name] = torch.where(MASK, dirty[name], junk)
-    expected = loss_and_gradient(clipped_surrogate_loss, clean, weights)
-    actual = loss_and_gradient(clipped_surrogate_loss, dirty, weights)
+    for changed in ("logp", "start_logp") if column == "both" else (column,):
+        dirty[changed] = torch.where(MASK, dirty[changed], junk)
+    expected = loss_and_gradient(LOSSES[name], clean, weights)
+    actual = loss_and_gradient(LOSSES[name], dirty, weights)
     assert torch.equal(actual[0], expected[0])
     assert torch.equal(actual[1], expected[1])
     assert actual[2] == expected[2]
     assert (actual[1][~MASK] == 0).all()
+
+
+# By name, and one's own.
+
+
+def test_an_own_function_is_taken_under_the_settings_of_grpo():
+    def own(inputs, clip):
+        return (inputs.log_ratio * inputs.weights).sum(), {}
+
+    assert make_loss(own) == PolicyLoss(own)
+    assert make_loss(PolicyLoss(own, aggregation="constant")).aggregation == "constant"
+    assert make_loss("grpo") is GRPO
+
+
+@pytest.mark.parametrize(("name", "near"), [("drgrpo", "dr_grpo"), ("ppo", ""), (3, "")])
+def test_an_unknown_loss_is_refused_with_those_that_exist(name, near):
+    with pytest.raises(ValueError, match=rf"^loss={name!r}: must be one of \['cispo'.*{near}"):
+        make_loss(name)
+
+
+def test_the_upper_clip_range_is_the_lower_one_unless_there_is_another():
+    assert PolicyLoss(clipped_surrogate, clip_param=0.1).clip == ClipRange(0.1, 0.1)
+    assert LOSSES["dapo"].clip == ClipRange(0.2, 0.28)
 
 
 # Weights.
@@ -188,40 +271,7 @@ def test_weights_equal_their_definition(aggregation):
         "constant": [1 / (3 * MAX_TOKENS)] * 4,
     }[aggregation]
     expected = torch.tensor(per_token, dtype=torch.float64).unsqueeze(1) * MASK
-    torch.testing.assert_close(weights_of(MASK, aggregation), expected, rtol=1e-6, atol=0)
-
-
-PARTS = {
-    "one by one": [[0], [1], [2], [3]],
-    "pairs": [[0, 1], [2, 3]],
-    "unequal, in another order": [[2], [3, 1, 0]],
-}
-
-
-@pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS.keys())
-@pytest.mark.parametrize("aggregation", LOSS_AGGREGATIONS)
-def test_loss_and_gradient_do_not_depend_on_micro_batches_and_shards(aggregation, parts):
-    batch = example()
-    whole = loss_and_gradient(clipped_surrogate_loss, batch, weights_of(MASK, aggregation))
-    loss, gradient = torch.zeros((), dtype=torch.float64), torch.zeros_like(whole[1])
-    metrics = dict.fromkeys(whole[2], 0.0)
-    for rows in parts:
-        mask = MASK[rows]
-        width = max(int(mask.any(dim=0).nonzero().max()) + 1, 1) if mask.any() else 1
-        part = {name: column[rows][:, :width] for name, column in batch.items()}
-        # What a shard knows of the whole are the two counts.
-        weights = weights_of(mask[:, :width], aggregation)
-        part_loss, part_gradient, part_metrics = loss_and_gradient(
-            clipped_surrogate_loss, part, weights
-        )
-        loss += part_loss
-        gradient[rows, :width] = part_gradient
-        for name, value in part_metrics.items():
-            metrics[name] += value.item()
-    torch.testing.assert_close(loss, whole[0], rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(gradient, whole[1], rtol=1e-12, atol=0)
-    for name, value in whole[2].items():
-        assert metrics[name] == pytest.approx(value.item())
+    torch.testing.assert_close(weights_of(MASK, aggregation), expected, rtol=1e-15, atol=0)
 
 
 @pytest.mark.parametrize("aggregation", LOSS_AGGREGATIONS)
@@ -232,13 +282,15 @@ def test_sequences_that_do_not_count_leave_the_others_as_they_are(aggregation):
     assert not weights[4:].any()
 
 
-@pytest.mark.parametrize("aggregation", LOSS_AGGREGATIONS)
-def test_a_mini_batch_without_a_token_that_counts_has_a_loss_of_zero(aggregation):
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_micro_batch_without_a_token_that_counts_has_a_loss_and_gradient_of_zero(name):
     empty = torch.zeros_like(MASK)
-    weights = weights_of(empty, aggregation, whole=empty)
-    loss, gradient, _ = loss_and_gradient(clipped_surrogate_loss, example(), weights)
+    batch = {**example(), "mask": empty}
+    weights = weights_of(empty, LOSSES[name].aggregation)
+    loss, gradient, metrics = loss_and_gradient(LOSSES[name], batch, weights)
     assert loss.item() == 0.0
     assert not gradient.any()
+    assert metrics["clip_fraction"] == 0
 
 
 def test_an_unknown_aggregation_is_refused_with_those_that_exist():

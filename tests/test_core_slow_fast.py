@@ -333,7 +333,8 @@ def gloo_mesh() -> Iterator[object]:
     dist.destroy_process_group()
 
 
-def test_dtensors_may_stand_beside_plain_tensors(gloo_mesh):
+@pytest.mark.parametrize("snapshot_device", [None, "cpu"])
+def test_dtensors_may_stand_beside_plain_tensors(gloo_mesh, snapshot_device):
     from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
     sharded = distribute_tensor(torch.zeros(4, 2), gloo_mesh, [Shard(0)])
@@ -341,7 +342,12 @@ def test_dtensors_may_stand_beside_plain_tensors(gloo_mesh):
     params = [sharded, torch.zeros(5), replicated]
     measured: list[Reposition] = []
     slow_fast_update(
-        params, add_to(params, 1.0), fast_steps=2, alpha=0.5, on_reposition=measured.append
+        params,
+        add_to(params, 1.0),
+        fast_steps=2,
+        alpha=0.5,
+        on_reposition=measured.append,
+        snapshot_device=snapshot_device,
     )
     for param in params:
         full = param.full_tensor() if isinstance(param, DTensor) else param
@@ -361,21 +367,29 @@ from sfpo_rllib.core import slow_fast_update
 store, rank = sys.argv[1], int(sys.argv[2])
 dist.init_process_group("gloo", store=dist.FileStore(store, 2), rank=rank, world_size=2)
 mesh = init_device_mesh("cpu", (2,))
-params = [
-    distribute_tensor(torch.zeros(5, 2), mesh, [Shard(0)]),  # 3 rows here, 2 there
-    distribute_tensor(torch.zeros(3), mesh, [Replicate()]),
-]
 
 def run_pass():
     for param in params:
         param.add_(1.0)
 
-measured = []
-slow_fast_update(params, run_pass, fast_steps=2, alpha=0.5, on_reposition=measured.append)
-for param in params:
-    full = param.full_tensor()
-    assert torch.equal(full, torch.full(full.shape, 2.0)), full
-assert abs(measured[0].displacement_norm - math.sqrt(10 + 3) * 2) < 1e-5, measured
+for snapshot_device in (None, "cpu"):
+    params = [
+        distribute_tensor(torch.zeros(5, 2), mesh, [Shard(0)]),  # 3 rows here, 2 there
+        distribute_tensor(torch.zeros(3), mesh, [Replicate()]),
+    ]
+    measured = []
+    slow_fast_update(
+        params,
+        run_pass,
+        fast_steps=2,
+        alpha=0.5,
+        on_reposition=measured.append,
+        snapshot_device=snapshot_device,
+    )
+    for param in params:
+        full = param.full_tensor()
+        assert torch.equal(full, torch.full(full.shape, 2.0)), full
+    assert abs(measured[0].displacement_norm - math.sqrt(10 + 3) * 2) < 1e-5, measured
 dist.destroy_process_group()
 """
 
@@ -387,6 +401,20 @@ def test_the_norms_of_sharded_parameters_are_those_of_the_whole(tmp_path, gloo_m
         for rank in range(2)
     ]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_copy_can_be_held_in_host_memory():
+    params = [torch.zeros(1 << 22, device="cuda")]
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+
+    def run_pass() -> None:
+        params[0].add_(1.0)
+        assert torch.cuda.memory_allocated() == before
+
+    slow_fast_update(params, run_pass, fast_steps=2, alpha=0.5, snapshot_device="cpu")
+    assert torch.equal(params[0], torch.full_like(params[0], 2.0))
 
 
 # Failure.

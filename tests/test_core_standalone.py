@@ -81,6 +81,9 @@ def test_the_tests_of_the_core_pass(without_them):
             "updater",
             "entropy_trigger",
             "losses",
+            "objective",
+            "importance",
+            "step_guard",
             "advantages",
         )
     ]

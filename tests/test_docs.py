@@ -9,8 +9,9 @@ import torch
 pytest.importorskip("ray")
 
 from benchmarks.report import BLOCKS, ROOT, renewed
-from sfpo_rllib.core import Updater, UpdateRule
+from sfpo_rllib.core import LossInputs, Updater, UpdateRule, group_relative_advantages
 
+LOSSES_PAGE = (ROOT / "docs" / "losses.md").read_text()
 UPDATE_RULES = (ROOT / "docs" / "update_rules.md").read_text()
 
 
@@ -66,6 +67,53 @@ def test_rules_in_the_docs_are_those_there_are() -> None:
 
     listed = re.findall(r"^\| `(\w+)` \| `(\w+)\(", UPDATE_RULES, flags=re.MULTILINE)
     assert dict(listed) == {name: rule.__name__ for name, rule in RULES.items()}
+
+
+def test_losses_in_the_docs_are_those_there_are_with_their_defaults() -> None:
+    from sfpo_rllib.core import ADVANTAGES, LOSSES
+    from sfpo_rllib.core.importance import ENGINE_CORRECTIONS
+    from sfpo_rllib.core.losses import LOSS_AGGREGATIONS
+    from sfpo_rllib.core.objective import KL_ESTIMATORS
+
+    def rows(heading: str) -> list[list[str]]:
+        table = LOSSES_PAGE.split(heading)[1].split("\n\n")[0].splitlines()
+        return [[cell.strip() for cell in row.split("|")[1:-1]] for row in table[2:]]
+
+    listed = {name.strip("`"): cells for name, *cells in rows("| `loss` | paper")}
+    assert listed.keys() == LOSSES.keys()
+    for name, (paper, _, aggregation, advantages, clip) in listed.items():
+        loss = LOSSES[name]
+        assert paper.startswith("[2") and aggregation == f"`{loss.aggregation}`"
+        assert advantages == f"`{loss.advantages}`"
+        if name != "reinforce":
+            assert [float(value) for value in clip.split(",")] == [loss.clip.low, loss.clip.high]
+    for heading, known in (
+        ("\n| `loss_aggregation` | weight", LOSS_AGGREGATIONS),
+        ("\n| `advantages` | of", tuple(ADVANTAGES)),
+        ("| `kl_estimator` |", KL_ESTIMATORS),
+        ("| `engine_correction` |", (*ENGINE_CORRECTIONS, "None")),
+    ):
+        names = [n for name, *_ in rows(heading) for n in re.findall(r"`(\w+)`", name)]
+        assert names == list(known), heading
+
+
+def test_the_loss_and_the_advantage_in_the_docs_give_a_gradient() -> None:
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", LOSSES_PAGE, flags=re.DOTALL):
+        exec(block, names)
+    assert names["config"].policy_loss.function is names["soft_clip"]
+    assert names["config"].policy_loss.clip.high == 0.3
+    advantages, _ = group_relative_advantages(
+        torch.tensor([[0.0, 1.0, 1.0]]), names["over_the_median"]
+    )
+    assert advantages.tolist() == [[-1.0, 0.0, 0.0]]
+    logp = torch.zeros(3, 2, requires_grad=True)
+    mask = torch.tensor([[True, True], [True, False], [False, False]])
+    inputs = LossInputs(logp, torch.zeros(3, 2), advantages.T, mask, mask / 3)
+    loss, metrics = names["soft_clip"](inputs, names["config"].policy_loss.clip)
+    loss.backward()
+    torch.testing.assert_close(logp.grad, torch.tensor([[1.0, 1], [0, 0], [0, 0]]) / 3 / 0.3)
+    assert metrics["far_tokens"] == 0
 
 
 def test_pages_are_linked_from_the_readme() -> None:

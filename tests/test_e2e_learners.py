@@ -9,6 +9,7 @@ import torch
 pytest.importorskip("ray")
 
 import ray
+from own_objectives import NotFinite, over_the_mean_of_all, positive_only
 from probes import ECHO, assert_equal_weights, sfpo_results, train
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner import Learner
@@ -80,11 +81,31 @@ def test_replicas_stay_equal_through_the_trigger(make_config: MakeConfig, runnin
     assert not any(seed % 5 == 0 for seed in given)  # the dropped ones are replaced
 
 
-def test_two_learners_make_the_update_of_one(make_config: MakeConfig, running: Running) -> None:
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "the default": {},
+    "what needs counts of all learners": {
+        "loss": "gspo",
+        "clip_param": 0.2,
+        "advantages": "batch",
+        "kl_coeff": 0.1,
+        "equal_reward_groups": "drop",
+        "engine_correction": "sequence_mask",
+    },
+    "own functions": {"loss": positive_only, "advantages": over_the_mean_of_all},
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES.keys())
+def test_two_learners_make_the_update_of_one(
+    make_config: MakeConfig, running: Running, objective: dict[str, Any]
+) -> None:
     """Also when only they cut the batch into micro-batches."""
-    one = make_config(env=ECHO).training(train_batch_size_per_learner=32)
-    two = make_config(env=ECHO).learners(num_learners=2)
-    two.training(max_tokens_per_micro_batch=40)
+    env_config = {"equal_rewards_every": 3}
+    one = make_config(env=ECHO, env_config=env_config).training(
+        train_batch_size_per_learner=32, **objective
+    )
+    two = make_config(env=ECHO, env_config=env_config).learners(num_learners=2)
+    two.training(max_tokens_per_micro_batch=40, **objective)
     start: dict[str, torch.Tensor] = {}
     updates, problems, passes = [], [], []
     for config in (one, two):
@@ -102,3 +123,28 @@ def test_two_learners_make_the_update_of_one(make_config: MakeConfig, running: R
     flat = [torch.cat([update[n].flatten() for n in sorted(update)]) for update in updates]
     # AdamW divides a gradient by its own size, so rounding shows where gradients are tiny.
     assert torch.linalg.vector_norm(flat[0] - flat[1]) < 1e-3 * torch.linalg.vector_norm(flat[0])
+
+
+def test_learners_leave_out_the_same_mini_batches(
+    make_config: MakeConfig, running: Running
+) -> None:
+    """With two sequences each, often one of them has nothing that counts, or both."""
+    config = make_config(env=ECHO, env_config={"equal_rewards_every": 2}).learners(num_learners=2)
+    config.training(minibatch_size=2, equal_reward_groups="drop", entropy_z_threshold=1.0)
+    algo = running(config.build_algo())
+    result = sfpo_results(algo.train())
+    one, other = replicas(algo)
+    assert_equal_weights(one["tensors"], other["tensors"])
+    assert 0 < result["optimizer_steps_lifetime"] < 4 * 8
+    assert result["optimizer_steps_lifetime"] % 4 == 0  # the same in every pass
+
+
+def test_learners_skip_the_same_steps(make_config: MakeConfig, running: Running) -> None:
+    config = make_config(env=ECHO).learners(num_learners=2)
+    config.training(loss=NotFinite(True, False), minibatch_size=8, entropy_z_threshold=1.0)
+    algo = running(config.build_algo())
+    result = sfpo_results(algo.train())
+    one, other = replicas(algo)
+    assert_equal_weights(one["tensors"], other["tensors"])
+    assert result["skipped_steps_lifetime"] == 1
+    assert result["optimizer_steps_lifetime"] == 7

@@ -81,14 +81,21 @@ def main() -> None:
             "runs": [*grid, *runs],
         },
     )
-    own = {
+    panels = {
         task: {
             name: select(runs, task=task, variant=name, lr=rates[name])
             for name in protocol.variants
+            if not VARIANTS[name].conservative
         }
         for task in protocol.tasks
     }
-    plots.plot_curves(args.output / "table.png", own)
+    lowest = protocol.rates[0]
+    panels[f"{table.GRID_TASK}, every rule at lr {lowest:g}"] = {
+        name: at_lowest
+        for name in protocol.variants
+        if (at_lowest := select(runs, task=table.GRID_TASK, variant=name, lr=lowest))
+    }
+    plots.plot_curves(args.output / "table.png", panels)
 
 
 if __name__ == "__main__":

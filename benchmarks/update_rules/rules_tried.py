@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from sfpo_rllib.core import UpdateContext, UpdateRule, anchored
+from sfpo_rllib.core import UpdateContext, UpdateRule
 from sfpo_rllib.core.update_rules import Batch, PassResult
 
 
@@ -27,7 +27,7 @@ class SlowFastMoments(UpdateRule):
     def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
         """See `UpdateRule.update`."""
         before = copy.deepcopy(ctx.optimizer.state_dict()["state"])
-        with anchored(ctx.parameters) as start:
+        with ctx.anchored() as start:
             results = [ctx.run_pass() for _ in range(self.fast_steps)]
             start.reposition(self.alpha)
             state = ctx.optimizer.state_dict()
@@ -49,7 +49,7 @@ class MeanOfTrajectory(UpdateRule):
 
     def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
         """See `UpdateRule.update`."""
-        with anchored(ctx.parameters) as start:
+        with ctx.anchored() as start:
             means = [torch.zeros_like(param) for param in start.parameters]
             results = []
             for _ in range(self.fast_steps):

@@ -60,6 +60,8 @@ SWEEPS = {
     "conservative": Sweep(
         _named(
             *(SlowFast(k, a) for a in (0.5, 0.8) for k in (7, 11, 15)),
+            SlowFast(23, 0.8),
+            *(SlowFastReplay(3, 0.8, m) for m in (6, 12)),
             *(MultiEpoch(k + 1) for k in (7, 11, 15)),
         ),
         lr=FULL.rates[0],

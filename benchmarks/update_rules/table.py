@@ -78,7 +78,11 @@ def run_grid(protocol: Protocol, run_stage: RunStage) -> list[Result]:
         protocol: Which runs.
         run_stage: Makes runs; told a stage's name.
     """
-    rates = {name: list(protocol.rates) for name in protocol.variants if not VARIANTS[name].like}
+    rates = {
+        name: list(protocol.rates)
+        for name in protocol.variants
+        if not (VARIANTS[name].like or VARIANTS[name].conservative)
+    }
     for extra in range(protocol.max_extra_rates + 1):
         results = run_stage(
             [
@@ -108,7 +112,9 @@ def run_grid(protocol: Protocol, run_stage: RunStage) -> list[Result]:
 def chosen_rates(grid: Sequence[Result], protocol: Protocol) -> dict[str, float]:
     """Each variant's best learning rate."""
     return {
-        name: best_rate(grid, task=GRID_TASK, variant=VARIANTS[name].like or name)
+        name: protocol.rates[0]
+        if VARIANTS[name].conservative
+        else best_rate(grid, task=GRID_TASK, variant=VARIANTS[name].like or name)
         for name in protocol.variants
     }
 
@@ -130,6 +136,8 @@ def run_table(protocol: Protocol, rates: dict[str, float], run_stage: RunStage) 
 def _table_rates(
     protocol: Protocol, rates: dict[str, float], task: str, name: str
 ) -> Iterator[float]:
+    if VARIANTS[name].conservative and task != GRID_TASK:
+        return
     chosen = [rates[name]]
     if name in protocol.at_baseline_rate:
         chosen.append(rates[BASELINE])

@@ -26,6 +26,8 @@ class Variant:
         label: What readers see.
         trigger: Whether the entropy trigger is on, w = 30 and Z = 1.
         like: The variant whose learning rate it takes, if it has no grid of its own.
+        conservative: Whether it is run at the smallest common rate alone, for which its settings
+            were chosen, on the grid's task.
         minibatches: Optimizer steps a pass.
     """
 
@@ -33,6 +35,7 @@ class Variant:
     label: str
     trigger: bool = False
     like: str | None = None
+    conservative: bool = False
     minibatches: int = 1
 
     @property
@@ -60,4 +63,8 @@ VARIANTS: dict[str, Variant] = {
     "extrapolated": Variant(Extrapolated(FAST_STEPS, ALPHA), _like_sfpo("extrapolated")),
     "replay": Variant(SlowFastReplay(3, 1.0, 6), "plain replay, M=6"),
     "slow_fast_replay": Variant(SlowFastReplay(3, 0.3, 6), "slow-fast replay, M=6, alpha=0.3"),
+    "slow_fast_far": Variant(SlowFast(23, 0.8), "SFPO, K=23, alpha=0.8", conservative=True),
+    "slow_fast_replay_far": Variant(
+        SlowFastReplay(3, 0.8, 12), "slow-fast replay, M=12, alpha=0.8", conservative=True
+    ),
 }

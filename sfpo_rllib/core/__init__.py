@@ -1,9 +1,18 @@
 """The policy-agnostic core: torch only, no ray, no language models."""
 
-from sfpo_rllib.core.advantages import group_relative_advantages
+from sfpo_rllib.core.advantages import ADVANTAGES, group_relative_advantages
 from sfpo_rllib.core.anchor import Anchor, Reposition, anchored
 from sfpo_rllib.core.entropy_trigger import EntropyTrigger
-from sfpo_rllib.core.losses import clipped_surrogate_loss, token_weights
+from sfpo_rllib.core.importance import engine_importance
+from sfpo_rllib.core.losses import (
+    LOSSES,
+    ClipRange,
+    LossInputs,
+    PolicyLoss,
+    make_loss,
+    token_weights,
+)
+from sfpo_rllib.core.objective import Objective, kl_estimate
 from sfpo_rllib.core.slow_fast import slow_fast_update
 from sfpo_rllib.core.update_rules import (
     UPDATE_RULES,
@@ -20,12 +29,18 @@ from sfpo_rllib.core.update_rules import (
 from sfpo_rllib.core.updater import Updater
 
 __all__ = [
+    "ADVANTAGES",
+    "LOSSES",
     "UPDATE_RULES",
     "Anchor",
+    "ClipRange",
     "EntropyTrigger",
     "Extrapolated",
     "Lookahead",
+    "LossInputs",
     "MultiEpoch",
+    "Objective",
+    "PolicyLoss",
     "Reposition",
     "Single",
     "SlowFast",
@@ -34,8 +49,10 @@ __all__ = [
     "UpdateRule",
     "Updater",
     "anchored",
-    "clipped_surrogate_loss",
+    "engine_importance",
     "group_relative_advantages",
+    "kl_estimate",
+    "make_loss",
     "make_update_rule",
     "slow_fast_update",
     "token_weights",

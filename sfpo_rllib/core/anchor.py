@@ -29,11 +29,17 @@ class Anchor:
 
     Attributes:
         parameters: The parameters, each once.
-        origin: Where they were, in the same order.
     """
 
-    def __init__(self, parameters: Iterable[torch.Tensor]) -> None:
+    def __init__(
+        self, parameters: Iterable[torch.Tensor], *, device: torch.device | str | None = None
+    ) -> None:
         """Copies the parameters. A tensor given twice (tied weights) counts once.
+
+        Args:
+            parameters: Floating-point tensors.
+            device: Where the copy is held: "cpu" spares a GPU's memory and costs three transfers
+                of the parameters an update. None: where each parameter is.
 
         Raises:
             ValueError: If one is not floating point.
@@ -42,25 +48,34 @@ class Anchor:
         for param in self.parameters:
             if not param.is_floating_point():
                 raise ValueError(f"parameters: dtype {param.dtype}, must be floating point")
-        self.origin = [p.detach().clone() for p in self.parameters]
+        # A DTensor's mesh has one kind of device: elsewhere its local shard is held.
+        self._origin = [
+            p.detach().clone() if device is None else local(p).detach().to(device, copy=True)
+            for p in self.parameters
+        ]
+
+    def pairs(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Each parameter and where it was, on the parameter's device, both to be read only."""
+        for param, origin in zip(self.parameters, self._origin, strict=True):
+            yield param.detach(), _like(param, origin)
 
     @torch.no_grad()
     def reposition(self, alpha: float) -> None:
         """Moves the parameters theta to origin + alpha * (theta - origin): back, or beyond 1 on."""
-        for param, origin in zip(self.parameters, self.origin, strict=True):
-            param.lerp_(origin, 1.0 - alpha)  # a weight of 0 leaves alpha = 1 exact
+        for param, origin in zip(self.parameters, self._origin, strict=True):
+            param.lerp_(_like(param, origin), 1.0 - alpha)  # a weight of 0 leaves alpha = 1 exact
 
     @torch.no_grad()
     def restore(self) -> None:
         """Puts the parameters back where they were."""
-        for param, origin in zip(self.parameters, self.origin, strict=True):
-            param.copy_(origin)
+        for param, origin in zip(self.parameters, self._origin, strict=True):
+            param.copy_(_like(param, origin))
 
     @torch.no_grad()
     def measure(self, alpha: float) -> Reposition:
         """What `reposition(alpha)` would do from here."""
         squared = 0.0
-        for param, origin in zip(self.parameters, self.origin, strict=True):
+        for param, origin in self.pairs():
             # float32 at least: the difference of two bf16 weights has few digits as it is.
             dtype = torch.promote_types(param.dtype, torch.float32)
             norm = torch.linalg.vector_norm(param - origin, dtype=dtype)
@@ -70,9 +85,11 @@ class Anchor:
 
 
 @contextlib.contextmanager
-def anchored(parameters: Iterable[torch.Tensor]) -> Iterator[Anchor]:
-    """Anchors the parameters, and puts them back if the body raises."""
-    anchor = Anchor(parameters)
+def anchored(
+    parameters: Iterable[torch.Tensor], *, device: torch.device | str | None = None
+) -> Iterator[Anchor]:
+    """Anchors the parameters, see `Anchor`, and puts them back if the body raises."""
+    anchor = Anchor(parameters, device=device)
     try:
         yield anchor
     except BaseException:
@@ -83,3 +100,22 @@ def anchored(parameters: Iterable[torch.Tensor]) -> Iterator[Anchor]:
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """A DTensor's reduction is a partial one until it is gathered."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """A DTensor's shard on this process; a plain tensor as it is."""
+    shard: torch.Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return shard
+
+
+def _like(param: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
+    """The copy as the parameter's kind of tensor, on its device."""
+    origin = origin.to(param.device)
+    if not hasattr(param, "to_local") or hasattr(origin, "to_local"):
+        return origin
+    from torch.distributed.tensor import DTensor
+
+    assert isinstance(param, DTensor)
+    return DTensor.from_local(
+        origin, param.device_mesh, param.placements, shape=param.shape, stride=param.stride()
+    )

@@ -17,6 +17,7 @@ def slow_fast_update(
     fast_steps: int = 3,
     alpha: float = 0.8,
     on_reposition: Callable[[Reposition], None] | None = None,
+    snapshot_device: torch.device | str | None = None,
 ) -> list[PassResult]:
     """Updates `parameters` by one SFPO step: fast trajectory, reposition, slow correction.
 
@@ -36,6 +37,7 @@ def slow_fast_update(
             pass runs. 1 is plain reuse of the batch for K + 1 passes.
         on_reposition: Called once with the measures of stage II; not called if alpha is 0.
             Without it the norms are not computed.
+        snapshot_device: Where the copy of the parameters is held; None: where they are.
 
     Returns:
         What the passes returned, in order: `fast_steps + 1` results, or one if alpha is 0.
@@ -47,7 +49,7 @@ def slow_fast_update(
     """
     check_fast_steps(fast_steps)
     check_alpha(alpha)
-    with anchored(parameters) as start:
+    with anchored(parameters, device=snapshot_device) as start:
         if alpha == 0.0:
             return [run_pass()]
         results = [run_pass() for _ in range(fast_steps)]

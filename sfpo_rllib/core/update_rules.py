@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -42,6 +43,7 @@ class UpdateContext(Generic[Batch, PassResult]):
         recent: Earlier batches, oldest first, at most `rule.history` of them. Their ratios are to
             the policies that they were sampled from.
         metrics: For what the rule measures; ends up in the results.
+        snapshot_device: Where copies of the parameters are to be held; None: where they are.
     """
 
     parameters: Sequence[torch.Tensor]
@@ -49,6 +51,11 @@ class UpdateContext(Generic[Batch, PassResult]):
     run_pass: RunPass[Batch, PassResult]
     recent: Sequence[Batch] = ()
     metrics: dict[str, float] = field(default_factory=dict)
+    snapshot_device: torch.device | str | None = None
+
+    def anchored(self) -> AbstractContextManager[Anchor]:
+        """Copies the parameters, as something to go back towards; see `anchored`."""
+        return anchored(self.parameters, device=self.snapshot_device)
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -149,6 +156,7 @@ class SlowFast(UpdateRule):
             fast_steps=self.fast_steps,
             alpha=self.alpha,
             on_reposition=lambda measures: ctx.metrics.update(vars(measures)),
+            snapshot_device=ctx.snapshot_device,
         )
 
 
@@ -173,7 +181,7 @@ class Lookahead(UpdateRule):
 
     def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
         """See `UpdateRule.update`."""
-        with anchored(ctx.parameters) as start:
+        with ctx.anchored() as start:
             results = [ctx.run_pass() for _ in range(self.fast_steps)]
             ctx.metrics.update(vars(start.measure(self.alpha)))
             start.reposition(self.alpha)
@@ -213,9 +221,9 @@ class Extrapolated(UpdateRule):
 
     def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
         """See `UpdateRule.update`."""
-        with anchored(ctx.parameters) as start:
+        with ctx.anchored() as start:
             results = [ctx.run_pass()]
-            middle = Anchor(ctx.parameters)
+            middle = Anchor(ctx.parameters, device=ctx.snapshot_device)
             results.append(ctx.run_pass())
             ratio = min(max(_step_ratio(start, middle), 0.0), 1.0)
             middle.reposition(sum(ratio**k for k in range(self.fast_steps - 1)))
@@ -230,7 +238,7 @@ class Extrapolated(UpdateRule):
 def _step_ratio(start: Anchor, middle: Anchor) -> float:
     """<d_0, d_1> / <d_0, d_0> of the steps start -> middle -> now; 1 if d_0 is 0."""
     cross = squared = 0.0
-    for param, mid, origin in zip(start.parameters, middle.origin, start.origin, strict=True):
+    for (param, mid), (_, origin) in zip(middle.pairs(), start.pairs(), strict=True):
         first = (mid - origin).float()
         cross += float(whole((first * (param - mid).float()).sum()))
         squared += float(whole(first.square().sum()))
@@ -280,6 +288,7 @@ class SlowFastReplay(UpdateRule):
             fast_steps=len(recent) + self.fast_steps,
             alpha=self.alpha,
             on_reposition=lambda measures: ctx.metrics.update(vars(measures)),
+            snapshot_device=ctx.snapshot_device,
         )
 
 

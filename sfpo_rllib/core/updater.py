@@ -17,11 +17,19 @@ class Updater(Generic[Batch, PassResult]):
     Attributes:
         rule: The rule.
         trigger: Its trigger, if any. Asked before an update, told the entropy after it.
+        snapshot_device: Where the rule's copies of the parameters are held.
     """
 
-    def __init__(self, rule: UpdateRule, trigger: EntropyTrigger | None = None) -> None:
+    def __init__(
+        self,
+        rule: UpdateRule,
+        trigger: EntropyTrigger | None = None,
+        *,
+        snapshot_device: torch.device | str | None = None,
+    ) -> None:
         self.rule = rule
         self.trigger = trigger
+        self.snapshot_device = snapshot_device
         self._recent: deque[Batch] = deque(maxlen=rule.history)
 
     @property
@@ -60,6 +68,7 @@ class Updater(Generic[Batch, PassResult]):
             run_pass=lambda other=None: run_pass(batch if other is None else other),
             recent=tuple(self._recent),
             metrics=dict.fromkeys(self.rule.metric_names, 0.0),
+            snapshot_device=self.snapshot_device,
         )
         results = self.active_rule.update(ctx)
         if self.fired:

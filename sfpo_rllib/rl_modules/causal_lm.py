@@ -1,7 +1,8 @@
 """A transformers causal language model as an RLModule."""
 
 import contextlib
-import inspect
+import copy
+import logging
 from collections.abc import Collection
 from typing import Any, Self
 
@@ -12,7 +13,16 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.typing import StateDict
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from sfpo_rllib.rl_modules.packing import (
+    PACKED_ATTENTION,
+    PACKED_SDPA,
+    check_packing,
+    packed_inputs,
+)
+from sfpo_rllib.rl_modules.token_logprobs import logprobs_of_logits, token_logprobs
 from sfpo_rllib.rl_modules.weights import DTYPES, pack_weights
+
+logger = logging.getLogger(__name__)
 
 # Columns of the token batch, each of shape (B, T) unless said otherwise.
 INPUT_IDS = "input_ids"
@@ -20,6 +30,7 @@ ATTENTION_MASK = "attention_mask"
 LOSS_MASK = "loss_mask"  # True on tokens the policy produced
 BEHAVIOUR_LOGP = "behaviour_logp"  # the engine's log-probs of those tokens
 ADVANTAGES = "advantages"  # (B,)
+REFERENCE_LOGP = "reference_logp"  # where there is a reference
 
 # What the forward pass returns, each of shape (B, T), at the position of the token itself.
 LOGP = "logp"
@@ -31,8 +42,13 @@ MODEL_CONFIG_KEYS = {
     "dtype": "float32",  # compute dtype; the weights that are trained are always float32
     "gradient_checkpointing": False,
     "attn_implementation": None,  # transformers' default
+    "packing": False,  # compute without padding; for the kernels of PACKED_ATTENTION
     "trust_remote_code": False,
     "revision": None,
+}
+ADDED_BY_CONFIG = {
+    "temperature": 1.0,  # divides the logits, as in sampling
+    "holds_reference": False,  # a frozen copy of the model as it was loaded
 }
 
 
@@ -43,8 +59,8 @@ class CausalLMModule(TorchRLModule):
     optimizer stay float32: at the learning rates of RL an AdamW step is below half a unit in the
     last place of a bfloat16 weight and would be lost.
 
-    `model_config` takes the keys of `MODEL_CONFIG_KEYS`; the algorithm's config adds
-    `temperature`, by which logits are divided as they are in sampling.
+    `model_config` takes the keys of `MODEL_CONFIG_KEYS`; the algorithm's config adds those of
+    `ADDED_BY_CONFIG`.
     """
 
     @override(TorchRLModule)
@@ -57,13 +73,17 @@ class CausalLMModule(TorchRLModule):
             raise RuntimeError(f"CausalLMModule could not be set up: {error}") from error
 
     def _setup(self) -> None:
-        config = {**MODEL_CONFIG_KEYS, **self.model_config}
+        config = {**MODEL_CONFIG_KEYS, **ADDED_BY_CONFIG, **self.model_config}
         self.compute_dtype = DTYPES[config["dtype"]]
-        self.temperature = float(config.get("temperature", 1.0))
+        self.temperature = float(config["temperature"])
+        self.packing = bool(config["packing"])
+        attention = config["attn_implementation"]
+        if self.packing:
+            attention = PACKED_ATTENTION[attention]
         self.lm: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             config["model"],
             dtype=torch.float32,
-            attn_implementation=config["attn_implementation"],
+            attn_implementation=attention,
             trust_remote_code=config["trust_remote_code"],
             revision=config["revision"],
         )
@@ -72,9 +92,20 @@ class CausalLMModule(TorchRLModule):
         if self._needs_train_mode:
             self.lm.gradient_checkpointing_enable({"use_reentrant": False})
             _zero_dropout(self.lm)
+        # No part of `weights`: it is loaded with the model, never saved.
+        self.reference: PreTrainedModel | None = None
+        if config["holds_reference"]:
+            self.reference = copy.deepcopy(self.lm).requires_grad_(False)
         self.train()
-        forward = inspect.signature(self.lm.forward)
-        self._takes_logits_to_keep = "logits_to_keep" in forward.parameters
+        if attention == PACKED_SDPA:
+            check_packing(self.lm)
+        self._head_is_all = _head_is_all(self.lm)
+        if not self._head_is_all:
+            logger.warning(
+                "%s makes its logits by more than its output layer: they are held whole in "
+                "training, which takes more memory.",
+                type(self.lm).__name__,
+            )
 
     @override(TorchRLModule)
     def train(self, mode: bool = True) -> Self:
@@ -88,7 +119,7 @@ class CausalLMModule(TorchRLModule):
     def _forward_train(
         self, batch: dict[str, torch.Tensor], **kwargs: Any
     ) -> dict[str, torch.Tensor]:
-        """Log-probs and entropies of the tokens in `batch`.
+        """Log-probs and entropies of the tokens in `batch` that the policy produced.
 
         Args:
             batch: `input_ids` and `attention_mask`, (B, T), padded on the right; `loss_mask`,
@@ -97,31 +128,59 @@ class CausalLMModule(TorchRLModule):
 
         Returns:
             `logp` and `entropy` (nats) of each token given those before it, float32, (B, T), 0
-            before the first token that counts. The entropy carries no gradient.
+            where `loss_mask` is False. Both carry gradients.
         """
-        ids, mask = batch[INPUT_IDS], batch[LOSS_MASK]
-        counted = mask.any(dim=0).nonzero()
-        # The logits that predict the first counted token are one position before it.
-        first = max(int(counted[0]), 1) if len(counted) else ids.shape[1] - 1
-        keep = ids.shape[1] - first + 1
+        return self._score(self.lm, batch)
+
+    @torch.no_grad()
+    def reference_logp(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """`logp` of `forward_train` under the reference, shape (B, T), without gradient.
+
+        Raises:
+            ValueError: If the module holds no reference.
+        """
+        if self.reference is None:
+            raise ValueError("holds_reference=False: must be True for log-probs of a reference")
+        return self._score(self.reference, batch)[LOGP]
+
+    def _score(
+        self, lm: PreTrainedModel, batch: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        head = lm.get_output_embeddings() if self._head_is_all else None
+        ids = batch[INPUT_IDS]
+        trained = batch[LOSS_MASK][:, 1:]  # nothing predicts the first token
+        targets = ids[:, 1:][trained]
+        predicting = torch.nn.functional.pad(trained, (0, 1))
+        if self.packing:
+            tokens = batch[ATTENTION_MASK].bool()
+            inputs, predicting = packed_inputs(ids, tokens), predicting[tokens].unsqueeze(0)
+        else:
+            # Padding stands on the right, where causal attention never looks from a token that
+            # counts. Without a mask the fast attention kernels can be used.
+            inputs = {"input_ids": ids}
         with self._autocast(ids.device):
-            extra = {"logits_to_keep": keep} if self._takes_logits_to_keep else {}
-            logits = self.lm(
-                input_ids=ids, attention_mask=batch[ATTENTION_MASK], use_cache=False, **extra
-            ).logits
-        logits = logits[:, -keep:-1].float() / self.temperature
-        normalizer = logits.logsumexp(dim=-1)
-        logp = logits.gather(-1, ids[:, first:].unsqueeze(-1)).squeeze(-1) - normalizer
-        with torch.no_grad():
-            entropy = normalizer - (logits.softmax(dim=-1) * logits).sum(dim=-1)
-        pad = (first, 0)
-        return {
-            LOGP: torch.nn.functional.pad(logp, pad),
-            ENTROPY: torch.nn.functional.pad(entropy, pad),
-        }
+            model = lm if head is None else lm.base_model
+            output = model(**inputs, use_cache=False)[0][predicting]
+        if head is None:  # they are logits
+            logp, entropy = logprobs_of_logits(output, targets, temperature=self.temperature)
+        else:
+            logp, entropy = token_logprobs(
+                output,
+                head.weight,
+                targets,
+                bias=head.bias,
+                temperature=self.temperature,
+                compute_dtype=self.compute_dtype,
+            )
+
+        def at_tokens(values: torch.Tensor) -> torch.Tensor:
+            spread = values.new_zeros(trained.shape).masked_scatter(trained, values)
+            return torch.nn.functional.pad(spread, (1, 0))
+
+        return {LOGP: at_tokens(logp), ENTROPY: at_tokens(entropy)}
 
     def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-        if self.compute_dtype == torch.float32:
+        if self.compute_dtype.itemsize >= 4:
             return contextlib.nullcontext()
         return torch.autocast(device.type, dtype=self.compute_dtype)
 
@@ -168,6 +227,24 @@ class CausalLMModule(TorchRLModule):
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(torch.from_numpy(np.array(state[name])))
+
+
+@torch.no_grad()
+def _head_is_all(lm: PreTrainedModel) -> bool:
+    """Whether logits are nothing but the output layer on the backbone's last hidden states.
+
+    Some models scale, cap or project them further; a few tokens show it, whatever the config says.
+    """
+    head = lm.get_output_embeddings()
+    if type(head) is not torch.nn.Linear or lm.base_model is lm:
+        return False
+    ids = torch.arange(min(8, head.out_features), device=head.weight.device).unsqueeze(0)
+    attention = lm.config._attn_implementation
+    lm.set_attn_implementation("eager")  # flash kernels need the device that comes later
+    hidden = lm.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    same = torch.equal(head(hidden), lm(input_ids=ids, use_cache=False).logits)
+    lm.set_attn_implementation(attention)
+    return same
 
 
 def _zero_dropout(model: torch.nn.Module) -> None:

@@ -23,10 +23,7 @@ class HeavyBall(UpdateRule):
         with torch.no_grad():
             for param, velocity in zip(start.parameters, self.velocity, strict=False):
                 param.add_(velocity, alpha=self.momentum)
-            self.velocity = [
-                (param - origin).detach()
-                for param, origin in zip(start.parameters, start.origin, strict=True)
-            ]
+            self.velocity = [param - origin for param, origin in start.pairs()]
         ctx.metrics["velocity_norm"] = start.measure(1.0).displacement_norm
         return results
 

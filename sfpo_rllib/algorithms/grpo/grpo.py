@@ -37,12 +37,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sfpo_rllib.algorithms.grpo import validation
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
+from sfpo_rllib.core.balance import even_shares
 from sfpo_rllib.env_runners.collect import Collection as GroupCollection
 from sfpo_rllib.env_runners.collect import GroupCollector
 from sfpo_rllib.env_runners.rollout import stable_hash
 from sfpo_rllib.env_runners.summary import has_equal_rewards, num_sampled_tokens, summarize
 from sfpo_rllib.env_runners.text_envs import make_text_env
 from sfpo_rllib.rl_modules.weights import DTYPES
+from sfpo_rllib.token_trace import TokenTrace
 
 logger = logging.getLogger(__name__)
 
@@ -170,13 +172,12 @@ class GRPO(Algorithm):
             self.metrics.log_value((ENV_RUNNER_RESULTS, name), value, reduce="lifetime_sum")
 
     def _learn(self, groups: list[Group]) -> None:
-        """One update on whole groups, the same number of them for each learner."""
-        num_learners = max(self.config.num_learners, 1)
-        share = len(groups) // num_learners
-        refs = [
-            ray.put([e for group in groups[i * share : (i + 1) * share] for e in group])
-            for i in range(num_learners)
-        ]
+        """One update on whole groups: for each learner as many, and about as many tokens."""
+        shares = even_shares(
+            [sum(len(TokenTrace.of(episode).token_ids) for episode in group) for group in groups],
+            max(self.config.num_learners, 1),
+        )
+        refs = [ray.put([e for i in share for e in groups[i]]) for share in shares]
         # Neither minibatch_size nor num_epochs: the learner gets the whole batch and cuts it.
         results = self.learner_group.update(
             episodes_refs=refs,

@@ -1,6 +1,7 @@
 """Configuration of GRPO for language models."""
 
 import copy
+import dataclasses
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -13,7 +14,10 @@ from ray.rllib.utils.annotations import override
 
 from sfpo_rllib.algorithms.grpo import validation
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
+from sfpo_rllib.core.advantages import AdvantageEstimator
 from sfpo_rllib.core.entropy_trigger import EntropyTrigger
+from sfpo_rllib.core.losses import LossFunction, PolicyLoss, make_loss
+from sfpo_rllib.core.objective import Objective
 from sfpo_rllib.core.update_rules import UpdateRule, make_update_rule
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.env_runners import GroupEnvRunner
@@ -54,13 +58,21 @@ class GRPOConfig(AlgorithmConfig):
         self.entropy_window = 30
         self.entropy_z_threshold: float | None = None
         self.group_size = 8
-        self.normalize_advantages = True
         self.equal_reward_groups = "keep"
         self.max_resampling_rounds = 3
-        self.loss_aggregation = "token"
-        self.clip_param = 0.2
+        # The objective. None: the loss's own default.
+        self.loss: str | PolicyLoss | LossFunction = "grpo"
+        self.loss_aggregation: str | None = None
+        self.advantages: AdvantageEstimator | None = None
+        self.clip_param: float | None = None
         self.clip_param_high: float | None = None
-        self.engine_ratio_cap: float | None = 2.0
+        self.kl_coeff = 0.0
+        self.kl_estimator = "k3"
+        self.entropy_coeff = 0.0
+        self.engine_correction: str | None = "token_truncate"
+        self.engine_ratio_cap = 2.0
+        self.engine_ratio_floor = 0.5
+        self.max_skipped_steps = 10
         self.max_tokens_per_micro_batch = 16_384
         self.weight_decay = 0.01
         self.adam_betas = (0.9, 0.999)
@@ -130,13 +142,20 @@ class GRPOConfig(AlgorithmConfig):
         group_size: int = NotProvided,
         minibatch_size: int | None = NotProvided,
         minibatches_per_pass: int | None = NotProvided,
-        normalize_advantages: bool = NotProvided,
         equal_reward_groups: str = NotProvided,
         max_resampling_rounds: int = NotProvided,
-        loss_aggregation: str = NotProvided,
-        clip_param: float = NotProvided,
+        loss: str | PolicyLoss | LossFunction = NotProvided,
+        loss_aggregation: str | None = NotProvided,
+        advantages: AdvantageEstimator | None = NotProvided,
+        clip_param: float | None = NotProvided,
         clip_param_high: float | None = NotProvided,
-        engine_ratio_cap: float | None = NotProvided,
+        kl_coeff: float = NotProvided,
+        kl_estimator: str = NotProvided,
+        entropy_coeff: float = NotProvided,
+        engine_correction: str | None = NotProvided,
+        engine_ratio_cap: float = NotProvided,
+        engine_ratio_floor: float = NotProvided,
+        max_skipped_steps: int = NotProvided,
         max_tokens_per_micro_batch: int = NotProvided,
         weight_decay: float = NotProvided,
         adam_betas: tuple[float, float] = NotProvided,
@@ -157,16 +176,32 @@ class GRPOConfig(AlgorithmConfig):
                 rollout batch, or what `minibatches_per_pass` says.
             minibatches_per_pass: The same as a number of optimizer steps a pass. The one of the
                 two that was given last counts.
-            normalize_advantages: Divide by the group's standard deviation; False is Dr. GRPO's.
             equal_reward_groups: Groups whose rewards are all equal carry no gradient. "keep"
-                trains on them all the same (they count in the loss's mean), "resample" replaces
-                them by other problems.
+                trains on them all the same (they count in the loss's mean), "drop" does not count
+                them, "resample" replaces them by other problems.
             max_resampling_rounds: With "resample", how often; what is then still equal is kept.
+            loss: "grpo", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", a `core.PolicyLoss`, or
+                a function of `core.LossInputs` and `core.ClipRange`. It brings defaults of the
+                four settings that follow, which None leaves as they are.
             loss_aggregation: "token", "sequence" or "constant"; see `core.token_weights`.
-            clip_param: Clip range of the ratio.
-            clip_param_high: Upper clip range, `clip_param` if None.
-            engine_ratio_cap: Each token's loss is weighted by how much likelier it is for the
-                learner than for the engine at equal weights, at most by this. None: not at all.
+            advantages: "group" (over the group's mean, by its standard deviation), "group_mean",
+                "rloo", "batch" (by the whole batch's deviation), or a function of the rewards of
+                the whole batch, shape (groups, group_size).
+            clip_param: Lower clip range of the ratio, and upper if there is no other.
+            clip_param_high: Upper clip range.
+            kl_coeff: Weight of the KL to the model that training began with. 0: no copy of it is
+                held.
+            kl_estimator: "k1", "k2" or "k3"; see `core.kl_estimate`.
+            entropy_coeff: Weight of the entropy bonus.
+            engine_correction: What is done about the learner's log-probs not being the engine's
+                at equal weights: each token's loss is weighted by their ratio. "token_truncate"
+                (at most `engine_ratio_cap`), "token_mask" (dropped outside of floor and cap),
+                "sequence_truncate", "sequence_mask" (by the geometric mean of a sequence's
+                ratios), or None.
+            engine_ratio_cap: The upper bound.
+            engine_ratio_floor: The lower bound, for the masks.
+            max_skipped_steps: Optimizer steps whose gradient is not finite are skipped and
+                counted. More than so many in a row end the training.
             max_tokens_per_micro_batch: Padded tokens of one forward pass; bounds the memory.
             weight_decay: Of AdamW.
             adam_betas: Of AdamW.
@@ -187,13 +222,20 @@ class GRPOConfig(AlgorithmConfig):
             "minibatch_size": minibatch_size,
             "minibatches_per_pass": minibatches_per_pass,
             "group_size": group_size,
-            "normalize_advantages": normalize_advantages,
             "equal_reward_groups": equal_reward_groups,
             "max_resampling_rounds": max_resampling_rounds,
+            "loss": loss,
             "loss_aggregation": loss_aggregation,
+            "advantages": advantages,
             "clip_param": clip_param,
             "clip_param_high": clip_param_high,
+            "kl_coeff": kl_coeff,
+            "kl_estimator": kl_estimator,
+            "entropy_coeff": entropy_coeff,
+            "engine_correction": engine_correction,
             "engine_ratio_cap": engine_ratio_cap,
+            "engine_ratio_floor": engine_ratio_floor,
+            "max_skipped_steps": max_skipped_steps,
             "max_tokens_per_micro_batch": max_tokens_per_micro_batch,
             "weight_decay": weight_decay,
             "adam_betas": adam_betas,
@@ -242,6 +284,34 @@ class GRPOConfig(AlgorithmConfig):
         return Updater(copy.deepcopy(self.make_update_rule()), trigger)
 
     @property
+    def policy_loss(self) -> PolicyLoss:
+        """The loss that `loss` names, with what was set in place of its defaults.
+
+        Raises:
+            ValueError: If there is none of that name.
+        """
+        given: dict[str, Any] = {
+            "aggregation": self.loss_aggregation,
+            "advantages": self.advantages,
+            "clip_param": self.clip_param,
+            "clip_param_high": self.clip_param_high,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        return dataclasses.replace(make_loss(self.loss), **given)
+
+    def make_objective(self) -> Objective:
+        """What a learner descends."""
+        return Objective(
+            loss=self.policy_loss,
+            kl_coeff=self.kl_coeff,
+            kl_estimator=self.kl_estimator,
+            entropy_coeff=self.entropy_coeff,
+            engine_correction=self.engine_correction,
+            engine_ratio_cap=self.engine_ratio_cap,
+            engine_ratio_floor=self.engine_ratio_floor,
+        )
+
+    @property
     def effective_minibatch_size(self) -> int:
         """Completions of one optimizer step, per learner."""
         if self.minibatch_size is not None:
@@ -267,7 +337,9 @@ class GRPOConfig(AlgorithmConfig):
                 TokenBatch(group_size=self.group_size, device=device),
                 GroupRelativeAdvantages(
                     group_size=self.group_size,
-                    normalize=self.normalize_advantages,
+                    advantages=self.policy_loss.advantages,
+                    drop_equal=self.equal_reward_groups == "drop",
+                    num_learners=max(self.num_learners, 1),
                     device=device,
                 ),
             ],
@@ -282,4 +354,5 @@ class GRPOConfig(AlgorithmConfig):
             **super()._model_config_auto_includes,
             # Not of sampling_settings, which unknown keys, validate()'s to report, would break.
             "temperature": self.sampling.get("temperature", SamplingSettings.temperature),
+            "holds_reference": bool(self.kl_coeff),
         }

@@ -1,7 +1,8 @@
 """The GRPO learner: an update rule over passes, a pass in mini-batches and micro-batches."""
 
 import contextlib
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -11,7 +12,12 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.typing import ModuleID, StateDict, TensorType
 
-from sfpo_rllib.core.losses import clipped_surrogate_loss, token_weights
+from sfpo_rllib.core.anchor import whole
+from sfpo_rllib.core.balance import micro_batches
+from sfpo_rllib.core.importance import effective_sample_share
+from sfpo_rllib.core.losses import token_weights
+from sfpo_rllib.core.metrics import Metrics, accumulate, over_learners, per_token
+from sfpo_rllib.core.step_guard import StepGuard
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.rl_modules.causal_lm import (
     ADVANTAGES,
@@ -21,6 +27,7 @@ from sfpo_rllib.rl_modules.causal_lm import (
     INPUT_IDS,
     LOGP,
     LOSS_MASK,
+    REFERENCE_LOGP,
 )
 
 RESULTS = "sfpo"
@@ -39,7 +46,11 @@ class GRPOTorchLearner(TorchLearner):
     reach `Learner.update()`. The update rule decides about passes. A pass iterates its
     mini-batches, one optimizer step each, and micro-batches in them, whose gradients accumulate.
     The ratio's denominator is the policy at the start of the batch, as this learner computes it;
-    what the engine's log-probs differ from it is corrected by a truncated importance weight.
+    what the engine's log-probs differ from it is corrected by importance weights.
+
+    All learners take the same steps: they share the counts by which a loss is normalised, and the
+    norm of the gradient, by which a step is skipped. A mini-batch of which no learner has a token
+    that counts is left out by all.
     """
 
     @override(TorchLearner)
@@ -48,7 +59,15 @@ class GRPOTorchLearner(TorchLearner):
         self._updater: Updater[Minibatches, PassMetrics] = self.config.make_updater()
         self._partition_rng = torch.Generator().manual_seed(self.config.seed or 0)
         self._optimizer_steps = 0
+        self._step_guard = StepGuard(self.config.max_skipped_steps)
+        self._objective = self.config.make_objective()
         super().build()
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        if self.config.kl_coeff and not hasattr(module, "reference_logp"):
+            raise ValueError(
+                f"kl_coeff={self.config.kl_coeff}: must be 0 with {type(module).__name__}, which "
+                "has no reference_logp()"
+            )
 
     @override(TorchLearner)
     def configure_optimizers_for_module(
@@ -74,6 +93,9 @@ class GRPOTorchLearner(TorchLearner):
         if len(minibatches) > 1 or not self._updater.active_rule.first_pass_at_start:
             for minibatch in minibatches:
                 self._compute_start_logp(minibatch)
+        if self.config.kl_coeff:
+            for minibatch in minibatches:
+                self._compute_reference_logp(minibatch)
         self._start_versions = _versions(parameters)
         passes, metrics = self._updater.update(
             minibatches,
@@ -82,8 +104,11 @@ class GRPOTorchLearner(TorchLearner):
             optimizers=[opt for _, opt in self.get_optimizers_for_module(DEFAULT_MODULE_ID)],
         )
         self._log_passes(passes)
-        # All-reduced, so that all learners switch the rule off at the same batch.
-        self._log({**metrics, "entropy_z": self._updater.observe(passes[-1]["entropy"])})
+        # A pass without a token that counts, or with a step skipped, tells the trigger nothing. The
+        # entropy is all-reduced, so that all learners switch the rule off at the same batch.
+        sound = math.isfinite(passes[-1].get("grad_norm", math.nan))
+        entropy_z = self._updater.observe(passes[-1]["entropy"]) if sound else math.nan
+        self._log({**metrics, "entropy_z": entropy_z})
         return {}, {DEFAULT_MODULE_ID: torch.tensor(passes[-1]["loss"])}, {}
 
     def run_pass(self, minibatches: Minibatches) -> PassMetrics:
@@ -91,27 +116,37 @@ class GRPOTorchLearner(TorchLearner):
 
         Returns:
             Over all learners: `loss` and `grad_norm` (before clipping), means over mini-batches;
-            `entropy`, `kl_to_start`, `clip_fraction`, `engine_logp_diff`, means over tokens.
+            the metrics of `core.Objective` as means over tokens, or as maxima; `engine_ess`. If no
+            token counts, a `loss` of 0 and an `entropy` that is not a number.
         """
-        sums: dict[str, torch.Tensor] = {}
+        if not minibatches:
+            return {"loss": 0.0, "entropy": math.nan}
+        totals: Metrics = {}
+        grad_norms = []
         for minibatch in minibatches:
-            metrics = self._optimizer_step(minibatch)
-            for name, value in metrics.items():
-                sums[name] = sums.get(name, torch.zeros_like(value)) + value
-        self._all_reduce(*(value for name, value in sums.items() if name != "grad_norm"))
-        num_tokens = max(float(sums.pop("num_tokens")), 1.0)
-        per_minibatch = {"loss", "grad_norm"}
-        return {
-            name: float(value) / (len(minibatches) if name in per_minibatch else num_tokens)
-            for name, value in sums.items()
-        }
+            metrics, grad_norm = self._optimizer_step(minibatch)
+            accumulate(totals, metrics)
+            grad_norms.append(grad_norm)
+        sums = over_learners(totals, distributed=self._distributed)
+        result = per_token(sums)
+        result["engine_ess"] = effective_sample_share(
+            result["engine_ratio"], result.pop("engine_ratio_squared")
+        )
+        result["loss"] = sums["loss"] / len(minibatches)
+        result["grad_norm"] = sum(grad_norms) / len(minibatches)
+        return result
 
-    def _optimizer_step(self, minibatch: list[Batch]) -> dict[str, torch.Tensor]:
-        """One optimizer step. Metrics are sums over this learner's tokens."""
+    def _optimizer_step(self, minibatch: list[Batch]) -> tuple[Metrics, float]:
+        """One optimizer step, unless its gradient is not finite.
+
+        Returns:
+            Metrics, sums over this learner's tokens or maxima, and the gradient's norm over all
+            learners.
+        """
         for optimizer in self._optimizer_parameters:
             optimizer.zero_grad(set_to_none=True)
         module = self.module[DEFAULT_MODULE_ID]
-        sums: dict[str, torch.Tensor] = {}
+        totals: Metrics = {}
         for i, micro in enumerate(minibatch):
             # DDP reduces gradients in the backward pass: only the last one needs to.
             last = i == len(minibatch) - 1
@@ -123,13 +158,19 @@ class GRPOTorchLearner(TorchLearner):
                 loss, metrics = self._loss(micro, fwd_out)
                 # DDP means over learners, and the weights are of the sum.
                 (loss * self._world_size).backward()
-            for name, value in {"loss": loss.detach(), **metrics}.items():
-                sums[name] = sums.get(name, torch.zeros_like(value)) + value
+            accumulate(totals, {"loss": loss.detach(), **metrics})
         gradients = {pid: param.grad for pid, param in self._params.items()}
-        norm = torch.nn.utils.get_total_norm([g for g in gradients.values() if g is not None])
-        self.apply_gradients(self.postprocess_gradients(gradients))
-        self._optimizer_steps += 1
-        return {**sums, "grad_norm": norm}
+        norm = float(
+            whole(torch.nn.utils.get_total_norm([g for g in gradients.values() if g is not None]))
+        )
+        if self._step_guard.allows(
+            norm,
+            parameters=module.unwrapped().named_parameters(),
+            batch=lambda: _moved(minibatch, "cpu"),
+        ):
+            self.apply_gradients(self.postprocess_gradients(gradients))
+            self._optimizer_steps += 1
+        return totals, norm
 
     def _require_start(self) -> None:
         """Raises if the parameters have moved since the update began."""
@@ -152,60 +193,64 @@ class GRPOTorchLearner(TorchLearner):
         """The loss of one micro-batch; see `_loss`, which also returns its metrics."""
         return self._loss(batch, fwd_out)[0]
 
-    def _loss(self, micro: Batch, fwd_out: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Clipped surrogate of a micro-batch, corrected for what the engine sampled from."""
-        mask, start = micro[LOSS_MASK], micro[START_LOGP]
-        engine_gap = torch.where(mask, start - micro[BEHAVIOUR_LOGP], 0.0)
-        weights = micro[WEIGHTS]
-        if self.config.engine_ratio_cap is not None:
-            weights = weights * engine_gap.exp().clamp(max=self.config.engine_ratio_cap)
-        loss, metrics = clipped_surrogate_loss(
-            fwd_out[LOGP],
-            start,
-            micro[ADVANTAGES].unsqueeze(1),
-            weights,
-            clip_param=self.config.clip_param,
-            clip_param_high=self.config.clip_param_high,
+    def _loss(self, micro: Batch, fwd_out: Batch) -> tuple[torch.Tensor, Metrics]:
+        """The objective of a micro-batch, and its metrics."""
+        return self._objective(
+            logp=fwd_out[LOGP],
+            entropy=fwd_out[ENTROPY],
+            start_logp=micro[START_LOGP],
+            engine_logp=micro[BEHAVIOUR_LOGP],
+            reference_logp=micro.get(REFERENCE_LOGP),
+            advantages=micro[ADVANTAGES].unsqueeze(1),
+            mask=micro[LOSS_MASK],
+            weights=micro[WEIGHTS],
         )
-        metrics["entropy"] = torch.where(mask, fwd_out[ENTROPY], 0.0).sum()
-        metrics["engine_logp_diff"] = engine_gap.abs().sum()
-        metrics["num_tokens"] = mask.sum().float()
-        return loss, metrics
 
     def _partition(self, rollouts: Batch) -> Minibatches:
         """Cuts the batch into mini-batches and these into micro-batches.
 
-        The cut is drawn once a batch, so that all passes over it see the same mini-batches.
+        The cut is drawn once a batch, so that all passes over it see the same mini-batches. Those
+        in which no token counts, with any learner, are left out.
         """
         order = torch.randperm(len(rollouts[INPUT_IDS]), generator=self._partition_rng)
         parts = order.split(self.config.effective_minibatch_size)
-        return [self._micro_batches(rollouts, rows) for rows in parts]
+        return list(filter(None, (self._micro_batches(rollouts, rows) for rows in parts)))
 
     def _micro_batches(self, rollouts: Batch, rows: torch.Tensor) -> list[Batch]:
-        """Micro-batches of a mini-batch, of similar lengths and at most so many padded tokens."""
+        """Micro-batches of a mini-batch, of sequences that count somewhere."""
         rows = rows.to(rollouts[INPUT_IDS].device)
         mask = rollouts[LOSS_MASK][rows]
-        counts = torch.stack([mask.sum(), mask.any(dim=1).sum()]).float()
+        counted = mask.any(dim=1)
+        counts = torch.stack([mask.sum(), counted.sum()]).double()
         self._all_reduce(counts)
+        if not counts[0]:
+            return []
+        # Where nothing counts there is no gradient. One sequence stays for DDP's backward pass.
+        counted[0] |= not counted.any()
+        rows, mask = rows[counted], mask[counted]
         weights = token_weights(
             mask,
-            aggregation=self.config.loss_aggregation,
+            aggregation=self._objective.loss.aggregation,
             num_tokens=float(counts[0]),
             num_sequences=float(counts[1]),
             max_tokens=self.config.sampling_settings.max_tokens,
         )
         lengths = rollouts[ATTENTION_MASK][rows].sum(dim=1)
-        micro_batches = []
-        for part in _token_budget(lengths.cpu(), self.config.max_tokens_per_micro_batch):
-            part = part.to(rows.device)
+        parts = []
+        for indices in micro_batches(
+            lengths.tolist(),
+            max_tokens=self.config.max_tokens_per_micro_batch,
+            packed=self.config.model_config.get("packing", False),
+        ):
+            part = torch.tensor(indices, device=rows.device)
             width = int(lengths[part].max())
             micro = {
                 name: column[rows[part]][:, :width] if column.ndim > 1 else column[rows[part]]
                 for name, column in rollouts.items()
             }
             micro[WEIGHTS] = weights[part][:, :width]
-            micro_batches.append(micro)
-        return micro_batches
+            parts.append(micro)
+        return parts
 
     @torch.no_grad()
     def _compute_start_logp(self, minibatch: list[Batch]) -> None:
@@ -213,16 +258,21 @@ class GRPOTorchLearner(TorchLearner):
         for micro in minibatch:
             micro[START_LOGP] = module.forward_train(micro)[LOGP]
 
+    def _compute_reference_logp(self, minibatch: list[Batch]) -> None:
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        for micro in minibatch:
+            micro[REFERENCE_LOGP] = module.reference_logp(micro)
+
     def _log_passes(self, passes: list[PassMetrics]) -> None:
-        diff = passes[-1]["engine_logp_diff"]  # the same in all passes over the new batch
         for k, metrics in enumerate(passes):
-            metrics = {name: value for name, value in metrics.items() if name != "engine_logp_diff"}
-            self._log({(f"pass_{k}", name): value for name, value in metrics.items()})
+            self._log({(f"pass_{k}", n): v for n, v in metrics.items() if not _of_the_engine(n)})
         self._log(
             {
+                # The same in all passes over the new batch.
+                **{name: value for name, value in passes[-1].items() if _of_the_engine(name)},
                 "entropy": passes[-1]["entropy"],
-                "engine_logp_diff": diff,
                 "optimizer_steps_lifetime": self._optimizer_steps,
+                "skipped_steps_lifetime": self._step_guard.skipped,
             }
         )
 
@@ -270,6 +320,7 @@ class GRPOTorchLearner(TorchLearner):
         """What the update carries from batch to batch, besides weights and optimizer."""
         return {
             "optimizer_steps": self._optimizer_steps,
+            "skipped_steps": self._step_guard.skipped,
             "partition_rng": self._partition_rng.get_state().numpy(),
             **self._updater.state_dict(),
         }
@@ -277,6 +328,7 @@ class GRPOTorchLearner(TorchLearner):
     def set_update_state(self, state: StateDict) -> None:
         """Goes on from `get_update_state()`."""
         self._optimizer_steps = int(state["optimizer_steps"])
+        self._step_guard.skipped = int(state.get("skipped_steps", 0))
         self._partition_rng.set_state(torch.as_tensor(state["partition_rng"], dtype=torch.uint8))
         self._updater.load_state_dict(state)
 
@@ -292,17 +344,8 @@ class GRPOTorchLearner(TorchLearner):
         self._updater.recent = _moved(batches, self._device)
 
 
-def _token_budget(lengths: torch.Tensor, max_tokens: int) -> Iterator[torch.Tensor]:
-    """Indices of sequences, longest first, in parts of at most `max_tokens` padded tokens.
-
-    A sequence longer than that is a part of its own.
-    """
-    order = lengths.argsort(descending=True, stable=True)
-    start = 0
-    while start < len(order):
-        size = max(max_tokens // int(lengths[order[start]]), 1)
-        yield order[start : start + size]
-        start += size
+def _of_the_engine(name: str) -> bool:
+    return name.startswith("engine_")
 
 
 def _versions(parameters: list[torch.Tensor]) -> list[int]:

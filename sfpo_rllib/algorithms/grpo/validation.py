@@ -19,18 +19,19 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
+from sfpo_rllib.algorithms.grpo.objective_problems import objective_problems
+from sfpo_rllib.algorithms.grpo.values import is_int, is_number
 from sfpo_rllib.core.entropy_trigger import check_entropy_trigger
-from sfpo_rllib.core.losses import LOSS_AGGREGATIONS
 from sfpo_rllib.env_runners.engines import ENGINES, SamplingSettings
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS, PromptFormatter
 from sfpo_rllib.env_runners.text_envs import make_text_env
-from sfpo_rllib.rl_modules.causal_lm import MODEL_CONFIG_KEYS
+from sfpo_rllib.rl_modules.causal_lm import ADDED_BY_CONFIG, MODEL_CONFIG_KEYS
 from sfpo_rllib.rl_modules.weights import DTYPES
 
 if TYPE_CHECKING:
     from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 
-EQUAL_REWARD_GROUPS = ("keep", "resample")
+EQUAL_REWARD_GROUPS = ("keep", "drop", "resample")
 NUM_PROMPTS_CHECKED = 8
 
 
@@ -39,6 +40,7 @@ def cheap_problems(config: "GRPOConfig") -> Iterator[str]:
     yield from _unknown_keys(config)
     yield from _batch_sizes(config)
     yield from _update(config)
+    yield from objective_problems(config)
     yield from _rollouts(config)
     yield from _unsupported(config)
 
@@ -71,7 +73,7 @@ def _unknown_keys(config: "GRPOConfig") -> Iterator[str]:
         if key not in known and not key.startswith("_"):
             yield f"{key}={getattr(config, key)!r}: no such setting{nearest(key, public)}"
     for field, given, keys in (
-        ("model_config", config.model_config, [*MODEL_CONFIG_KEYS, "temperature"]),
+        ("model_config", config.model_config, [*MODEL_CONFIG_KEYS, *ADDED_BY_CONFIG]),
         ("sampling", config.sampling, SamplingSettings.keys()),
     ):
         for key in given:
@@ -89,35 +91,35 @@ def _batch_sizes(config: "GRPOConfig") -> Iterator[str]:
         config.minibatch_size,
     )
     if config.in_evaluation:  # nothing is trained on these groups
-        if not _is_int(group, 1):
+        if not is_int(group, 1):
             yield f"group_size={group!r}: must be an integer >= 1 in evaluation"
         return
-    if not _is_int(group, 2):
+    if not is_int(group, 2):
         yield f"group_size={group!r}: must be an integer >= 2, a baseline needs other completions"
-    if not _is_int(batch, 1):
+    if not is_int(batch, 1):
         yield f"train_batch_size_per_learner={batch!r}: must be an integer >= 1 (completions)"
-    elif _is_int(group, 2) and batch % group:
+    elif is_int(group, 2) and batch % group:
         yield (
             f"train_batch_size_per_learner={batch}: must be a multiple of group_size={group}, "
             f"e.g. {max(batch // group, 1) * group}"
         )
     if mini is not None:
-        if not _is_int(mini, 1):
+        if not is_int(mini, 1):
             yield f"minibatch_size={mini!r}: must be None (the whole batch) or an integer >= 1"
-        elif _is_int(batch, 1) and (mini > batch or batch % mini):
+        elif is_int(batch, 1) and (mini > batch or batch % mini):
             yield (
                 f"minibatch_size={mini}: must divide train_batch_size_per_learner={batch}, so that "
                 "all mini-batches are of one size"
             )
     parts = config.minibatches_per_pass
-    if parts is not None and not _is_int(parts, 1):
+    if parts is not None and not is_int(parts, 1):
         yield f"minibatches_per_pass={parts!r}: must be None or an integer >= 1"
-    elif parts is not None and mini is None and _is_int(batch, 1) and batch % parts:
+    elif parts is not None and mini is None and is_int(batch, 1) and batch % parts:
         yield (
             f"minibatches_per_pass={parts}: must divide train_batch_size_per_learner={batch}, so "
             "that all mini-batches are of one size"
         )
-    if not _is_int(config.max_tokens_per_micro_batch, 1):
+    if not is_int(config.max_tokens_per_micro_batch, 1):
         yield (
             f"max_tokens_per_micro_batch={config.max_tokens_per_micro_batch!r}: "
             "must be an integer >= 1"
@@ -132,25 +134,18 @@ def _update(config: "GRPOConfig") -> Iterator[str]:
         )
     yield from config.update_rule_problems()
     yield from _trigger(config)
-    if config.loss_aggregation not in LOSS_AGGREGATIONS:
-        yield f"loss_aggregation={config.loss_aggregation!r}: must be one of {LOSS_AGGREGATIONS}"
     if config.equal_reward_groups not in EQUAL_REWARD_GROUPS:
         yield (
             f"equal_reward_groups={config.equal_reward_groups!r}: "
             f"must be one of {EQUAL_REWARD_GROUPS}"
         )
-    if not _is_int(config.max_resampling_rounds, 0):
+    if not is_int(config.max_resampling_rounds, 0):
         yield f"max_resampling_rounds={config.max_resampling_rounds!r}: must be an integer >= 0"
-    for field, optional in (
-        ("clip_param", False),
-        ("clip_param_high", True),
-        ("engine_ratio_cap", True),
-        ("grad_clip", True),
-    ):
-        value = getattr(config, field)
-        if not (optional and value is None) and not _is_number(value, above=0.0):
-            yield f"{field}={value!r}: must be a number > 0{' or None' if optional else ''}"
-    if not _is_number(config.weight_decay, least=0.0):
+    if config.grad_clip is not None and not is_number(config.grad_clip, above=0.0):
+        yield f"grad_clip={config.grad_clip!r}: must be a number > 0 or None"
+    if not is_int(config.max_skipped_steps, 0):
+        yield f"max_skipped_steps={config.max_skipped_steps!r}: must be an integer >= 0"
+    if not is_number(config.weight_decay, least=0.0):
         yield f"weight_decay={config.weight_decay!r}: must be a number >= 0"
 
 
@@ -170,28 +165,28 @@ def _trigger(config: "GRPOConfig") -> Iterator[str]:
 
 def _rollouts(config: "GRPOConfig") -> Iterator[str]:
     sampling = {**vars(SamplingSettings()), **config.sampling}
-    if not _is_int(sampling["max_tokens"], 1):
+    if not is_int(sampling["max_tokens"], 1):
         yield f"sampling['max_tokens']={sampling['max_tokens']!r}: must be an integer >= 1"
     # Greedy and truncated sampling have no log-probs to train on: the ratio of full-vocabulary
     # log-probs to those of a truncated distribution is biased.
     temperature = sampling["temperature"]
     greedy = config.in_evaluation and temperature == 0
-    if not greedy and not _is_number(temperature, above=0.0):
+    if not greedy and not is_number(temperature, above=0.0):
         yield (
             f"sampling['temperature']={temperature!r}: must be a number > 0 "
             "(0, greedy, in evaluation only)"
         )
-    if not _is_number(sampling["top_p"], above=0.0) or sampling["top_p"] > 1:
+    if not is_number(sampling["top_p"], above=0.0) or sampling["top_p"] > 1:
         yield f"sampling['top_p']={sampling['top_p']!r}: must be a number in (0, 1]"
     elif not config.in_evaluation and sampling["top_p"] != 1:
         yield f"sampling['top_p']={sampling['top_p']!r}: must be 1 except in evaluation"
-    if not _is_int(sampling["top_k"], 0):
+    if not is_int(sampling["top_k"], 0):
         yield f"sampling['top_k']={sampling['top_k']!r}: must be an integer >= 0"
     elif not config.in_evaluation and sampling["top_k"] != 0:
         yield f"sampling['top_k']={sampling['top_k']!r}: must be 0 except in evaluation"
     if config.prompt_format not in PROMPT_FORMATS:
         yield f"prompt_format={config.prompt_format!r}: must be one of {PROMPT_FORMATS}"
-    if not _is_number(config.rollout_timeout_s, above=0.0):
+    if not is_number(config.rollout_timeout_s, above=0.0):
         yield f"rollout_timeout_s={config.rollout_timeout_s!r}: must be a number > 0 (seconds)"
     if config.rollout_engine not in ENGINES:
         yield f"rollout_engine={config.rollout_engine!r}: must be one of {ENGINES}"
@@ -213,7 +208,7 @@ def _unsupported(config: "GRPOConfig") -> Iterator[str]:
             f"evaluation_duration_unit={config.evaluation_duration_unit!r}: must be 'episodes' "
             "(completions)"
         )
-    if not _is_int(config.evaluation_duration, 1):
+    if not is_int(config.evaluation_duration, 1):
         yield f"evaluation_duration={config.evaluation_duration!r}: must be an integer >= 1"
     if config.is_multi_agent:
         yield "policies: must be the one default policy; multi-agent is not supported"
@@ -370,17 +365,3 @@ def check_cluster_resources(algo_class: type[Algorithm], config: "GRPOConfig") -
 
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".strip().splitlines()[0]
-
-
-def _is_int(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _is_number(value: Any, *, least: float = -math.inf, above: float = -math.inf) -> bool:
-    # NaN fails every comparison.
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and value >= least
-        and value > above
-    )

@@ -1,0 +1,86 @@
+"""How sequences are spread over micro-batches, and groups over learners."""
+
+import heapq
+from collections.abc import Sequence
+
+
+def micro_batches(
+    lengths: Sequence[int], *, max_tokens: int, packed: bool = False, at_least: int = 1
+) -> list[list[int]]:
+    """Cuts sequences into micro-batches of at most `max_tokens` tokens, few and even ones.
+
+    Args:
+        lengths: Of the sequences, in tokens.
+        max_tokens: Of a micro-batch: padded tokens, its number of sequences times its longest one,
+            or real ones if `packed`. A sequence longer than that is a micro-batch of its own.
+        packed: Whether sequences are computed without padding.
+        at_least: Micro-batches wanted, at most as many as there are sequences. Learners that
+            share their parameters must all run the same number.
+
+    Returns:
+        Indices of the sequences, each once. Padded: the longest first, so that a micro-batch has
+        sequences of similar lengths. Packed: of similar numbers of tokens.
+
+    Raises:
+        ValueError: If `at_least` is more than there are sequences.
+    """
+    if at_least > max(len(lengths), 1):
+        raise ValueError(f"at_least={at_least}: there are only {len(lengths)} sequences")
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    if packed:
+        return _even_bins(order, lengths, max_tokens, at_least)
+    parts: list[list[int]] = []
+    while order:
+        size = max(max_tokens // max(lengths[order[0]], 1), 1)
+        parts.append(order[:size])
+        order = order[size:]
+    while parts and len(parts) < at_least:
+        largest = max(range(len(parts)), key=lambda i: len(parts[i]))
+        part = parts[largest]
+        parts[largest : largest + 1] = [part[: len(part) // 2], part[len(part) // 2 :]]
+    return parts
+
+
+def _even_bins(
+    order: Sequence[int], lengths: Sequence[int], max_tokens: int, at_least: int
+) -> list[list[int]]:
+    """Longest first, each into the bin with the fewest tokens, and another bin if one overflows."""
+    count = min(max(at_least, -(-sum(lengths) // max_tokens)), len(order))
+    while True:
+        bins: list[list[int]] = [[] for _ in range(count)]
+        loads = [(0, i) for i in range(count)]
+        fits = True
+        for index in order:
+            load, i = heapq.heappop(loads)
+            bins[i].append(index)
+            fits &= load == 0 or load + lengths[index] <= max_tokens
+            heapq.heappush(loads, (load + lengths[index], i))
+        if fits:
+            return bins
+        count += 1
+
+
+def even_shares(sizes: Sequence[int], num_shares: int) -> list[list[int]]:
+    """Spreads items over shares of equal numbers and similar sizes.
+
+    Args:
+        sizes: Of the items, e.g. the tokens of groups.
+        num_shares: Must divide the number of items.
+
+    Returns:
+        Indices of each share's items, ascending.
+
+    Raises:
+        ValueError: If the items cannot be spread evenly.
+    """
+    capacity, rest = divmod(len(sizes), num_shares)
+    if rest:
+        raise ValueError(f"num_shares={num_shares}: must divide the {len(sizes)} items")
+    shares: list[list[int]] = [[] for _ in range(num_shares)]
+    loads = [(0, i) for i in range(num_shares)]
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        load, i = heapq.heappop(loads)
+        shares[i].append(index)
+        if len(shares[i]) < capacity:
+            heapq.heappush(loads, (load + sizes[index], i))
+    return [sorted(share) for share in shares]

@@ -1,0 +1,66 @@
+"""Optimizer steps whose gradient is not finite: skipped, counted, and after too many the end."""
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+
+class StepGuard:
+    """Says of each optimizer step whether it may be taken.
+
+    Its answer depends on nothing but the gradient's norm: learners that share a gradient agree.
+
+    Attributes:
+        max_in_a_row: So many skipped steps in a row are borne.
+        skipped: Steps skipped so far.
+        in_a_row: Those since the last good one.
+    """
+
+    def __init__(self, max_in_a_row: int) -> None:
+        self.max_in_a_row = max_in_a_row
+        self.skipped = 0
+        self.in_a_row = 0
+
+    def allows(
+        self,
+        norm: float,
+        *,
+        parameters: Iterable[tuple[str, torch.Tensor]],
+        batch: Callable[[], Any],
+    ) -> bool:
+        """Whether a step of that gradient may be taken.
+
+        Args:
+            norm: Of the whole gradient, over all learners.
+            parameters: Names and parameters, with their gradients.
+            batch: Returns what the gradient is of, in host memory, to be saved.
+
+        Raises:
+            FloatingPointError: If it may not, and neither might the `max_in_a_row` before it. It
+                names a file, to be read by `torch.load`, with the batch and the names of the
+                parameters whose gradients are not finite.
+        """
+        if math.isfinite(norm):
+            self.in_a_row = 0
+            return True
+        self.skipped += 1
+        self.in_a_row += 1
+        if self.in_a_row <= self.max_in_a_row:
+            return False
+        bad = [
+            name
+            for name, param in parameters
+            if param.grad is not None and not torch.isfinite(param.grad).all()
+        ]
+        handle, path = tempfile.mkstemp(prefix="skipped_batch_", suffix=".pt")
+        os.close(handle)
+        torch.save({"batch": batch(), "grad_norm": norm, "parameters": bad}, path)
+        raise FloatingPointError(
+            f"max_skipped_steps={self.max_in_a_row}: {self.in_a_row} optimizer steps in a row had "
+            f"a gradient that is not finite (norm {norm}), in {len(bad)} parameters, e.g. "
+            f"{bad[:3]}; the last batch is saved in {path}"
+        )

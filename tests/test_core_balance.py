@@ -1,0 +1,71 @@
+"""Micro-batches and learners' shares: complete, within their budget, even."""
+
+import random
+
+import pytest
+
+from sfpo_rllib.core.balance import even_shares, micro_batches
+
+LENGTHS = random.Random(0).choices(range(1, 60), k=40)
+
+
+def tokens(part: list[int], *, packed: bool) -> int:
+    lengths = [LENGTHS[i] for i in part]
+    return sum(lengths) if packed else len(lengths) * max(lengths)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("max_tokens", [10, 59, 100, 500, 10_000])
+@pytest.mark.parametrize("at_least", [1, 7, 40])
+def test_every_sequence_is_in_one_micro_batch_within_the_budget(packed, max_tokens, at_least):
+    parts = micro_batches(LENGTHS, max_tokens=max_tokens, packed=packed, at_least=at_least)
+    assert sorted(i for part in parts for i in part) == list(range(len(LENGTHS)))
+    assert len(parts) >= at_least
+    assert all(len(part) == 1 or tokens(part, packed=packed) <= max_tokens for part in parts)
+    assert all(parts)
+
+
+def test_as_few_as_the_budget_allows():
+    packed = micro_batches([4, 3, 2, 4, 3, 2], max_tokens=9, packed=True)
+    assert len(packed) == 2
+    assert len(micro_batches([5] * 12, max_tokens=20)) == 3
+
+
+def test_packed_micro_batches_are_of_similar_sizes():
+    sizes = [
+        tokens(part, packed=True) for part in micro_batches(LENGTHS, max_tokens=300, packed=True)
+    ]
+    assert len(sizes) > 2
+    assert max(sizes) - min(sizes) <= max(LENGTHS)
+
+
+def test_padding_is_small_where_lengths_are_similar():
+    def padded(parts: list[list[int]]) -> int:
+        return sum(tokens(part, packed=False) for part in parts)
+
+    parts = micro_batches(LENGTHS, max_tokens=200)
+    as_they_come = [list(range(i, i + 4)) for i in range(0, 40, 4)]
+    assert padded(parts) - sum(LENGTHS) < (padded(as_they_come) - sum(LENGTHS)) / 3
+
+
+def test_no_sequences_are_no_micro_batches():
+    assert micro_batches([], max_tokens=10) == micro_batches([], max_tokens=10, packed=True) == []
+
+
+def test_more_micro_batches_than_sequences_are_refused():
+    with pytest.raises(ValueError, match="at_least=3"):
+        micro_batches([1, 2], max_tokens=10, at_least=3)
+
+
+@pytest.mark.parametrize("num_shares", [1, 2, 4, 8])
+def test_shares_are_of_equal_numbers_and_similar_sizes(num_shares):
+    shares = even_shares(LENGTHS, num_shares)
+    assert sorted(i for share in shares for i in share) == list(range(len(LENGTHS)))
+    assert {len(share) for share in shares} == {len(LENGTHS) // num_shares}
+    sizes = [sum(LENGTHS[i] for i in share) for share in shares]
+    assert max(sizes) - min(sizes) <= max(LENGTHS)
+
+
+def test_shares_that_cannot_be_even_are_refused():
+    with pytest.raises(ValueError, match="num_shares=3"):
+        even_shares([1, 2, 3, 4], 3)

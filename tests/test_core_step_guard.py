@@ -1,0 +1,46 @@
+"""Steps whose gradient is not finite."""
+
+import math
+import re
+
+import pytest
+import torch
+
+from sfpo_rllib.core.step_guard import StepGuard
+
+BAD = [math.nan, math.inf]
+
+
+def parameters() -> list[tuple[str, torch.Tensor]]:
+    good, bad, untrained = (torch.zeros(2, requires_grad=True) for _ in range(3))
+    good.grad, bad.grad = torch.ones(2), torch.tensor([1.0, math.nan])
+    return [("good", good), ("bad", bad), ("untrained", untrained)]
+
+
+def allows(guard: StepGuard, norm: float) -> bool:
+    return guard.allows(norm, parameters=parameters(), batch=lambda: [{"ids": torch.arange(3)}])
+
+
+@pytest.mark.parametrize("norm", BAD)
+def test_only_steps_of_a_finite_gradient_are_allowed_and_the_others_counted(norm):
+    guard = StepGuard(2)
+    answers = [allows(guard, n) for n in (1.0, norm, 0.0, norm, norm, 3.0)]
+    assert answers == [True, False, True, False, False, True]
+    assert (guard.skipped, guard.in_a_row) == (3, 0)
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_too_many_in_a_row_end_it_with_the_batch_in_a_file(limit, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    guard = StepGuard(limit)
+    for _ in range(limit):
+        allows(guard, math.nan)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(FloatingPointError) as error:
+        allows(guard, math.nan)
+    message = str(error.value)
+    assert message.startswith(f"max_skipped_steps={limit}: {limit + 1} optimizer steps in a row")
+    assert "in 1 parameters, e.g. ['bad']" in message
+    saved = torch.load(re.search(r"saved in (\S+)$", message)[1])
+    assert saved["parameters"] == ["bad"]
+    assert torch.equal(saved["batch"][0]["ids"], torch.arange(3))
