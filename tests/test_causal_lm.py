@@ -83,9 +83,9 @@ def folder(request: pytest.FixtureRequest, tiny_model: Path, untied_model: Path)
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_log_probs_and_entropies_are_those_of_transformers(folder, temperature, whole_logits):
     module = build_module(folder, temperature=temperature)
-    assert module._head is not None
+    assert module._head_is_all
     if whole_logits:  # the way of models whose logits are not their output layer's alone
-        module._head = None
+        module._head_is_all = False
     model = AutoModelForCausalLM.from_pretrained(folder)
     batch = token_batch(LENGTHS)
     out = module.forward_train(batch)

@@ -119,6 +119,14 @@ TRAINING = [
     ("grad_clip", math.nan, "number > 0", "None"),
     ("max_tokens_per_micro_batch", 0, "integer >= 1"),
     ("weight_decay", -1.0, "number >= 0"),
+    ("adam_betas", (0.9, 1.0), "two numbers in [0, 1)"),
+    ("optimizer", "adam", "'adamw'", "'paged_adamw_8bit'", "did you mean"),
+    ("optimizer_kwargs", {"eps": -1.0}, "epsilon"),
+    ("optimizer_kwargs", 3, "must be a dict"),
+    ("lr", -1e-6, "number >= 0"),
+    ("lr_schedule", "cosin", "'constant'", "'linear'", "'cosine'"),
+    ("lr_warmup_batches", -1, "integer >= 0"),
+    ("lr_min_ratio", 2, "number in [0, 1]"),
 ]
 
 
@@ -165,6 +173,41 @@ def test_nothing_is_held_or_kept_for_a_kl_or_an_entropy_bonus_that_is_off():
     assert not off["holds_reference"]
     on = GRPOConfig().training(kl_coeff=0.1, entropy_coeff=0.1)._model_config_auto_includes
     assert on["holds_reference"]
+
+
+def test_an_optimizer_whose_package_is_missing_is_refused_with_its_extra(good, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n, *a: None if n == "bitsandbytes" else found(n, *a)
+    )
+    good.training(optimizer="adamw_8bit")
+    one_problem(good, "optimizer", "adamw_8bit", "not installed", "sfpo-rllib[bitsandbytes]")
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_a_decay_without_an_end_is_refused(good, kind):
+    good.training(lr_schedule=kind, lr_warmup_batches=3)
+    one_problem(good, "lr_total_batches", None, "integer", f"lr_schedule={kind!r}")
+    good.training(lr_total_batches=3)
+    one_problem(good, "lr_total_batches", 3, "above lr_warmup_batches=3")
+    good.training(lr_total_batches=4).validate()
+
+
+@pytest.mark.parametrize(
+    "batches", [{"lr_schedule": "linear", "lr_total_batches": 9}, {"lr_warmup_batches": 2}], ids=str
+)
+def test_a_schedule_of_timesteps_and_one_of_batches_together_are_refused(good, batches):
+    lr = [[0, 1e-6], [1000, 1e-7]]
+    good.training(lr=lr).validate()
+    one_problem(good.training(**batches), "lr", lr, "must be a number", "timesteps")
+
+
+@pytest.mark.parametrize("lr", [tune.loguniform(1e-7, 1e-5), tune.grid_search([1e-6, 1e-5])])
+def test_the_learning_rate_may_be_searched_over_beside_a_schedule(good, lr):
+    good.training(lr=lr, lr_schedule="cosine", lr_total_batches=10, optimizer=tune.choice(["sgd"]))
+    trial = SFPOConfig().update_from_dict({**good.to_dict(), "lr": 1e-6, "optimizer": "sgd"})
+    trial.validate()
+    assert trial.make_lr_schedule().lr == 1e-6
 
 
 @pytest.mark.parametrize("window", [1, 0, 30.0, None])

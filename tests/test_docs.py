@@ -116,6 +116,23 @@ def test_the_loss_and_the_advantage_in_the_docs_give_a_gradient() -> None:
     assert metrics["far_tokens"] == 0
 
 
+def test_the_learners_page_has_the_optimizers_and_schedules_there_are() -> None:
+    from sfpo_rllib.core.lr_schedule import LR_SCHEDULES
+    from sfpo_rllib.core.optimizers import OPTIMIZERS
+
+    page = (ROOT / "docs" / "learner.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \| ", page, flags=re.MULTILINE)
+    assert listed == ["optimizer", *OPTIMIZERS, "lr_schedule", *LR_SCHEDULES]
+
+
+def test_the_settings_on_the_learners_page_are_good() -> None:
+    page = (ROOT / "docs" / "learner.md").read_text()
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(block, names)
+    assert list(names["config"].cheap_problems()) == []
+
+
 def test_pages_are_linked_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     for page in Path(ROOT / "docs").glob("*.md"):

@@ -71,6 +71,8 @@ USED = [
     (Algorithm, "_check_component"),
     (Checkpointable, "_check_component"),
     (registry, "_global_registry"),
+    (TorchLearner, "_get_optimizer_lr"),
+    (TorchLearner, "_set_optimizer_lr"),
 ]
 
 

@@ -52,9 +52,10 @@ class Sweep:
 SWEEPS = {
     "k_alpha": Sweep(
         _named(
-            *(SlowFast(k, a) for k in (3, 7, 11) for a in (0.3, 0.2, 0.5)),
-            *(SlowFast(1, a) for a in (0.3, 0.5, 0.8)),
-            *(SlowFast(k, a) for a in (0.8, 1.0) for k in (3, 7, 11)),
+            *(SlowFast(k, a) for k in (3, 7) for a in (0.2, 0.3, 0.5)),
+            *(SlowFast(11, a) for a in (0.3, 0.5)),
+            SlowFast(1, 0.5),
+            SlowFast(7, 0.8),
         )
     ),
     "conservative": Sweep(
@@ -66,18 +67,12 @@ SWEEPS = {
         ),
         lr=FULL.rates[0],
     ),
-    "replay": Sweep(
-        _named(
-            *(SlowFastReplay(3, a, m) for m in (3, 6, 12) for a in (0.2, 0.3, 0.5)),
-            *(SlowFastReplay(k, 0.3, 6) for k in (1, 7)),
-        )
-    ),
     "tried": Sweep(
         _named(
-            *(Extrapolated(k, a) for k, a in ((4, 0.5), (4, 0.8), (8, 0.5))),
-            *(SlowFastMoments(k, 0.5, m) for k in (3, 7) for m in ("rewind", "reset")),
+            *(SlowFastMoments(3, 0.5, m) for m in ("rewind", "reset")),
             MeanOfTrajectory(7),
-            *(MultiEpoch(k) for k in (2, 4, 8)),
+            Extrapolated(4, 0.8),
+            *(SlowFastReplay(3, 0.3, m) for m in (3, 12)),
         )
         | _named(Single(), SlowFast(3, 0.8), SlowFast(3, 0.3), minibatches=4)
     ),

@@ -79,11 +79,13 @@ class UpdateRule(ABC):
             they were given. That pass then yields the ratio's denominators at no cost; for a rule
             that begins otherwise they are computed beforehand.
         metric_names: What it puts into `ctx.metrics`; 0 in updates that do not set it.
+        parameter_copies: How many copies of the parameters it holds in an update, at most.
     """
 
     history: int = 0
     first_pass_at_start: ClassVar[bool] = True
     metric_names: ClassVar[tuple[str, ...]] = ()
+    parameter_copies: ClassVar[int] = 0
 
     @abstractmethod
     def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
@@ -141,6 +143,7 @@ class SlowFast(UpdateRule):
     """
 
     metric_names = ("displacement_norm", "pull_back_norm")
+    parameter_copies = 1
     fast_steps: int = 3
     alpha: float = 0.8
 
@@ -170,6 +173,7 @@ class Lookahead(UpdateRule):
     """
 
     metric_names = SlowFast.metric_names
+    parameter_copies = 1
     fast_steps: int = 3
     alpha: float = 0.8
 
@@ -210,6 +214,7 @@ class Extrapolated(UpdateRule):
     """
 
     metric_names = (*SlowFast.metric_names, "step_ratio")
+    parameter_copies = 2
     fast_steps: int = 4
     alpha: float = 0.8
 
@@ -260,6 +265,7 @@ class SlowFastReplay(UpdateRule):
     """
 
     metric_names = (*SlowFast.metric_names, "num_recent_batches")
+    parameter_copies = 1
     first_pass_at_start = False
     fast_steps: int = 3
     alpha: float = 0.3

@@ -35,7 +35,7 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.typing import ResultDict, StateDict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sfpo_rllib.algorithms.grpo import validation
+from sfpo_rllib.algorithms.grpo import resources
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 from sfpo_rllib.core.balance import even_shares
 from sfpo_rllib.env_runners.collect import Collection as GroupCollection
@@ -70,7 +70,8 @@ class GRPO(Algorithm):
 
     @override(Algorithm)
     def setup(self, config: AlgorithmConfig) -> None:
-        validation.check_cluster_resources(type(self), self.config)
+        resources.check_cluster_resources(type(self), self.config)
+        resources.check_memory(self.config)
         self._run_seed = secrets.randbits(31) if self.config.seed is None else self.config.seed
         # Runs of different seeds see the problems in different orders.
         self._cursor = stable_hash("first problem", self._run_seed) % (1 << 31)

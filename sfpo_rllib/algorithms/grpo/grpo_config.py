@@ -17,11 +17,13 @@ from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.core.advantages import AdvantageEstimator
 from sfpo_rllib.core.entropy_trigger import EntropyTrigger
 from sfpo_rllib.core.losses import LossFunction, PolicyLoss, make_loss
+from sfpo_rllib.core.lr_schedule import LRSchedule
 from sfpo_rllib.core.objective import Objective
 from sfpo_rllib.core.update_rules import UpdateRule, make_update_rule
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import SamplingSettings
+from sfpo_rllib.preflight import Preflight, preflight
 from sfpo_rllib.rl_modules import CausalLMModule
 
 
@@ -74,8 +76,14 @@ class GRPOConfig(AlgorithmConfig):
         self.engine_ratio_floor = 0.5
         self.max_skipped_steps = 10
         self.max_tokens_per_micro_batch = 16_384
+        self.optimizer = "adamw"
+        self.optimizer_kwargs: dict[str, Any] = {}
         self.weight_decay = 0.01
         self.adam_betas = (0.9, 0.999)
+        self.lr_schedule = "constant"
+        self.lr_warmup_batches = 0
+        self.lr_total_batches: int | None = None
+        self.lr_min_ratio = 0.0
         # RLlib's own settings, where its defaults do not fit.
         self.lr = 1e-6
         self.grad_clip = 1.0
@@ -157,8 +165,14 @@ class GRPOConfig(AlgorithmConfig):
         engine_ratio_floor: float = NotProvided,
         max_skipped_steps: int = NotProvided,
         max_tokens_per_micro_batch: int = NotProvided,
+        optimizer: str = NotProvided,
+        optimizer_kwargs: dict[str, Any] = NotProvided,
         weight_decay: float = NotProvided,
         adam_betas: tuple[float, float] = NotProvided,
+        lr_schedule: str = NotProvided,
+        lr_warmup_batches: int = NotProvided,
+        lr_total_batches: int | None = NotProvided,
+        lr_min_ratio: float = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the training settings. `train_batch_size_per_learner` counts completions.
@@ -203,8 +217,16 @@ class GRPOConfig(AlgorithmConfig):
             max_skipped_steps: Optimizer steps whose gradient is not finite are skipped and
                 counted. More than so many in a row end the training.
             max_tokens_per_micro_batch: Padded tokens of one forward pass; bounds the memory.
-            weight_decay: Of AdamW.
-            adam_betas: Of AdamW.
+            optimizer: "adamw"; "adamw_8bit" or "paged_adamw_8bit" (bitsandbytes); "muon" (hidden
+                matrices; AdamW for the rest); "sgd".
+            optimizer_kwargs: More of the optimizer's own settings, e.g. `{"momentum": 0.9}`.
+            weight_decay: On all parameters, decoupled; with SGD an L2 penalty.
+            adam_betas: Of AdamW in all its forms.
+            lr_schedule: "constant", or "linear" or "cosine" down to `lr_min_ratio`. Advances once
+                a rollout batch. Instead, `lr` may be RLlib's `[[timestep, value], ...]`.
+            lr_warmup_batches: So many batches are trained below `lr`, rising in equal steps.
+            lr_total_batches: The batch from which on the rate is at its lowest.
+            lr_min_ratio: The lowest rate as a share of `lr`.
             kwargs: Of `AlgorithmConfig.training()`, e.g. `lr` and `grad_clip`.
 
         Returns:
@@ -237,8 +259,14 @@ class GRPOConfig(AlgorithmConfig):
             "engine_ratio_floor": engine_ratio_floor,
             "max_skipped_steps": max_skipped_steps,
             "max_tokens_per_micro_batch": max_tokens_per_micro_batch,
+            "optimizer": optimizer,
+            "optimizer_kwargs": optimizer_kwargs,
             "weight_decay": weight_decay,
             "adam_betas": adam_betas,
+            "lr_schedule": lr_schedule,
+            "lr_warmup_batches": lr_warmup_batches,
+            "lr_total_batches": lr_total_batches,
+            "lr_min_ratio": lr_min_ratio,
         }
         for name, value in given.items():
             if value is not NotProvided:
@@ -275,6 +303,28 @@ class GRPOConfig(AlgorithmConfig):
         except ValueError as error:
             yield str(error)
 
+    def make_lr_schedule(self) -> LRSchedule | None:
+        """The learning rate of each rollout batch; None if `lr` is RLlib's schedule of timesteps.
+
+        Raises:
+            ValueError: If a setting is out of range, or both kinds of schedule are given.
+        """
+        settings: dict[str, Any] = {
+            "lr_schedule": self.lr_schedule,
+            "lr_warmup_batches": self.lr_warmup_batches,
+            "lr_total_batches": self.lr_total_batches,
+            "lr_min_ratio": self.lr_min_ratio,
+        }
+        if not isinstance(self.lr, list | tuple):
+            return LRSchedule(self.lr, **settings)
+        if self.lr_schedule != "constant" or self.lr_warmup_batches:
+            raise ValueError(
+                f"lr={self.lr!r}: must be a number with lr_schedule={self.lr_schedule!r} and "
+                f"lr_warmup_batches={self.lr_warmup_batches!r}; either a schedule of timesteps or "
+                "one of batches"
+            )
+        return None
+
     def make_updater(self) -> Updater[Any, Any]:
         """The rule at work, with its trigger: one for each learner."""
         trigger = None
@@ -282,6 +332,20 @@ class GRPOConfig(AlgorithmConfig):
             trigger = EntropyTrigger(self.entropy_window, self.entropy_z_threshold)
         # A learner in this process must not share a rule's state with the config.
         return Updater(copy.deepcopy(self.make_update_rule()), trigger)
+
+    def preflight(
+        self, *, parallelism: str = "ddp", device_memory_gb: float | None = None
+    ) -> Preflight:
+        """Estimates the memory of a learner and of an engine; `print()` shows a table.
+
+        Args:
+            parallelism: "ddp", or "fsdp" for a model that is sharded over the learners.
+            device_memory_gb: Of each GPU, in 10^9 bytes. None: of the first GPU visible here.
+
+        Returns:
+            The estimate; its `problems()` say what does not fit, and what would.
+        """
+        return preflight(self, parallelism=parallelism, device_memory_gb=device_memory_gb)
 
     @property
     def policy_loss(self) -> PolicyLoss:

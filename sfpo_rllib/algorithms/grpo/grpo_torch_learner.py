@@ -17,6 +17,7 @@ from sfpo_rllib.core.balance import micro_batches
 from sfpo_rllib.core.importance import effective_sample_share
 from sfpo_rllib.core.losses import token_weights
 from sfpo_rllib.core.metrics import Metrics, accumulate, over_learners, per_token
+from sfpo_rllib.core.optimizers import hidden_matrices, make_optimizer
 from sfpo_rllib.core.step_guard import StepGuard
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.rl_modules.causal_lm import (
@@ -61,6 +62,8 @@ class GRPOTorchLearner(TorchLearner):
         self._optimizer_steps = 0
         self._step_guard = StepGuard(self.config.max_skipped_steps)
         self._objective = self.config.make_objective()
+        self._lr_schedule = self.config.make_lr_schedule()
+        self._num_batches = 0
         super().build()
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
         if self.config.kl_coeff and not hasattr(module, "reference_logp"):
@@ -74,16 +77,33 @@ class GRPOTorchLearner(TorchLearner):
         self, module_id: ModuleID, config: AlgorithmConfig | None = None
     ) -> None:
         config = config or self.config
-        parameters = [p for p in self.get_parameters(self.module[module_id]) if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            parameters, betas=config.adam_betas, weight_decay=config.weight_decay
+        module = self.module[module_id]
+        parameters = [p for p in self.get_parameters(module) if p.requires_grad]
+        optimizer = make_optimizer(
+            config.optimizer,
+            parameters,
+            matrices=hidden_matrices(module),
+            betas=config.adam_betas,
+            weight_decay=config.weight_decay,
+            settings=config.optimizer_kwargs,
         )
         self.register_optimizer(
             module_id=module_id,
             optimizer=optimizer,
             params=parameters,
-            lr_or_lr_schedule=config.lr,
+            # What is a schedule of timesteps is RLlib's to advance, the rest ours.
+            lr_or_lr_schedule=None if self._lr_schedule else config.lr,
         )
+        # RLlib begins a schedule with a tensor, which not every optimizer takes.
+        self._set_optimizer_lr(optimizer, float(self._get_optimizer_lr(optimizer)))
+
+    @override(TorchLearner)
+    def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        super().before_gradient_based_update(timesteps=timesteps)
+        if self._lr_schedule:
+            for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
+                self._set_optimizer_lr(optimizer, self._lr_schedule.at(self._num_batches))
+        self._num_batches += 1
 
     @override(TorchLearner)
     def _update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
@@ -321,6 +341,7 @@ class GRPOTorchLearner(TorchLearner):
         return {
             "optimizer_steps": self._optimizer_steps,
             "skipped_steps": self._step_guard.skipped,
+            "num_batches": self._num_batches,
             "partition_rng": self._partition_rng.get_state().numpy(),
             **self._updater.state_dict(),
         }
@@ -329,6 +350,7 @@ class GRPOTorchLearner(TorchLearner):
         """Goes on from `get_update_state()`."""
         self._optimizer_steps = int(state["optimizer_steps"])
         self._step_guard.skipped = int(state.get("skipped_steps", 0))
+        self._num_batches = int(state["num_batches"])
         self._partition_rng.set_state(torch.as_tensor(state["partition_rng"], dtype=torch.uint8))
         self._updater.load_state_dict(state)
 

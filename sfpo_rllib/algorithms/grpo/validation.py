@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
-import ray
-from ray.rllib.algorithms.algorithm import Algorithm
+import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -22,6 +21,7 @@ from transformers.models.auto.modeling_auto import (
 from sfpo_rllib.algorithms.grpo.objective_problems import objective_problems
 from sfpo_rllib.algorithms.grpo.values import is_int, is_number
 from sfpo_rllib.core.entropy_trigger import check_entropy_trigger
+from sfpo_rllib.core.optimizers import make_optimizer
 from sfpo_rllib.env_runners.engines import ENGINES, SamplingSettings
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS, PromptFormatter
 from sfpo_rllib.env_runners.text_envs import make_text_env
@@ -134,6 +134,7 @@ def _update(config: "GRPOConfig") -> Iterator[str]:
         )
     yield from config.update_rule_problems()
     yield from _trigger(config)
+    yield from _optimizer(config)
     if config.equal_reward_groups not in EQUAL_REWARD_GROUPS:
         yield (
             f"equal_reward_groups={config.equal_reward_groups!r}: "
@@ -147,6 +148,20 @@ def _update(config: "GRPOConfig") -> Iterator[str]:
         yield f"max_skipped_steps={config.max_skipped_steps!r}: must be an integer >= 0"
     if not is_number(config.weight_decay, least=0.0):
         yield f"weight_decay={config.weight_decay!r}: must be a number >= 0"
+
+
+def _optimizer(config: "GRPOConfig") -> Iterator[str]:
+    weight = torch.nn.Parameter(torch.zeros(1, 1))
+    for check in (
+        lambda: make_optimizer(
+            config.optimizer, [weight], betas=config.adam_betas, settings=config.optimizer_kwargs
+        ),
+        config.make_lr_schedule,
+    ):
+        try:
+            check()
+        except ValueError as error:
+            yield str(error)
 
 
 def _trigger(config: "GRPOConfig") -> Iterator[str]:
@@ -250,7 +265,7 @@ def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:
     except Exception as error:
         yield (
             f"model_config['model']={model!r}: must be a transformers folder with its tokenizer, "
-            f"or a hub id that can be reached ({_first_line(error)})"
+            f"or a hub id that can be reached ({first_line(error)})"
         )
     if config.env is None:
         yield "env=None: must be a gymnasium id, a registered name, a class or a callable"
@@ -258,7 +273,7 @@ def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:
     try:
         env = make_text_env(config.env, config.env_config)
     except Exception as error:
-        yield f"env={config.env!r}: could not be made: {_first_line(error)}"
+        yield f"env={config.env!r}: could not be made: {first_line(error)}"
         return
     try:
         for seed in range(NUM_PROMPTS_CHECKED):
@@ -274,7 +289,7 @@ def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:
                 )
                 break
     except Exception as error:
-        yield f"env={config.env!r}: reset(seed={seed}) raised {_first_line(error)}"
+        yield f"env={config.env!r}: reset(seed={seed}) raised {first_line(error)}"
     finally:
         env.close()
 
@@ -309,7 +324,7 @@ def _load_tokenizer_and_context(config: "GRPOConfig") -> tuple[PromptFormatter |
         model_config = AutoConfig.from_pretrained(model, **source)
         tokenizer = AutoTokenizer.from_pretrained(model, **source)
     except ValueError as error:  # transformers' way to say it knows no such model
-        raise RuntimeError(_first_line(error)) from error
+        raise RuntimeError(first_line(error)) from error
     if not source["trust_remote_code"] and not _is_causal_lm(model_config):
         raise ValueError(
             f"model_config['model']={model!r}: must be a causal language model, and is a "
@@ -336,32 +351,6 @@ def _is_causal_lm(model_config: PretrainedConfig) -> bool:
     )
 
 
-def check_cluster_resources(algo_class: type[Algorithm], config: "GRPOConfig") -> None:
-    """Compares what will be requested with what the cluster has, before any actor starts.
-
-    Raises:
-        ValueError: If it has too little of something, by name.
-    """
-    if ray.util.get_current_placement_group() is not None:
-        return  # Tune has reserved it
-    if not ray.is_initialized():
-        ray.init()
-    available = ray.cluster_resources()
-    needed: dict[str, float] = {}
-    for bundle in algo_class.default_resource_request(config).bundles:
-        for name, amount in bundle.items():
-            needed[name] = needed.get(name, 0.0) + amount
-    missing = [
-        f"{name}={amount:g}: the cluster has {available.get(name, 0.0):g}"
-        for name, amount in needed.items()
-        if amount > available.get(name, 0.0)
-    ]
-    if missing:
-        raise ValueError(
-            "More resources are asked for than the cluster has; ask for fewer num_env_runners, "
-            "num_learners or GPUs, or start ray with more:\n" + "\n".join(missing)
-        )
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """An error in one line."""
     return f"{type(error).__name__}: {error}".strip().splitlines()[0]

@@ -1,0 +1,277 @@
+"""What a model takes: exact sizes of its tensors, and a trace of the memory of a pass.
+
+Everything runs on fake tensors, which have shapes and dtypes but no data: no weights are loaded
+and nothing is computed.
+"""
+
+import contextlib
+import copy
+import logging
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from sfpo_rllib.core.optimizers import hidden_matrices, make_optimizer
+
+logger = logging.getLogger(__name__)
+
+TRACED_LAYERS = (1, 2)  # the others are taken to be as large as the second
+UNBOUNDED = 1 << 20  # context of a model that has no limit of its own
+_FP32 = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Sizes of a model and of a pass through it.
+
+    Attributes:
+        num_parameters: Tied ones once.
+        largest_parameter: Of one tensor.
+        largest_layer: Parameters of one decoder layer; 0 if it has none that we recognise.
+        outside_layers: Parameters of embeddings, head and final norm.
+        cast_parameters: Those that autocast copies into the compute dtype.
+        optimizer_bytes: Moments of all parameters. Step counters, 4 bytes a tensor, left out.
+        stepwise_parameters: Those that the optimizer updates in one go, with a temporary each, on
+            a GPU.
+        held_per_token: Bytes that the layers keep for the backward pass.
+        peak_per_token: Most bytes at once in the layers' forward and backward pass; both 0 if the
+            architecture could not be traced.
+        vocab_size: Logits of a token.
+        kv_values: Keys and values of a token in all layers.
+        context: Longest sequence that the model takes.
+    """
+
+    num_parameters: int
+    largest_parameter: int
+    largest_layer: int
+    outside_layers: int
+    cast_parameters: int
+    optimizer_bytes: int
+    stepwise_parameters: int
+    held_per_token: float
+    peak_per_token: float
+    vocab_size: int
+    kv_values: int
+    context: int
+
+
+def measure_footprint(
+    model_config: PretrainedConfig,
+    *,
+    length: int,
+    compute_dtype: torch.dtype = torch.float32,
+    gradient_checkpointing: bool = False,
+    optimizer: str = "adamw",
+    optimizer_kwargs: dict[str, Any] | None = None,
+    attn_implementation: str | None = None,
+    trust_remote_code: bool = False,
+) -> Footprint:
+    """Builds the model of a config on fake tensors and measures it.
+
+    Args:
+        model_config: Of a causal LM.
+        length: Tokens of the sequences with which the bytes of a token are measured: where
+            attention holds its scores, they depend on it.
+        compute_dtype: Of the pass; weights, gradients and optimizer are float32.
+        gradient_checkpointing: Whether layers keep their inputs alone.
+        optimizer: See `core.make_optimizer`.
+        optimizer_kwargs: Of the optimizer.
+        attn_implementation: As in transformers.
+        trust_remote_code: As in transformers.
+    """
+    text = model_config.get_text_config()
+    with FakeTensorMode():
+        model = AutoModelForCausalLM.from_config(
+            copy.deepcopy(model_config),  # it writes the attention and dtype into it
+            dtype=torch.float32,
+            attn_implementation=attn_implementation,
+            trust_remote_code=trust_remote_code,
+        )
+        model.eval()
+        if gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.train()
+        parameters = list(model.parameters())
+        sizes = [p.numel() for p in parameters]
+        matrices = {id(p) for p in hidden_matrices(model)}
+        layers = _layers(model)
+        in_layers = [sum(p.numel() for p in layer.parameters()) for layer in layers or []]
+        state = _optimizer_bytes(model, optimizer, optimizer_kwargs)
+        context = getattr(text, "max_position_embeddings", None) or UNBOUNDED
+        held, peak = _traced(model, min(length, context), compute_dtype, len(in_layers))
+    stepwise = {
+        "adamw": sum(sizes),
+        "sgd": sum(sizes),
+        "muon": sum(p.numel() for p in parameters if id(p) not in matrices),
+    }
+    return Footprint(
+        num_parameters=sum(sizes),
+        largest_parameter=max(sizes),
+        largest_layer=max(in_layers, default=0),
+        outside_layers=sum(sizes) - sum(in_layers),
+        cast_parameters=_cast_parameters(model),
+        optimizer_bytes=state,
+        stepwise_parameters=stepwise.get(optimizer, 0),
+        held_per_token=held,
+        peak_per_token=peak,
+        vocab_size=text.vocab_size,
+        kv_values=_kv_values(text),
+        context=context,
+    )
+
+
+def _layers(model: PreTrainedModel) -> torch.nn.ModuleList | None:
+    """The decoder's layers."""
+    number = model.config.get_text_config().num_hidden_layers
+    for module in model.base_model.modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == number:
+            return module
+    return None
+
+
+def _cast_parameters(model: PreTrainedModel) -> int:
+    """Matrices that are multiplied with: all but an input embedding that is not the head too."""
+    looked_up = model.get_input_embeddings().weight
+    head = model.get_output_embeddings()
+    return sum(
+        p.numel()
+        for p in model.parameters()
+        if p.ndim > 1 and (p is not looked_up or (head is not None and head.weight is p))
+    )
+
+
+def _kv_values(text: PretrainedConfig) -> int:
+    heads = text.num_attention_heads
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
+    kv_heads = getattr(text, "num_key_value_heads", None) or heads
+    return int(2 * text.num_hidden_layers * kv_heads * head_dim)
+
+
+def _optimizer_bytes(
+    model: PreTrainedModel, optimizer: str, optimizer_kwargs: dict[str, Any] | None
+) -> int:
+    """Bytes of the moments."""
+    parameters = list(model.parameters())
+    if "8bit" in optimizer:
+        return eight_bit_state_bytes(
+            [p.numel() for p in parameters], (optimizer_kwargs or {}).get("min_8bit_size", 4096)
+        )
+    made = make_optimizer(
+        optimizer, parameters, matrices=hidden_matrices(model), settings=optimizer_kwargs
+    )
+    for param in parameters:
+        param.grad = torch.empty_like(param)
+    made.step()  # which allocates them
+    for param in parameters:
+        param.grad = None
+    state = [value for moments in made.state.values() for value in moments.values()]
+    return sum(t.nbytes for t in state if isinstance(t, torch.Tensor) and t.ndim > 0)
+
+
+def eight_bit_state_bytes(sizes: list[int], min_8bit_size: int = 4096) -> int:
+    """Bytes of bitsandbytes' blockwise AdamW state for tensors of so many values each.
+
+    Two moments of one byte a value, a float32 scale for each 256 of them, two code books of 256;
+    small tensors keep float32 moments.
+    """
+    quantized = [n for n in sizes if n >= min_8bit_size]
+    small = sum(n for n in sizes if n < min_8bit_size)
+    code_books = 2 * 256 * _FP32 if quantized else 0
+    return 2 * (sum(n + _FP32 * -(-n // 256) for n in quantized) + _FP32 * small) + code_books
+
+
+def _traced(
+    model: PreTrainedModel, length: int, compute_dtype: torch.dtype, num_layers: int
+) -> tuple[float, float]:
+    """Bytes a token that are held after the forward pass, and at most, without the LM head.
+
+    They are what a second sequence adds to one, so that casts of the weights, which have a line of
+    their own, drop out.
+    """
+    numbers = TRACED_LAYERS if num_layers > max(TRACED_LAYERS) else (num_layers,)
+    slopes = []
+    try:
+        for number in numbers:
+            with _only(model, number):
+                one, two = (_trace_pass(model, (b, length), compute_dtype) for b in (1, 2))
+            slopes.append([(b - a) / length for a, b in zip(one, two, strict=True)])
+    except Exception as error:  # an architecture that fake tensors cannot go through
+        logger.warning("preflight: activations are not estimated: %s", error)
+        return 0.0, 0.0
+    first, last = slopes[0], slopes[-1]
+    more = num_layers - numbers[-1]
+    held, peak = (b + more * (b - a) for a, b in zip(first, last, strict=True))
+    return held, peak
+
+
+@contextlib.contextmanager
+def _only(model: PreTrainedModel, number: int) -> Iterator[None]:
+    """Leaves the model its first layers only."""
+    layers = _layers(model)
+    if layers is None:
+        yield
+        return
+    removed = list(layers)[number:]
+    del layers[number:]
+    try:
+        yield
+    finally:
+        layers.extend(removed)
+
+
+def _trace_pass(
+    model: PreTrainedModel, shape: tuple[int, int], compute_dtype: torch.dtype
+) -> tuple[int, int]:
+    """Bytes held after the forward pass, and the most at once, for ids of shape (B, T)."""
+    parameters = list(model.base_model.parameters())
+    for param in parameters:
+        param.grad = torch.empty_like(param)  # which gradients are added to, as in accumulation
+    live = _LiveBytes()
+    autocast = torch.autocast("cpu", compute_dtype, enabled=compute_dtype != torch.float32)
+    ids = torch.zeros(shape, dtype=torch.long)
+    with live:
+        with autocast:
+            hidden = model.base_model(input_ids=ids, use_cache=False)[0]
+        held = live.bytes
+        hidden.backward(torch.empty_like(hidden))
+    for param in parameters:
+        param.grad = None
+    return held, live.peak
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the bytes of tensors that are made in it and still there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        inputs = {id(s) for s in _storages((args, kwargs))}
+        out = func(*args, **(kwargs or {}))
+        for storage in _storages(out):
+            if id(storage) not in inputs | self._known:
+                size = storage.nbytes()
+                self.bytes += size
+                self.peak = max(self.peak, self.bytes)
+                self._known.add(id(storage))
+                weakref.finalize(storage, self._freed, id(storage), size)
+        return out
+
+    def _freed(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.bytes -= size
+
+
+def _storages(tree: Any) -> list[torch.UntypedStorage]:
+    return [t.untyped_storage() for t in tree_leaves(tree) if isinstance(t, torch.Tensor)]

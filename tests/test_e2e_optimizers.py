@@ -1,0 +1,127 @@
+"""Every optimizer and every learning rate through the algorithm: trained, saved, gone on with."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+from probes import ECHO, assert_equal_weights, train
+
+from sfpo_rllib import GRPO, SFPO, SFPOConfig
+from sfpo_rllib.core.lr_schedule import LRSchedule
+from sfpo_rllib.core.optimizers import OPTIMIZERS
+
+MakeConfig = Callable[..., SFPOConfig]
+Running = Callable[[GRPO], SFPO]
+
+HALF = 2  # iterations
+SCHEDULE: dict[str, Any] = {
+    "lr_schedule": "cosine",
+    "lr_warmup_batches": 2,
+    "lr_total_batches": 5,
+    "lr_min_ratio": 0.1,
+}
+EXPECTED = [LRSchedule(1e-2, **SCHEDULE).at(batch) for batch in range(2 * HALF)]
+
+needs_bitsandbytes = pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes"
+)
+NAMES = [
+    pytest.param(name, marks=needs_bitsandbytes) if "8bit" in name else name for name in OPTIMIZERS
+]
+
+
+def logged_rates(results: list[dict[str, Any]]) -> list[float]:
+    """The rate of each iteration, as the results have it."""
+    key = "default_optimizer_learning_rate"
+    return [float(result["learners"]["default_policy"][key]) for result in results]
+
+
+def step_rates(algo: SFPO) -> list[list[float]]:
+    """A list that fills with the rates of the optimizer steps, one entry a batch."""
+    learner = algo.learner_group._learner
+    batches: list[list[float]] = []
+    update = learner._update
+
+    def spied_update(*args: Any, **kwargs: Any) -> Any:
+        batches.append([])
+        return update(*args, **kwargs)
+
+    learner._update = spied_update
+    optimizer = learner.get_optimizer()
+    optimizer.register_step_pre_hook(
+        lambda *_: batches[-1].append(float(optimizer.param_groups[-1]["lr"]))
+    )
+    return batches
+
+
+def test_all_steps_on_a_batch_have_its_rate_which_is_logged(
+    make_config: MakeConfig, running: Running
+) -> None:
+    config = make_config(env=ECHO).training(lr=1e-2, minibatch_size=8, **SCHEDULE)
+    algo = running(config.build_algo())
+    steps = step_rates(algo)
+    _, results = train(algo, 2 * HALF)
+    # K + 1 = 4 passes of 2 mini-batches.
+    assert steps == [[rate] * 8 for rate in EXPECTED]
+    assert logged_rates(results) == pytest.approx(EXPECTED, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_restored_run_goes_on_with_rate_and_optimizer_bit_for_bit(
+    make_config: MakeConfig, running: Running, tmp_path: Path, name: str
+) -> None:
+    config = make_config(env=ECHO).training(lr=1e-2, optimizer=name, **SCHEDULE)
+    if name == "sgd":
+        config.training(optimizer_kwargs={"momentum": 0.9})
+    whole, first = (running(config.copy(copy_frozen=False).build_algo()) for _ in range(2))
+    _, results = train(whole, 2 * HALF)
+    train(first, HALF)
+    second = running(SFPO.from_checkpoint(first.save_to_path(tmp_path / "checkpoint")))
+    _, resumed = train(second, HALF)
+    assert logged_rates(resumed) == logged_rates(results)[HALF:]
+    assert logged_rates(resumed) == pytest.approx(EXPECTED[HALF:], rel=1e-6)
+    assert_equal_weights(whole.get_module_weights(), second.get_module_weights())
+
+
+def test_rllibs_schedule_of_timesteps_still_works(
+    make_config: MakeConfig, running: Running
+) -> None:
+    # 16 single-turn episodes a batch.
+    algo = running(make_config(env=ECHO).training(lr=[[0, 1e-2], [64, 2e-3]]).build_algo())
+    steps = step_rates(algo)
+    assert type(algo.learner_group._learner.get_optimizer().param_groups[0]["lr"]) is float
+    _, results = train(algo, 2)
+    assert [rates[0] for rates in steps] == pytest.approx([1e-2, 8e-3])
+    assert logged_rates(results) == pytest.approx([8e-3, 6e-3])  # RLlib logs the next one
+
+
+@pytest.mark.slow
+def test_two_learners_have_one_rate_and_equal_muon_replicas(
+    make_config: MakeConfig, running: Running, tmp_path: Path
+) -> None:
+    config = make_config(env=ECHO).learners(num_learners=2)
+    config.training(lr=1e-2, optimizer="muon", **SCHEDULE)
+    algo = running(config.build_algo())
+
+    def look(algo: SFPO) -> list[tuple[float, dict]]:
+        results = algo.learner_group.foreach_learner(
+            lambda learner: (
+                learner.get_optimizer().param_groups[0]["lr"],
+                learner.module["default_policy"].get_state(),
+            )
+        )
+        return [result.get() for result in results]
+
+    train(algo, HALF)
+    checkpoint = algo.save_to_path(tmp_path / "checkpoint")
+    algo.stop()
+    restored = running(SFPO.from_checkpoint(checkpoint))
+    train(restored, 1)
+    (rate, one), (other_rate, other) = look(restored)
+    assert rate == other_rate == EXPECTED[HALF]
+    assert all((one[name] == other[name]).all() for name in one)
