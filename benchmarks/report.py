@@ -13,6 +13,7 @@ from benchmarks.update_rules.variants import BASELINE, VARIANTS
 ROOT = Path(__file__).parents[1]
 TABLE = Path("benchmarks/update_rules/results/table.json")
 OVERHEAD = Path("benchmarks/overhead/results/results.json")
+GRADERS = Path("benchmarks/graders/results/results.json")
 
 Results = Mapping[str, Any]
 
@@ -120,6 +121,26 @@ def overhead(results: Results) -> Iterator[str]:
     )
 
 
+def grader_rates(results: Results) -> Iterator[str]:
+    """Gradings a second of one core, by wall clock and by CPU time, beside math-verify."""
+    yield "| answers | clock | the grader, a second | math-verify itself, a second | ratio |"
+    yield "|---" * 5 + "|"
+    clocks = {"wall": "wall", "cpu": "CPU time"}
+    for kind, row in results["kinds"].items():
+        for clock, label in clocks.items():
+            measured = row[clock]
+            rates = (interval(measured[f"{name}_per_s"], 0) for name in ("ours", "direct"))
+            cells = [kind, label, *rates, interval(measured["ratio"], 2)]
+            yield "| " + " | ".join(cells) + " |"
+    yield ""
+    right = min(row["ours_right"] for row in results["kinds"].values())
+    yield (
+        f"Medians of {row['samples']} blocks with 95% intervals; {results['words']} words a reply, "
+        f"{results['environment']['machine']['cpu']}, one core for grader and worker. "
+        f"{right:.0%} of the grader's verdicts were right."
+    )
+
+
 def ratio(comparison: Mapping[str, Any], cost: str) -> str:
     """`2.1x`."""
     return f"{comparison[f'{cost}_ratio']['value']:.2f}x"
@@ -147,6 +168,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
         "setup": lambda: setup(load(TABLE)),
         "overhead": lambda: overhead(load(OVERHEAD)),
     },
+    "docs/graders.md": {"rates": lambda: grader_rates(load(GRADERS))},
 }
 
 

@@ -458,6 +458,25 @@ def test_an_unknown_environment_setting_is_refused(good):
     )
 
 
+class PressesButtons(gym.Env):
+    """Says something, and wants a number for an answer."""
+
+    observation_space = gym.spaces.Text(9)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict]:
+        return "1", {}
+
+
+@pytest.mark.parametrize(
+    ("env", "what"),
+    [("CartPole-v1", "observations, of type ndarray"), (PressesButtons, "space, Discrete(2), is")],
+)
+def test_an_environment_that_is_not_text_is_refused(good, env, what):
+    good.environment(env).env_config = {}
+    one_problem(good, "env", env, "a text environment", what)
+
+
 class LongPrompt(gym.Env):
     """Prompts of `100 * (seed + 1)` characters."""
 

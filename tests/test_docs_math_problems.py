@@ -8,7 +8,7 @@ from unittest.mock import MagicMock
 import gymnasium
 import pytest
 from sfpo_envs import MathReasoningEnv
-from sfpo_envs.eval_sets import EVAL_SETS
+from sfpo_envs.problems.eval_sets import EVAL_SETS
 from sfpo_envs.prompts import MATH_PROMPTS
 from sfpo_envs.rewards import REWARDS
 

@@ -8,7 +8,7 @@ import gymnasium
 import pytest
 from gymnasium.utils.env_checker import check_env
 from sfpo_envs import ArithmeticEnv
-from sfpo_envs.permutation import KeyedPermutation
+from sfpo_envs.problems.permutation import KeyedPermutation
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 16, 17, 100, 1000])

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from sfpo_envs.dataset import load_math_dataset
-from sfpo_envs.splits import same_text, take_split
+from sfpo_envs.problems.dataset import load_math_dataset
+from sfpo_envs.problems.splits import same_text, take_split
 
 GOOD = '{"problem": "a", "answer": "1"}\n'
 ROWS = [
@@ -83,7 +83,9 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     path = tmp_path / "some.parquet"
     path.write_bytes(b"")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(ImportError, match=r"some\.parquet: .* pip install pyarrow"):
+    with pytest.raises(
+        ImportError, match=r"some\.parquet: .* needs pyarrow: pip install 'sfpo-rllib\[datasets\]'"
+    ):
         load_math_dataset(path)
 
 
@@ -139,7 +141,9 @@ def test_a_set_that_is_nowhere_is_named(hub, tmp_path, monkeypatch):
 
 def test_without_the_package_an_id_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ImportError, match=r"'a/b': there is no such file; .* pip install datasets"):
+    with pytest.raises(
+        ImportError, match=r"'a/b': there is no such file; .* install 'sfpo-rllib\[datasets\]'"
+    ):
         load_math_dataset("a/b")
 
 
@@ -277,16 +281,18 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path, text, message):
         load_math_dataset(path)
 
 
-def test_bad_rows_are_counted_and_the_first_ten_named_together(tmp_path):
+@pytest.mark.parametrize("repeats", [1, 30])
+def test_bad_rows_are_counted_and_named_together_up_to_a_hundred(tmp_path, repeats):
     bad = ["{oops", '{"problem": "a"}', "[]", '{"problem": "a", "answer": " "}']
     path = tmp_path / "mixed.jsonl"
-    path.write_text("".join(GOOD + line + "\n" for line in bad * 4))
+    path.write_text("".join(GOOD + line + "\n" for line in bad * repeats))
     with pytest.raises(ValueError) as caught:
         load_math_dataset(path)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "16 of 32 rows are bad, the first 10 of them:"
+    first = {1: "4 of 8 rows are bad:", 30: "120 of 240 rows are bad, the first 100 of them:"}
+    assert lines[0] == first[repeats]
     assert [line.split(": ")[0] for line in lines[1:]] == [
-        f"{path}, line {number}" for number in range(2, 22, 2)
+        f"{path}, line {number}" for number in range(2, 2 * min(4 * repeats, 100) + 1, 2)
     ]
     for kind in ("not JSON", "no field 'answer'", "must be a JSON object", "skip_blank=True"):
         assert kind in str(caught.value)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from sfpo_envs import MathReasoningEnv, Verdict, make_grader
-from sfpo_envs.dataset import load_math_dataset
-from sfpo_envs.eval_sets import EVAL_SETS
+from sfpo_envs.problems.dataset import load_math_dataset
+from sfpo_envs.problems.eval_sets import EVAL_SETS
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SIZES = {

@@ -9,9 +9,9 @@ import gymnasium
 import pytest
 from gymnasium.utils.env_checker import check_env
 from sfpo_envs import Grade, MathReasoningEnv, Verdict
-from sfpo_envs.dataset import load_math_dataset
-from sfpo_envs.few_shot import FewShot
 from sfpo_envs.graders import EXTRACTORS
+from sfpo_envs.problems.dataset import load_math_dataset
+from sfpo_envs.problems.few_shot import FewShot
 from sfpo_envs.prompts import MATH_PROMPTS
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -14,8 +14,8 @@ from sfpo_envs import ReasoningGymEnv
 pytest.importorskip("reasoning_gym")
 
 from reasoning_gym.factory import CURRICULA, DATASETS
-from sfpo_envs.reasoning_gym_scoring import gold_answer, score
-from sfpo_envs.reasoning_gym_tasks import REFUSED, TaskSpec, make_dataset, parse_tasks
+from sfpo_envs.reasoning_gym.scoring import gold_answer, score
+from sfpo_envs.reasoning_gym.tasks import REFUSED, TaskSpec, make_dataset, parse_tasks
 
 BARE = {"prompt_template": "plain"}
 
@@ -268,7 +268,7 @@ def test_check_env_passes():
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
-    with pytest.raises(ImportError, match="pip install reasoning-gym"):
+    with pytest.raises(ImportError, match=r"pip install 'sfpo-rllib\[reasoning-gym\]'"):
         ReasoningGymEnv("gcd")
 
 

@@ -1,5 +1,6 @@
 """The benchmark of graders measures what it says."""
 
+import time
 from itertools import islice
 
 import pytest
@@ -7,7 +8,7 @@ from sfpo_envs.graders.extraction import last_boxed
 from sfpo_envs.graders.sight import equal_at_sight
 
 from benchmarks.graders.replies import KINDS, NUM_WORDS, problems
-from benchmarks.graders.timing import compare_rates, direct, ours
+from benchmarks.graders.timing import CLOCKS, compare_rates, direct, ours
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -35,7 +36,19 @@ def test_both_ways_give_the_right_verdicts(kind):
 
 
 def test_rates_come_with_their_intervals():
-    row = compare_rates("integers", samples=2, block=2)
-    low, high = row["ours_per_s"]["interval"]
-    assert 0 < low <= row["ours_per_s"]["median"] <= high
+    row = compare_rates("latex", samples=2, block=2)
     assert row["ours_right"] == row["direct_right"] == 1
+    for clock in CLOCKS:
+        low, high = row[clock]["ours_per_s"]["interval"]
+        assert 0 < low <= row[clock]["ours_per_s"]["value"] <= high
+
+
+def test_the_clock_of_cpu_time_counts_the_workers():
+    judge = ours()
+    batch = list(islice(problems("latex", seed=4), 20))
+    judge(batch[0].reply, batch[0].gold)  # starts the worker
+    started, own = CLOCKS["cpu"](), time.process_time()
+    for one in batch:
+        judge(one.reply, one.gold)
+    in_all, own = CLOCKS["cpu"]() - started, time.process_time() - own
+    assert in_all > 2 * own  # the worker does nearly all of the work

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from sfpo_envs.permutation import KeyedPermutation
+from sfpo_envs.problems.permutation import KeyedPermutation
 from sfpo_envs.prompts import check_template, fill
 from sfpo_envs.single_turn import Problem, SingleTurnEnv
 

@@ -11,9 +11,10 @@ from typing import Any, Literal
 from sfpo_envs.arithmetic_expression import NEGATION, ExpressionError, evaluate, parse_number
 from sfpo_envs.graders.extraction import MAX_REPLY_CHARS
 from sfpo_envs.options import instead
+from sfpo_envs.problems.streams import shared_stream
 from sfpo_envs.prompts import check_template, fill
-from sfpo_envs.single_turn import MAX_TEXT_CHARS
-from sfpo_envs.streams import StreamEnv, shared_stream
+from sfpo_envs.spaces import MAX_TEXT_CHARS
+from sfpo_envs.stream_env import StreamEnv
 
 _OPERATORS = ("+", "-", "*", "/")
 _CALLS_PER_TURN = 8

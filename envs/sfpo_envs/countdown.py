@@ -11,8 +11,9 @@ from typing import Any, Literal, NamedTuple
 
 from sfpo_envs.arithmetic_expression import NEGATION, Expression, ExpressionError, evaluate
 from sfpo_envs.graders.extraction import EXTRACTORS, check_extraction
+from sfpo_envs.problems.streams import shared_stream
 from sfpo_envs.prompts import check_template, fill
-from sfpo_envs.streams import StreamEnv, shared_stream
+from sfpo_envs.stream_env import StreamEnv
 
 COUNTDOWN_PROMPTS = {
     # Small character models; the whole reply is the expression.

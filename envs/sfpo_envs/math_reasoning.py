@@ -8,15 +8,15 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from sfpo_envs.dataset import MathDataset, load_math_dataset
-from sfpo_envs.few_shot import FewShot
 from sfpo_envs.graders import EXTRACTORS, Grade, Verdict, make_grader
 from sfpo_envs.options import instead, refuse_unknown
+from sfpo_envs.problems.dataset import MathDataset, load_math_dataset
+from sfpo_envs.problems.few_shot import FewShot
+from sfpo_envs.problems.splits import take_split
 from sfpo_envs.prompts import resolve_math_prompt
 from sfpo_envs.rewards import RewardFunction, make_overlong, make_reward, reward_range
-from sfpo_envs.single_turn import MAX_TEXT_CHARS, Problem, SingleTurnEnv
-from sfpo_envs.spaces import ChatMessages
-from sfpo_envs.splits import take_split
+from sfpo_envs.single_turn import Problem, SingleTurnEnv
+from sfpo_envs.spaces import MAX_TEXT_CHARS, ChatMessages
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +72,8 @@ class MathReasoningEnv(SingleTurnEnv):
 
         Args:
             dataset: Path of a ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` file, name of an evaluation
-                set (a key of :data:`~sfpo_envs.eval_sets.EVAL_SETS`), path of a folder, or id of a
-                data set of the Hugging Face hub; the first of these that there is.
+                set (a key of :data:`~sfpo_envs.problems.eval_sets.EVAL_SETS`), path of a folder, or
+                id of a data set of the Hugging Face hub; the first of these that there is.
             dataset_config: Which configuration of a data set of the hub.
             dataset_split: Which split of a data set of the hub; ``None`` if it has only one.
             dataset_revision: Which revision of a data set of the hub.

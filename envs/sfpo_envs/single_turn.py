@@ -9,11 +9,8 @@ from typing import Any, NamedTuple
 
 import gymnasium
 
-from sfpo_envs.permutation import KeyedPermutation
-from sfpo_envs.spaces import UnicodeText
-
-MAX_TEXT_CHARS = 65_536
-"""Longest prompt and reply that the observation and action spaces contain, in characters."""
+from sfpo_envs.problems.permutation import KeyedPermutation
+from sfpo_envs.spaces import MAX_TEXT_CHARS, UnicodeText
 
 
 class Problem(NamedTuple):

@@ -11,6 +11,9 @@ from gymnasium.spaces import Space, Text
 ChatMessage = dict[str, str]
 """A ``"role"`` and a ``"content"``."""
 
+MAX_TEXT_CHARS = 65_536
+"""Longest prompt and reply that the package's environments take, in characters."""
+
 CHAT_ROLES = ("system", "user", "assistant", "tool")
 
 _SAMPLE_CHARACTERS = string.ascii_letters + string.digits + string.punctuation + " \n"

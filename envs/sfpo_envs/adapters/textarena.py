@@ -11,8 +11,7 @@ from typing import Any
 
 import gymnasium
 
-from sfpo_envs.single_turn import MAX_TEXT_CHARS
-from sfpo_envs.spaces import UnicodeText
+from sfpo_envs.spaces import MAX_TEXT_CHARS, UnicodeText
 
 logger = logging.getLogger(__name__)
 

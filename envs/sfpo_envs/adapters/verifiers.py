@@ -13,8 +13,8 @@ from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
-from sfpo_envs.single_turn import MAX_TEXT_CHARS, Problem, SingleTurnEnv
-from sfpo_envs.spaces import ChatMessage, ChatMessages
+from sfpo_envs.single_turn import Problem, SingleTurnEnv
+from sfpo_envs.spaces import MAX_TEXT_CHARS, ChatMessage, ChatMessages
 
 
 class OneReply(SimpleNamespace):

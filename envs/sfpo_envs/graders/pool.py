@@ -53,6 +53,11 @@ def equivalent(gold: str, answer: str, timeout_s: float, memory_mb: int = 1024) 
     return _POOL.equivalent(_Request(gold, answer, timeout_s, memory_mb))
 
 
+def idle_workers() -> list[int]:
+    """Return the process ids of the workers that wait for their next comparison."""
+    return _POOL.idle_workers()
+
+
 class _Request(NamedTuple):
     gold: str
     answer: str
@@ -102,6 +107,11 @@ class _Worker:
         if equal is None:
             raise UngradableGoldError(f"no answer could be right: {request.gold!r}")
         return equal
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
 
     def kill(self) -> None:
         """End the process and leave no zombie."""
@@ -155,6 +165,10 @@ class _WorkerPool:
                 else:
                     self._idle.append(worker)
                     return equal
+
+    def idle_workers(self) -> list[int]:
+        """See the function of this name."""
+        return [worker.pid for worker in self._idle]
 
     def close(self) -> None:
         """End all idle workers."""

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import (
@@ -277,6 +278,9 @@ def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:
     try:
         for seed in range(NUM_PROMPTS_CHECKED):
             observation, _ = env.reset(seed=seed)
+            if fault := _not_text(env, observation):
+                yield f"env={config.env!r}: {fault}"
+                break
             length = 0 if formatter is None else len(formatter.first(observation))
             if length >= context:
                 yield (
@@ -288,6 +292,19 @@ def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:
         yield f"env={config.env!r}: reset(seed={seed}) raised {first_line(error)}"
     finally:
         env.close()
+
+
+def _not_text(env: gym.Env, observation: Any) -> str | None:
+    """Why a language model cannot play an environment, None if it can."""
+    if not isinstance(observation, str | list | tuple):
+        return (
+            "must be a text environment, and its observations, of type "
+            f"{type(observation).__name__}, are neither strings nor lists of chat messages"
+        )
+    action_space = getattr(env, "action_space", None)  # none declared is fine
+    if not isinstance(action_space, gym.spaces.Text | None):
+        return f"must be a text environment, and its action space, {action_space}, is not text"
+    return None
 
 
 def _load_tokenizer_and_context(config: "GRPOConfig") -> tuple[PromptFormatter | None, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 
-from sfpo_envs.dataset import MathDataset
+from sfpo_envs.problems.dataset import MathDataset
 
 _HASH_BITS = 64
 

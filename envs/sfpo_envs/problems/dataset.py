@@ -11,15 +11,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sfpo_envs.eval_sets import EVAL_SETS, Fields, find_eval_set
-from sfpo_envs.fields import MISSING, field_names, field_of, text_of
 from sfpo_envs.graders import EXTRACTORS, check_gold
 from sfpo_envs.options import instead
-from sfpo_envs.rows import HubDataset, LocalFile
-from sfpo_envs.single_turn import MAX_TEXT_CHARS
+from sfpo_envs.problems.eval_sets import EVAL_SETS, Fields, find_eval_set
+from sfpo_envs.problems.fields import MISSING, field_names, field_of, text_of
+from sfpo_envs.problems.rows import HubDataset, LocalFile
+from sfpo_envs.spaces import MAX_TEXT_CHARS
 
 MAX_PROBLEM_CHARS = MAX_TEXT_CHARS // 2  # leaves the other half of a prompt to its template
-_MAX_SHOWN = 10
+_MAX_SHOWN = 100  # of bad rows
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.jsonl)(?<!\.json)(?<!\.gz)(?<!\.parquet)")
 
 Filters = tuple[tuple[str, tuple[str, ...]], ...]
@@ -71,7 +71,7 @@ def load_math_dataset(
 
     Raises:
         ValueError: An argument is not what it should be, the set is missing, unreadable or without
-            problems, or rows are bad. All bad rows are counted, and the first ten named by file
+            problems, or rows are bad. All bad rows are counted, and the first 100 named by file
             and line.
         ImportError: A package that reads this kind of set is not installed.
     """

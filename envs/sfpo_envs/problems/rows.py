@@ -53,7 +53,7 @@ class LocalFile:
                 yield f"{self}, line {number}", _parse_line(line)
 
     def _parquet(self) -> Iterator[Row]:
-        parquet = _import("pyarrow.parquet", "pyarrow", f"{self}: a Parquet file")
+        parquet = _import("pyarrow.parquet", f"{self}: a Parquet file")
         try:
             rows = parquet.read_table(self.path).to_pylist()
         except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's derive from these
@@ -82,7 +82,7 @@ class HubDataset:
             ImportError: The package ``datasets`` is not installed.
         """
         what = f"dataset={self.name!r}: there is no such file; a data set of the Hugging Face hub"
-        datasets = _import("datasets", "datasets", what)
+        datasets = _import("datasets", what)
         try:
             loaded = datasets.load_dataset(
                 self.name, self.config, split=self.split, revision=self.revision
@@ -111,8 +111,9 @@ def _parse_line(line: str) -> dict[str, Any] | str:
     return row if isinstance(row, dict) else "must be a JSON object"
 
 
-def _import(module: str, package: str, what: str) -> Any:
+def _import(module: str, what: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"{what} needs {package}: pip install {package}") from error
+        package = module.partition(".")[0]
+        raise ImportError(f"{what} needs {package}: pip install 'sfpo-rllib[datasets]'") from error

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sfpo_envs.dataset import MathDataset
 from sfpo_envs.graders import EXTRACTORS
-from sfpo_envs.permutation import KeyedPermutation
+from sfpo_envs.problems.dataset import MathDataset
+from sfpo_envs.problems.permutation import KeyedPermutation
+from sfpo_envs.problems.splits import same_text
 from sfpo_envs.prompts import Example, fill
-from sfpo_envs.splits import same_text
 
 _REPLY_ENDS = {
     "boxed": "\\boxed{{answer}}",

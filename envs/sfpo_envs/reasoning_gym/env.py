@@ -15,9 +15,10 @@ import numpy as np
 
 from sfpo_envs.graders.extraction import EXTRACTORS, check_extraction
 from sfpo_envs.options import instead
+from sfpo_envs.problems.streams import shared_stream
 from sfpo_envs.prompts import fill
-from sfpo_envs.reasoning_gym_scoring import gold_answer, score
-from sfpo_envs.reasoning_gym_tasks import (
+from sfpo_envs.reasoning_gym.scoring import gold_answer, score
+from sfpo_envs.reasoning_gym.tasks import (
     FINITE,
     NUM_ITEMS,
     Tasks,
@@ -26,7 +27,7 @@ from sfpo_envs.reasoning_gym_tasks import (
     make_dataset,
     parse_tasks,
 )
-from sfpo_envs.streams import StreamEnv, shared_stream
+from sfpo_envs.stream_env import StreamEnv
 
 REASONING_GYM_PROMPTS = {
     "plain": "{question}",
@@ -54,18 +55,18 @@ class ReasoningGymEnv(StreamEnv[ReasoningGymItem]):
     is 1.0 for a reply that is fully right and else 0.0, because reasoning-gym's scores in between
     mostly reward something other than progress. The final ``info`` has ``is_success`` (fully
     right), ``task``, and in ``metrics`` ``score``, ``has_answer`` and ``scorer_error`` (the scorer
-    raised; the score is 0). Needs ``pip install reasoning-gym``.
+    raised; the score is 0). Needs ``pip install 'sfpo-rllib[reasoning-gym]'``.
 
     Slow tasks, in seconds a problem: ``knight_swap`` 0.4, ``futoshiki`` 0.3,
     ``intermediate_integration``, ``puzzle24``, ``quantum_lock`` and ``zebra_puzzles`` 0.1;
     ``acre`` takes 4 to start. A held-out problem takes ``1 / test_fraction`` times as long, for it
     is found by drawing. ``boxnet`` and ``rush_hour`` know no answer, so that
     :attr:`Problem.answer` is blank; ``graph_color``, ``propositional_logic`` and ``rubiks_cube``
-    have many, and give an example. The tasks of :data:`~sfpo_envs.reasoning_gym_tasks.REFUSED` are
+    have many, and give an example. The tasks of :data:`~sfpo_envs.reasoning_gym.tasks.REFUSED` are
     refused, with the reason.
 
     Replies never reach Python's ``eval``, to which nine of the scorers would hand them: see
-    :mod:`sfpo_envs.reasoning_gym_scoring`.
+    :mod:`sfpo_envs.reasoning_gym.scoring`.
     """
 
     def __init__(

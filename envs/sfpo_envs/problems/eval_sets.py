@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from sfpo_envs.rows import HubDataset, LocalFile
+from sfpo_envs.problems.rows import HubDataset, LocalFile
 
 DATA_DIR_VARIABLE = "SFPO_DATA_DIR"
 """Environment variable that stands in for ``data_dir`` where that is not given."""
