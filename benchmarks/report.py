@@ -48,6 +48,35 @@ def task_table(table: Results, task: str) -> Iterator[str]:
             yield "| " + " | ".join(cells) + " |"
 
 
+HEADLINE = (
+    "multi_epoch",
+    "slow_fast",
+    "slow_fast_far",
+    "replay",
+    "slow_fast_replay",
+    "slow_fast_replay_far",
+)
+
+
+def headline(table: Results) -> Iterator[str]:
+    """How many times fewer rollouts to the baseline's best, at own rates and at the smallest."""
+    low = f"{table['settings']['protocol']['rates'][0]:g}"
+    tasks = {"sums": "arithmetic", "spelling": "spell_backward"}
+    heads = [f"{title}, each at its best rate" for title in tasks]
+    yield "| | " + " | ".join([*heads, f"sums, all at the conservative rate {low}"]) + " |"
+    yield "|---" * 4 + "|"
+    for name in HEADLINE:
+        own = f"{table['rates'][name]:g}"
+        columns = [(task, own, "vs_best") for task in tasks.values()]
+        columns.append(("arithmetic", low, "vs_same_rate"))
+        cells = []
+        for task, rate, versus in columns:
+            row = table["table"][task]["variants"].get(name, {}).get(rate, {})
+            shown = versus in row and (versus == "vs_same_rate" or not VARIANTS[name].conservative)
+            cells.append(interval(row[versus]["rollouts_ratio"], 2, "x") if shown else "")
+        yield f"| {VARIANTS[name].label} | " + " | ".join(cells) + " |"
+
+
 def conservative(table: Results) -> Iterator[str]:
     """Ratios at the smallest common rate, against the baseline there."""
     yield "| rule | best accuracy | fewer rollouts | less time | fewer optimizer steps | reached |"
@@ -160,6 +189,7 @@ def load(path: Path) -> Any:
 Block = Callable[[], Iterator[str]]
 
 BLOCKS: dict[str, dict[str, Block]] = {
+    "README.md": {"headline": lambda: headline(load(TABLE))},
     "docs/update_rules.md": {
         "arithmetic": lambda: task_table(load(TABLE), "arithmetic"),
         "spell_backward": lambda: task_table(load(TABLE), "spell_backward"),

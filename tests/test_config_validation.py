@@ -118,6 +118,7 @@ TRAINING = [
     ("engine_ratio_cap", None, "number > 0", "engine_correction=None"),
     ("grad_clip", math.nan, "number > 0", "None"),
     ("max_tokens_per_micro_batch", 0, "integer >= 1"),
+    ("snapshot_device", "cuda", "None or 'cpu'"),
     ("weight_decay", -1.0, "number >= 0"),
     ("adam_betas", (0.9, 1.0), "two numbers in [0, 1)"),
     ("optimizer", "adam", "'adamw'", "'paged_adamw_8bit'", "did you mean"),
@@ -133,6 +134,13 @@ TRAINING = [
 @pytest.mark.parametrize(("field", "value", "right"), [(f, v, r) for f, v, *r in TRAINING])
 def test_training_settings_out_of_range_are_refused(good, field, value, right):
     one_problem(good.training(**{field: value}), field, value, *right)
+
+
+def test_packing_with_a_kernel_that_mixes_sequences_is_refused(good):
+    model = good.model_config["model"]
+    good.rl_module(model_config={"model": model, "packing": True}).validate()
+    good.rl_module(model_config={"model": model, "packing": True, "attn_implementation": "eager"})
+    one_problem(good, "model_config['attn_implementation']", "eager", "'flash_attention_2'")
 
 
 OF_THE_LOSSES = {

@@ -217,7 +217,7 @@ def preflight(
         parallelism=parallelism,
         compute_bytes=dtype.itemsize,
         optimizer=config.optimizer,
-        parameter_copies=rule.parameter_copies,
+        parameter_copies=rule.parameter_copies if config.snapshot_device is None else 0,
         micro_batch_tokens=tokens,
         logit_tokens=min(tokens, chunk_tokens(model.vocab_size)),
         bucket_views=bool(config.torch_ddp_kwargs.get("gradient_as_bucket_view")),

@@ -113,6 +113,8 @@ class CausalLMModule(TorchRLModule):
         # from the engine's at equal weights.
         super().train(mode)
         self.lm.train(mode and self._needs_train_mode)
+        if self.reference is not None:
+            self.reference.eval()
         return self
 
     @override(TorchRLModule)

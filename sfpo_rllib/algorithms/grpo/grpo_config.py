@@ -76,6 +76,7 @@ class GRPOConfig(AlgorithmConfig):
         self.engine_ratio_floor = 0.5
         self.max_skipped_steps = 10
         self.max_tokens_per_micro_batch = 16_384
+        self.snapshot_device: str | None = None
         self.optimizer = "adamw"
         self.optimizer_kwargs: dict[str, Any] = {}
         self.weight_decay = 0.01
@@ -165,6 +166,7 @@ class GRPOConfig(AlgorithmConfig):
         engine_ratio_floor: float = NotProvided,
         max_skipped_steps: int = NotProvided,
         max_tokens_per_micro_batch: int = NotProvided,
+        snapshot_device: str | None = NotProvided,
         optimizer: str = NotProvided,
         optimizer_kwargs: dict[str, Any] = NotProvided,
         weight_decay: float = NotProvided,
@@ -216,7 +218,10 @@ class GRPOConfig(AlgorithmConfig):
             engine_ratio_floor: The lower bound, for the masks.
             max_skipped_steps: Optimizer steps whose gradient is not finite are skipped and
                 counted. More than so many in a row end the training.
-            max_tokens_per_micro_batch: Padded tokens of one forward pass; bounds the memory.
+            max_tokens_per_micro_batch: Tokens of one forward pass, padding included unless
+                `model_config["packing"]` is on; bounds the memory.
+            snapshot_device: Where the update rule's copies of the weights are held: None, beside
+                the weights, or "cpu", in host memory.
             optimizer: "adamw"; "adamw_8bit" or "paged_adamw_8bit" (bitsandbytes); "muon" (hidden
                 matrices; AdamW for the rest); "sgd".
             optimizer_kwargs: More of the optimizer's own settings, e.g. `{"momentum": 0.9}`.
@@ -259,6 +264,7 @@ class GRPOConfig(AlgorithmConfig):
             "engine_ratio_floor": engine_ratio_floor,
             "max_skipped_steps": max_skipped_steps,
             "max_tokens_per_micro_batch": max_tokens_per_micro_batch,
+            "snapshot_device": snapshot_device,
             "optimizer": optimizer,
             "optimizer_kwargs": optimizer_kwargs,
             "weight_decay": weight_decay,
@@ -331,7 +337,8 @@ class GRPOConfig(AlgorithmConfig):
         if self.entropy_z_threshold is not None:
             trigger = EntropyTrigger(self.entropy_window, self.entropy_z_threshold)
         # A learner in this process must not share a rule's state with the config.
-        return Updater(copy.deepcopy(self.make_update_rule()), trigger)
+        rule = copy.deepcopy(self.make_update_rule())
+        return Updater(rule, trigger, snapshot_device=self.snapshot_device)
 
     def preflight(
         self, *, parallelism: str = "ddp", device_memory_gb: float | None = None

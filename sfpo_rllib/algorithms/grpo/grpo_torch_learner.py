@@ -350,7 +350,7 @@ class GRPOTorchLearner(TorchLearner):
         """Goes on from `get_update_state()`."""
         self._optimizer_steps = int(state["optimizer_steps"])
         self._step_guard.skipped = int(state.get("skipped_steps", 0))
-        self._num_batches = int(state["num_batches"])
+        self._num_batches = int(state.get("num_batches", 0))
         self._partition_rng.set_state(torch.as_tensor(state["partition_rng"], dtype=torch.uint8))
         self._updater.load_state_dict(state)
 

@@ -26,6 +26,7 @@ from sfpo_rllib.env_runners.engines import ENGINES, SamplingSettings
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS, PromptFormatter
 from sfpo_rllib.env_runners.text_envs import make_text_env
 from sfpo_rllib.rl_modules.causal_lm import ADDED_BY_CONFIG, MODEL_CONFIG_KEYS
+from sfpo_rllib.rl_modules.packing import PACKED_ATTENTION
 from sfpo_rllib.rl_modules.weights import DTYPES
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ def _update(config: "GRPOConfig") -> Iterator[str]:
             f"num_epochs={config.num_epochs!r}: must be 1; for more passes use SFPO's fast_steps "
             "or update_rule=MultiEpoch(...)"
         )
+    if config.snapshot_device not in (None, "cpu"):
+        yield f"snapshot_device={config.snapshot_device!r}: must be None or 'cpu'"
     yield from config.update_rule_problems()
     yield from _trigger(config)
     yield from _optimizer(config)
@@ -205,6 +208,12 @@ def _rollouts(config: "GRPOConfig") -> Iterator[str]:
         yield f"rollout_timeout_s={config.rollout_timeout_s!r}: must be a number > 0 (seconds)"
     if config.rollout_engine not in ENGINES:
         yield f"rollout_engine={config.rollout_engine!r}: must be one of {ENGINES}"
+    attention = config.model_config.get("attn_implementation")
+    if config.model_config.get("packing") and attention not in PACKED_ATTENTION:
+        yield (
+            f"model_config['attn_implementation']={attention!r}: must be one of "
+            f"{list(PACKED_ATTENTION)} with packing=True; others do not keep packed sequences apart"
+        )
     dtype = config.model_config.get("dtype", "float32")
     if dtype not in DTYPES:
         yield f"model_config['dtype']={dtype!r}: must be one of {sorted(DTYPES)}"
