@@ -16,9 +16,10 @@ from typing import Any
 import torch
 import transformers
 
+from benchmarks.alternating import CLOCKS
 from benchmarks.common import environment_record, write_json
 from benchmarks.overhead.memory import peak_bytes
-from benchmarks.overhead.timing import CLOCKS, added_seconds, compare_seconds
+from benchmarks.overhead.timing import added_seconds, compare_seconds
 from benchmarks.overhead.workload import Size, Workload
 from sfpo_rllib.core import Extrapolated, MultiEpoch, Single, SlowFast, UpdateRule
 

@@ -1,21 +1,17 @@
 """Seconds of an update by SFPO, against as many updates of one pass."""
 
-import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from benchmarks.common import bootstrap_interval
+from benchmarks.alternating import alternate, ratio_of, time_once
 from benchmarks.overhead.workload import Workload
 from sfpo_rllib.core import Single, SlowFast
 from sfpo_rllib.core.anchor import Anchor
 
-# This process's CPU time leaves out what other processes take of a busy machine.
-CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
-
 
 def compare_seconds(workload: Workload, rule: SlowFast, pairs: int) -> dict[str, Any]:
-    """Times an update by the rule and as many single passes, in turn, first the one then the other.
+    """Times an update by the rule and as many single passes, in turn.
 
     Args:
         workload: What is updated.
@@ -27,23 +23,19 @@ def compare_seconds(workload: Workload, rule: SlowFast, pairs: int) -> dict[str,
     """
     passes = rule.fast_steps + 1
 
-    def by_rule() -> None:
-        workload.update(rule)
-
     def by_single_passes() -> None:
         for _ in range(passes):
             workload.update(Single())
 
-    bodies = [by_rule, by_single_passes]
-    for body in bodies:
-        body()  # warm-up
-    seconds: dict[Callable[[], None], list[dict[str, float]]] = {body: [] for body in bodies}
-    for pair in range(pairs):
-        for body in bodies if pair % 2 == 0 else bodies[::-1]:
-            seconds[body].append(_seconds(workload, body))
+    bodies = {"rule": lambda: workload.update(rule), "single_passes": by_single_passes}
+    seconds = alternate(bodies, pairs, workload.synchronize)
     return {"passes": passes} | {
-        clock: _comparison(*([timed[clock] for timed in seconds[body]] for body in bodies))
-        for clock in CLOCKS
+        clock: {
+            "rule_s": median(by_name["rule"]),
+            "single_passes_s": median(by_name["single_passes"]),
+            **ratio_of(by_name["rule"], by_name["single_passes"]),
+        }
+        for clock, by_name in seconds.items()
     }
 
 
@@ -56,26 +48,6 @@ def added_seconds(workload: Workload, alpha: float, repeats: int) -> dict[str, f
         "reposition_s": lambda: anchor.reposition(alpha),
     }
     return {
-        name: median(_seconds(workload, body)["wall"] for _ in range(repeats))
+        name: median(time_once(body, workload.synchronize)["wall"] for _ in range(repeats))
         for name, body in parts.items()
     }
-
-
-def _comparison(by_rule: list[float], by_single_passes: list[float]) -> dict[str, Any]:
-    ratios = [rule / single for rule, single in zip(by_rule, by_single_passes, strict=True)]
-    return {
-        "rule_s": median(by_rule),
-        "single_passes_s": median(by_single_passes),
-        "ratio": median(ratios),
-        "ratio_interval": bootstrap_interval(ratios),
-        "ratios": ratios,
-    }
-
-
-def _seconds(workload: Workload, body: Callable[[], object]) -> dict[str, float]:
-    """How long it takes, by each clock."""
-    workload.synchronize()
-    start = {name: clock() for name, clock in CLOCKS.items()}
-    body()
-    workload.synchronize()
-    return {name: clock() - start[name] for name, clock in CLOCKS.items()}

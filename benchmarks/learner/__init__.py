@@ -1,0 +1,1 @@
+"""What our learner's step costs, against a bare torch loop and TRL's."""
