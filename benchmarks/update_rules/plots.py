@@ -26,7 +26,8 @@ def plot_curves(
     figure, axes = plt.subplots(
         1, len(panels), figsize=(5.5 * len(panels), 4.6), squeeze=False, sharey=False
     )
-    colours = {name: f"C{i}" for i, name in enumerate(VARIANTS)}
+    shades = plt.get_cmap("tab20").colors  # strong and pale in turn
+    colours = dict(zip(VARIANTS, [*shades[::2], *shades[1::2]], strict=False))
     for axis, (title, variants) in zip(axes[0], panels.items(), strict=True):
         for name, runs in variants.items():
             rollouts = np.array(runs[0]["curve"]["rollouts"])
