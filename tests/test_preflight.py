@@ -153,7 +153,7 @@ def test_the_number_of_learners_that_is_named_is_the_least(paper: SFPOConfig) ->
 
 
 def test_a_model_that_no_sharding_makes_fit_is_said_to(paper: SFPOConfig) -> None:
-    (problem,) = (p for p in estimated(paper, device_memory_gb=10).problems() if "learner" in p)
+    (problem,) = (p for p in estimated(paper, device_memory_gb=8).problems() if "learner" in p)
     assert "on however many learners" in problem
 
 
@@ -189,7 +189,7 @@ def test_weights_gradients_moments_and_snapshot_are_the_real_ones_to_the_byte(
     weights = sum(p.nbytes for p in model.parameters())
     snapshot = anchor.Anchor(model.parameters())
     assert memory.masters == memory.gradients == weights
-    assert memory.snapshot == sum(t.nbytes for t in snapshot.origin)
+    assert memory.snapshot == sum(origin.nbytes for _, origin in snapshot.pairs())
     if "8bit" in name and importlib.util.find_spec("bitsandbytes") is None:
         pytest.skip("needs bitsandbytes")
     optimizer = make_optimizer(
@@ -213,9 +213,9 @@ def test_rules_hold_as_many_copies_as_they_say(name: str, monkeypatch: pytest.Mo
     most = 0
     init = anchor.Anchor.__init__
 
-    def counted(self: anchor.Anchor, parameters: Any) -> None:
+    def counted(self: anchor.Anchor, parameters: Any, **kwargs: Any) -> None:
         nonlocal most
-        init(self, parameters)
+        init(self, parameters, **kwargs)
         alive.add(self)
         most = max(most, len(alive))
 
@@ -316,10 +316,10 @@ def test_other_architectures_are_traced_too(kind: str) -> None:
 
 
 def test_the_largest_micro_batch_that_is_named_fits_and_no_larger_one(paper: SFPOConfig) -> None:
-    paper.training(max_tokens_per_micro_batch=16_384)
+    paper.training(max_tokens_per_micro_batch=65_536)
     kwargs: dict[str, Any] = {"device_memory_gb": 80, "parallelism": "fsdp"}
     (problem,) = estimated(paper, **kwargs).problems()
-    assert problem.startswith("max_tokens_per_micro_batch=16384: a learner needs ")
+    assert problem.startswith("max_tokens_per_micro_batch=65536: a learner needs ")
     largest = estimated(paper, **kwargs).largest_micro_batch()
     assert largest is not None and problem.endswith(f"at most {largest} fits")
     paper.training(max_tokens_per_micro_batch=largest)
@@ -331,7 +331,7 @@ def test_the_largest_micro_batch_that_is_named_fits_and_no_larger_one(paper: SFP
 def test_checkpointing_makes_room(paper: SFPOConfig) -> None:
     plain = estimated(paper).learner
     paper.rl_module(model_config={"dtype": "bfloat16"})
-    assert estimated(paper).learner.activations > 15 * plain.activations
+    assert estimated(paper).learner.activations > 8 * plain.activations
 
 
 def test_buckets_that_are_the_gradients_take_nothing(paper: SFPOConfig) -> None:
