@@ -1,6 +1,7 @@
 """The benchmarks of PPO with SFPO's update and of its overhead: what they make of their runs."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 pytest.importorskip("ray")
 
 from benchmarks.overhead.memory import cpu_peak_bytes
+from benchmarks.rllib_algorithms import runs
 from benchmarks.rllib_algorithms.__main__ import parse_args
 from benchmarks.rllib_algorithms.plot import LABELS
 from benchmarks.rllib_algorithms.runs import VARIANTS, Curve, Run, Settings, make_config
@@ -132,3 +134,10 @@ def test_peak_memory_counts_what_lives_at_once() -> None:
         torch.empty(1 << 21, dtype=torch.uint8)
 
     assert cpu_peak_bytes(body) == (1 << 20) + (1 << 22)
+
+
+def test_a_batch_in_which_no_episode_ends_has_the_return_before_it() -> None:
+    curve = {"episode_return": [12.5]}
+    assert runs._latest(curve, math.nan) == 12.5
+    assert runs._latest(curve, 20.004) == 20.0
+    assert runs._latest({"episode_return": []}, math.nan) == 0.0

@@ -1,5 +1,6 @@
 """One training run: a variant of PPO, at a learning rate, from a seed."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -125,13 +126,20 @@ def train(run: Run) -> dict[str, Curve]:
         for _ in range(run.settings.iterations):
             result = algo.train()["env_runners"]
             curve["env_steps"].append(int(result["num_env_steps_sampled_lifetime"]))
-            curve["episode_return"].append(round(float(result["episode_return_mean"]), 2))
+            curve["episode_return"].append(_latest(curve, float(result["episode_return_mean"])))
             curve["gradient_steps"].append(_gradient_steps(algo))
             curve["wall_s"].append(round(time.perf_counter() - wall, 3))
             curve["cpu_s"].append(round(time.process_time() - cpu, 3))
     finally:
         algo.stop()
     return {"curve": curve}
+
+
+def _latest(curve: Curve, episode_return: float) -> float:
+    """The return, or the one before it if no episode has ended: a good one outlasts a batch."""
+    if math.isnan(episode_return):
+        return curve["episode_return"][-1] if curve["episode_return"] else 0.0
+    return round(episode_return, 2)
 
 
 def _gradient_steps(algo: Algorithm) -> int:
