@@ -56,7 +56,7 @@ def running(ray_cluster: None) -> Iterator[Callable[[object], object]]:
         algo.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_config(tiny_model: Path) -> Callable[..., object]:
     """`make_config(config_class=SFPOConfig)`: a config whose iterations take under a second.
 

@@ -21,6 +21,7 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.tune import registry
 
 from sfpo_rllib import GRPO, SFPO, GRPOConfig
+from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup, FSDPTorchLearner
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 from sfpo_rllib.algorithms.with_update_rule import UpdateRuleLearnerMixin
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
@@ -33,6 +34,10 @@ OVERRIDDEN = [
     (TorchRLModule, "_forward_train", ["self", "batch"]),
     (Algorithm, "_should_create_evaluation_env_runners", ["eval_config"]),
     (Algorithm, "_get_env_id_and_creator", ["env_specifier", "config"]),
+    (TorchLearner, "_map_module_to_device", ["self", "module"]),
+    (TorchLearner, "_make_modules_ddp_if_necessary", ["self"]),
+    (TorchLearner, "_get_optimizer_state", ["self"]),
+    (TorchLearner, "_set_optimizer_state", ["self", "state"]),
 ]
 
 
@@ -47,6 +52,10 @@ CALLERS = [
     (RLModule.forward_train, "self._forward_train("),
     (TorchRLModule.forward_train, "self.train()"),
     (TorchRLModule.forward_train, "super().forward_train("),
+    (TorchLearner._make_module, "self._map_module_to_device("),
+    (TorchLearner.build, "self._make_modules_ddp_if_necessary("),
+    (Learner.get_state, "self._get_optimizer_state("),
+    (Learner.set_state, "self._set_optimizer_state("),
     (Algorithm.default_resource_request, "cls._should_create_evaluation_env_runners("),
     (Algorithm.setup, "self._should_create_evaluation_env_runners("),
     (Algorithm.setup, "self._get_env_id_and_creator("),
@@ -70,6 +79,7 @@ USED = [
     (Learner, "_check_component"),
     (Algorithm, "_check_component"),
     (Checkpointable, "_check_component"),
+    (Checkpointable, "_get_subcomponents"),
     (registry, "_global_registry"),
     (TorchLearner, "_get_optimizer_lr"),
     (TorchLearner, "_set_optimizer_lr"),
@@ -84,6 +94,7 @@ def test_names_we_call_exist(owner, name):
 ATTRIBUTES = [
     (Learner, "_params"),
     (Learner, "_optimizer_parameters"),
+    (Learner, "_named_optimizers"),
     (TorchLearner, "_device"),
     (EnvRunnerGroup, "_worker_manager"),
 ]
@@ -111,6 +122,8 @@ OURS = [
     SFPO,
     GRPOConfig,
     GRPOTorchLearner,
+    FSDPTorchLearner,
+    FSDPLearnerGroup,
     UpdateRuleLearnerMixin,
     CausalLMModule,
     GroupEnvRunner,

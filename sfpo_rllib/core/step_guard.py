@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from sfpo_rllib.core.anchor import local
+
 
 class StepGuard:
     """Says of each optimizer step whether it may be taken.
@@ -54,7 +56,7 @@ class StepGuard:
         bad = [
             name
             for name, param in parameters
-            if param.grad is not None and not torch.isfinite(param.grad).all()
+            if param.grad is not None and not torch.isfinite(local(param.grad)).all()
         ]
         handle, path = tempfile.mkstemp(prefix="skipped_batch_", suffix=".pt")
         os.close(handle)

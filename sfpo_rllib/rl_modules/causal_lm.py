@@ -11,6 +11,7 @@ import torch
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.typing import StateDict
+from torch.distributed.device_mesh import DeviceMesh
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sfpo_rllib.rl_modules.packing import (
@@ -19,6 +20,7 @@ from sfpo_rllib.rl_modules.packing import (
     check_packing,
     packed_inputs,
 )
+from sfpo_rllib.rl_modules.sharding import gather, load, shard_module
 from sfpo_rllib.rl_modules.token_logprobs import logprobs_of_logits, token_logprobs
 from sfpo_rllib.rl_modules.weights import DTYPES, pack_weights
 
@@ -96,6 +98,9 @@ class CausalLMModule(TorchRLModule):
         self.reference: PreTrainedModel | None = None
         if config["holds_reference"]:
             self.reference = copy.deepcopy(self.lm).requires_grad_(False)
+        # Of a sharded module, between gather_weights() and release_weights().
+        self._gathered: dict[str, torch.Tensor] | None = None
+        self.is_sharded = False
         self.train()
         if attention == PACKED_SDPA:
             check_packing(self.lm)
@@ -186,14 +191,50 @@ class CausalLMModule(TorchRLModule):
             return contextlib.nullcontext()
         return torch.autocast(device.type, dtype=self.compute_dtype)
 
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Shards the parameters by FSDP2, and moves them to the devices of a mesh.
+
+        From then on forward passes are collective, and the weights must be gathered to be read.
+        """
+        shard_module(
+            self,
+            [self.lm] if self.reference is None else [self.lm, self.reference],
+            mesh,
+            compute_dtype=self.compute_dtype,
+            forward_methods=["forward_train", "reference_logp"],
+        )
+        self.is_sharded = True
+
+    def gather_weights(self) -> None:
+        """Holds the whole weights in host memory, on the first process. Collective."""
+        self._gathered = gather(self._own_weights())
+
+    def release_weights(self) -> None:
+        """Lets go of what `gather_weights` holds."""
+        self._gathered = None
+
     def weights(self) -> dict[str, torch.Tensor]:
-        """The float32 masters under transformers' names, tied ones under every name they have."""
+        """The float32 masters under transformers' names, tied ones under every name they have.
+
+        Raises:
+            RuntimeError: If they are sharded and have not been gathered.
+        """
+        if not self.is_sharded:
+            return self._own_weights()
+        if self._gathered is None:
+            raise RuntimeError(
+                "the weights are sharded over the learners; ask the learner group for them, which "
+                "gathers them first"
+            )
+        return self._gathered
+
+    def _own_weights(self) -> dict[str, torch.Tensor]:
         return {name: tensor.detach() for name, tensor in self.lm.state_dict().items()}
 
-    def _unique_weights(self) -> dict[str, torch.Tensor]:
-        """`weights` with tied ones once, under the name transformers loads them from."""
+    def _unique(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Tied weights once, under the name transformers loads them from."""
         tied = set(getattr(self.lm, "all_tied_weights_keys", {}) or {})
-        return {name: tensor for name, tensor in self.weights().items() if name not in tied}
+        return {name: tensor for name, tensor in weights.items() if name not in tied}
 
     @override(TorchRLModule)
     def get_state(
@@ -205,7 +246,7 @@ class CausalLMModule(TorchRLModule):
         **kwargs: Any,
     ) -> StateDict:
         """The masters as numpy arrays, or with `inference_only` what the engines load."""
-        tensors = self._unique_weights()
+        tensors = self._unique(self.weights())
         if inference_only:
             return pack_weights(tensors, self.compute_dtype)
         return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
@@ -217,7 +258,7 @@ class CausalLMModule(TorchRLModule):
         Raises:
             ValueError: If a weight is missing, unknown, or of another shape.
         """
-        own = self._unique_weights()
+        own = self._unique(self._own_weights())
         shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
         given = {name: np.shape(array) for name, array in state.items()}
         if shapes != given:
@@ -226,9 +267,8 @@ class CausalLMModule(TorchRLModule):
                 f"module state: {len(wrong)} weights missing, unknown or of another shape, "
                 f"e.g. {wrong[:3]}; it must come from the same model"
             )
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(torch.from_numpy(np.array(state[name])))
+        for name, tensor in own.items():
+            load(tensor, state[name])
 
 
 @torch.no_grad()

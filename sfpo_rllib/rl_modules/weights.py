@@ -4,9 +4,11 @@ RLlib turns states into numpy arrays, and numpy has no bfloat16, so the bytes tr
 integers and the dtype beside them.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 WeightsPayload = dict[str, Any]
 
@@ -42,3 +44,18 @@ def unpack_weights(payload: WeightsPayload) -> dict[str, torch.Tensor]:
         name: torch.from_numpy(array.copy()).view(dtype)
         for name, array in payload["tensors"].items()
     }
+
+
+def load_weights(model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:
+    """Loads weights under transformers' names; tied ones may be there once.
+
+    Raises:
+        ValueError: If one is missing or unknown.
+    """
+    missing, unexpected = model.load_state_dict(dict(weights), strict=False)
+    tied = set(getattr(model, "all_tied_weights_keys", {}) or {})
+    if set(missing) - tied or unexpected:
+        raise ValueError(
+            f"weights: missing {sorted(set(missing) - tied)[:3]}, unknown "
+            f"{sorted(unexpected)[:3]}; they must come from the same model"
+        )

@@ -37,13 +37,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sfpo_rllib.algorithms.grpo import resources
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
+from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.core.balance import even_shares
 from sfpo_rllib.env_runners.collect import Collection as GroupCollection
 from sfpo_rllib.env_runners.collect import GroupCollector
 from sfpo_rllib.env_runners.rollout import stable_hash
 from sfpo_rllib.env_runners.summary import has_equal_rewards, num_sampled_tokens, summarize
 from sfpo_rllib.env_runners.text_envs import make_text_env
-from sfpo_rllib.rl_modules.weights import DTYPES
+from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
 from sfpo_rllib.token_trace import TokenTrace
 
 logger = logging.getLogger(__name__)
@@ -273,15 +274,10 @@ class GRPO(Algorithm):
         return env_specifier, partial(make_text_env, env_specifier)
 
     def get_module_weights(self) -> dict[str, torch.Tensor]:
-        """The trained float32 weights under transformers' names, on the CPU."""
-        results = self.learner_group.foreach_learner(
-            lambda learner: {
-                name: tensor.cpu().clone()
-                for name, tensor in learner.module[DEFAULT_MODULE_ID].unwrapped().weights().items()
-            },
-            remote_actor_ids=None if self.learner_group.is_local else [0],
-        )
-        return next(iter(results)).get()
+        """The trained float32 weights under transformers' names, tied ones once, on the CPU."""
+        state = self.learner_group.get_state(components=_LEARNER_MODULE)[COMPONENT_LEARNER]
+        weights = state[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID]
+        return {name: torch.tensor(array) for name, array in weights.items()}
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Saves model and tokenizer as a transformers folder, in the dtype the engines run.
@@ -300,7 +296,7 @@ class GRPO(Algorithm):
         dtype = DTYPES[model_config.get("dtype", "float32")]
         # The class and generation settings of the original; its weights are replaced.
         model = AutoModelForCausalLM.from_pretrained(model_config["model"], dtype=dtype, **source)
-        model.load_state_dict(self.get_module_weights())
+        load_weights(model, self.get_module_weights())
         model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(model_config["model"], **source).save_pretrained(folder)
         return Path(folder)
@@ -337,7 +333,7 @@ class GRPO(Algorithm):
         if not self.config.make_update_rule().history:
             return []
         results = self.learner_group.foreach_learner(lambda learner: learner.get_recent_batches())
-        return [result.get() for result in results]
+        return values_of(results)
 
     def _set_recent_batches(self, shares: list[Any]) -> None:
         if not self.config.make_update_rule().history:
@@ -353,13 +349,13 @@ class GRPO(Algorithm):
         if len(shares) != num_learners:  # what has been seen here so far is not the checkpoint's
             shares = [[]] * num_learners
         for i, share in enumerate(shares):
-            results = self.learner_group.foreach_learner(
-                lambda learner, batches: learner.set_recent_batches(batches),
-                remote_actor_ids=None if self.learner_group.is_local else [i],
-                batches=share,
+            values_of(
+                self.learner_group.foreach_learner(
+                    lambda learner, batches: learner.set_recent_batches(batches),
+                    remote_actor_ids=None if self.learner_group.is_local else [i],
+                    batches=share,
+                )
             )
-            for result in results:
-                result.get()
 
     @override(Algorithm)
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:

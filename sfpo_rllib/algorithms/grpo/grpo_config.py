@@ -9,6 +9,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.connectors.learner import LearnerConnectorPipeline
 from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 
@@ -85,7 +86,9 @@ class GRPOConfig(AlgorithmConfig):
         self.lr_warmup_batches = 0
         self.lr_total_batches: int | None = None
         self.lr_min_ratio = 0.0
+        self.parallelism = "ddp"
         # RLlib's own settings, where its defaults do not fit.
+        self.torch_skip_nan_gradients = True  # no second look at gradients: the learner has one
         self.lr = 1e-6
         self.grad_clip = 1.0
         self.grad_clip_by = "global_norm"
@@ -279,6 +282,23 @@ class GRPOConfig(AlgorithmConfig):
                 setattr(self, name, value)
         return self
 
+    @override(AlgorithmConfig)
+    def learners(self, *, parallelism: str = NotProvided, **kwargs: Any) -> Self:
+        """Sets the learners.
+
+        Args:
+            parallelism: "ddp": every learner holds the model; "fsdp": all of them share one, by
+                FSDP2, for models that do not fit a device.
+            kwargs: Of `AlgorithmConfig.learners()`.
+
+        Returns:
+            This updated config.
+        """
+        super().learners(**kwargs)
+        if parallelism is not NotProvided:
+            self.parallelism = parallelism
+        return self
+
     @property
     def sampling_settings(self) -> SamplingSettings:
         """`sampling` with its defaults."""
@@ -341,18 +361,20 @@ class GRPOConfig(AlgorithmConfig):
         return Updater(rule, trigger, snapshot_device=self.snapshot_device)
 
     def preflight(
-        self, *, parallelism: str = "ddp", device_memory_gb: float | None = None
+        self, *, parallelism: str | None = None, device_memory_gb: float | None = None
     ) -> Preflight:
         """Estimates the memory of a learner and of an engine; `print()` shows a table.
 
         Args:
-            parallelism: "ddp", or "fsdp" for a model that is sharded over the learners.
+            parallelism: Instead of the config's.
             device_memory_gb: Of each GPU, in 10^9 bytes. None: of the first GPU visible here.
 
         Returns:
             The estimate; its `problems()` say what does not fit, and what would.
         """
-        return preflight(self, parallelism=parallelism, device_memory_gb=device_memory_gb)
+        return preflight(
+            self, parallelism=parallelism or self.parallelism, device_memory_gb=device_memory_gb
+        )
 
     @property
     def policy_loss(self) -> PolicyLoss:
@@ -395,9 +417,37 @@ class GRPOConfig(AlgorithmConfig):
 
     @override(AlgorithmConfig)
     def get_default_learner_class(self) -> type[Learner] | str:
+        if self.parallelism == "fsdp":
+            from sfpo_rllib.algorithms.grpo.fsdp import FSDPTorchLearner
+
+            return FSDPTorchLearner
         from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 
         return GRPOTorchLearner
+
+    @override(AlgorithmConfig)
+    def build_learner_group(
+        self,
+        *,
+        env: Any = None,
+        spaces: Any = None,
+        rl_module_spec: Any = None,
+        placement_group: Any = None,
+    ) -> LearnerGroup:
+        if self.parallelism != "fsdp":
+            return super().build_learner_group(
+                env=env,
+                spaces=spaces,
+                rl_module_spec=rl_module_spec,
+                placement_group=placement_group,
+            )
+        from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
+
+        return FSDPLearnerGroup(
+            config=self.copy(),
+            module_spec=rl_module_spec or self.get_multi_rl_module_spec(env=env, spaces=spaces),
+            placement_group=placement_group,
+        )
 
     @override(AlgorithmConfig)
     def build_learner_connector(

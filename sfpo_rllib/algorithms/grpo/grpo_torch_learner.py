@@ -10,7 +10,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
-from ray.rllib.utils.typing import ModuleID, StateDict, TensorType
+from ray.rllib.utils.typing import ModuleID, ParamDict, StateDict, TensorType
 
 from sfpo_rllib.core.anchor import whole
 from sfpo_rllib.core.balance import micro_batches
@@ -168,9 +168,7 @@ class GRPOTorchLearner(TorchLearner):
         module = self.module[DEFAULT_MODULE_ID]
         totals: Metrics = {}
         for i, micro in enumerate(minibatch):
-            # DDP reduces gradients in the backward pass: only the last one needs to.
-            last = i == len(minibatch) - 1
-            with contextlib.nullcontext() if last or not self._distributed else module.no_sync():
+            with self._accumulating(last=i == len(minibatch) - 1):
                 fwd_out = module.forward_train(micro)
                 if START_LOGP not in micro:
                     self._require_start()
@@ -180,7 +178,7 @@ class GRPOTorchLearner(TorchLearner):
                 (loss * self._world_size).backward()
             accumulate(totals, {"loss": loss.detach(), **metrics})
         gradients = {pid: param.grad for pid, param in self._params.items()}
-        norm = float(
+        norm = self._grad_norm = float(
             whole(torch.nn.utils.get_total_norm([g for g in gradients.values() if g is not None]))
         )
         if self._step_guard.allows(
@@ -191,6 +189,26 @@ class GRPOTorchLearner(TorchLearner):
             self.apply_gradients(self.postprocess_gradients(gradients))
             self._optimizer_steps += 1
         return totals, norm
+
+    def _accumulating(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Around a micro-batch: DDP reduces gradients in the backward pass, the last one's only."""
+        if last or not self._distributed:
+            return contextlib.nullcontext()
+        return self.module[DEFAULT_MODULE_ID].no_sync()
+
+    @override(TorchLearner)
+    def postprocess_gradients_for_module(
+        self, *, module_id: ModuleID, config: AlgorithmConfig, module_gradients_dict: ParamDict
+    ) -> ParamDict:
+        """Clips by the norm that is already there, which RLlib would take again."""
+        if config.grad_clip is None or config.grad_clip_by != "global_norm":
+            return super().postprocess_gradients_for_module(
+                module_id=module_id, config=config, module_gradients_dict=module_gradients_dict
+            )
+        if self._grad_norm > config.grad_clip:
+            scale = config.grad_clip / (self._grad_norm + 1e-6)
+            torch._foreach_mul_([g for g in module_gradients_dict.values() if g is not None], scale)
+        return module_gradients_dict
 
     def _require_start(self) -> None:
         """Raises if the parameters have moved since the update began."""
@@ -351,7 +369,7 @@ class GRPOTorchLearner(TorchLearner):
         self._optimizer_steps = int(state["optimizer_steps"])
         self._step_guard.skipped = int(state.get("skipped_steps", 0))
         self._num_batches = int(state.get("num_batches", 0))
-        self._partition_rng.set_state(torch.as_tensor(state["partition_rng"], dtype=torch.uint8))
+        self._partition_rng.set_state(torch.tensor(state["partition_rng"], dtype=torch.uint8))
         self._updater.load_state_dict(state)
 
     def get_recent_batches(self) -> list[Any]:

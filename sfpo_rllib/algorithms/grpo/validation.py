@@ -25,6 +25,7 @@ from sfpo_rllib.core.optimizers import make_optimizer
 from sfpo_rllib.env_runners.engines import ENGINES, SamplingSettings
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS, PromptFormatter
 from sfpo_rllib.env_runners.text_envs import make_text_env
+from sfpo_rllib.preflight.memory import PARALLELISMS
 from sfpo_rllib.rl_modules.causal_lm import ADDED_BY_CONFIG, MODEL_CONFIG_KEYS
 from sfpo_rllib.rl_modules.packing import PACKED_ATTENTION
 from sfpo_rllib.rl_modules.weights import DTYPES
@@ -43,6 +44,7 @@ def cheap_problems(config: "GRPOConfig") -> Iterator[str]:
     yield from _update(config)
     yield from objective_problems(config)
     yield from _rollouts(config)
+    yield from _parallelism(config)
     yield from _unsupported(config)
 
 
@@ -217,6 +219,28 @@ def _rollouts(config: "GRPOConfig") -> Iterator[str]:
     dtype = config.model_config.get("dtype", "float32")
     if dtype not in DTYPES:
         yield f"model_config['dtype']={dtype!r}: must be one of {sorted(DTYPES)}"
+
+
+def _parallelism(config: "GRPOConfig") -> Iterator[str]:
+    if config.parallelism not in PARALLELISMS:
+        yield f"parallelism={config.parallelism!r}: must be one of {PARALLELISMS}"
+    if config.parallelism != "fsdp":
+        return
+    if not is_int(config.num_learners, 2):
+        yield (
+            f"num_learners={config.num_learners!r}: must be at least 2 with parallelism='fsdp'; a "
+            "single learner has nobody to share the model with"
+        )
+    if "8bit" in str(config.optimizer):
+        yield (
+            f"optimizer={config.optimizer!r}: must be another with parallelism='fsdp'; "
+            "bitsandbytes does not take sharded weights"
+        )
+    if config.grad_clip is not None and config.grad_clip_by != "global_norm":
+        yield (
+            f"grad_clip_by={config.grad_clip_by!r}: must be 'global_norm' with parallelism='fsdp'; "
+            "a learner sees shards of the gradients"
+        )
 
 
 def _unsupported(config: "GRPOConfig") -> Iterator[str]:

@@ -15,7 +15,7 @@ from sfpo_rllib.env_runners.engines.base import (
     RolloutEngine,
     SamplingSettings,
 )
-from sfpo_rllib.rl_modules.weights import DTYPES
+from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
 
 # (step, rows of the batch still running, their log-probs (rows, V)) -> the next tokens (rows,)
 Choose = Callable[[int, np.ndarray, torch.Tensor], torch.Tensor]
@@ -99,13 +99,7 @@ class TransformersEngine(RolloutEngine):
 
     @override(RolloutEngine)
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        missing, unexpected = self._model.load_state_dict(dict(weights), strict=False)
-        tied = set(getattr(self._model, "all_tied_weights_keys", {}) or {})
-        if set(missing) - tied or unexpected:
-            raise ValueError(
-                f"weights: missing {sorted(set(missing) - tied)[:3]}, "
-                f"unknown {sorted(unexpected)[:3]}; they must come from the same model"
-            )
+        load_weights(self._model, weights)
 
     @override(RolloutEngine)
     def logprobs(
