@@ -124,12 +124,54 @@ def test_math_halves_its_gpus(
     model: str,
     datasets: tuple[str, str],
 ) -> None:
-    config = load("math_qwen2_5_math_1_5b").make_config(*datasets, model=model, num_gpus=num_gpus)
+    config = load("math_qwen2_5_math").make_config(*datasets, model=model, num_gpus=num_gpus)
     total, num_gpu_bundles = resources(config)
     assert (total["GPU"], num_gpu_bundles) == (num_gpus, num_gpus)
     assert config.num_learners == config.num_env_runners == num_gpus // 2
     assert config.train_batch_size_per_learner == per_learner
     assert config.total_train_batch_size == 256 * 8
+
+
+QWEN_7B = {  # Qwen2.5-Math-7B
+    "model_type": "qwen2",
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152064,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": False,
+}
+
+
+def test_math_with_7b_fits_its_gpus_sharded_and_not_otherwise(
+    load: Callable[[str], ModuleType],
+    datasets: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(QWEN_7B))
+    script = load("math_qwen2_5_math")
+    monkeypatch.setitem(script.MODELS, "7B", str(tmp_path))
+    trained: list[Any] = []
+    monkeypatch.setattr(
+        script,
+        "run_rllib_example_script_experiment",
+        lambda config, *_, **__: trained.append(config),
+    )
+    command = ["x", f"--dataset={datasets[0]}", f"--test-dataset={datasets[1]}", "--size=7B"]
+    monkeypatch.setattr(sys, "argv", command)
+    script.main()
+    (config,) = trained
+    assert (config.parallelism, config.num_learners, config.num_env_runners) == ("fsdp", 4, 4)
+    assert "learner, 1 of 4 (fsdp)" in capsys.readouterr().out
+
+    monkeypatch.setattr(sys, "argv", [*command, "--parallelism=ddp"])
+    with pytest.raises(SystemExit, match="parallelism='fsdp' over at least"):
+        script.main()
+    assert len(trained) == 1
 
 
 @pytest.mark.parametrize(("preset", "steps"), [("paper", 1), ("official_repo", 4)])
@@ -141,7 +183,7 @@ def test_math_has_the_papers_settings(
     model: str,
     datasets: tuple[str, str],
 ) -> None:
-    config = load("math_qwen2_5_math_1_5b").make_config(*datasets, model=model, preset=preset)
+    config = load("math_qwen2_5_math").make_config(*datasets, model=model, preset=preset)
     config.validate()
     assert config.train_batch_size_per_learner // config.effective_minibatch_size == steps
     assert (config.fast_steps, config.reposition_alpha, config.group_size) == (3, 0.8, 8)

@@ -231,6 +231,12 @@ def _parallelism(config: "GRPOConfig") -> Iterator[str]:
             f"num_learners={config.num_learners!r}: must be at least 2 with parallelism='fsdp'; a "
             "single learner has nobody to share the model with"
         )
+    default = config.get_default_learner_class()
+    if not issubclass(config.learner_class, default):
+        yield (
+            f"learner_class={config.learner_class.__name__}: must be a subclass of "
+            f"{default.__name__} with parallelism='fsdp'"
+        )
     if "8bit" in str(config.optimizer):
         yield (
             f"optimizer={config.optimizer!r}: must be another with parallelism='fsdp'; "

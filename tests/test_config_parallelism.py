@@ -1,0 +1,57 @@
+"""What sharded learners refuse, before anything starts."""
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+from sfpo_rllib import SFPOConfig
+from sfpo_rllib.algorithms.grpo.fsdp import FSDPTorchLearner
+from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
+
+
+def problems(training: dict[str, Any] | None = None, **learners: Any) -> list[str]:
+    config = SFPOConfig().training(**training or {})
+    config.learners(**{"num_learners": 2, "parallelism": "fsdp", **learners})
+    return [problem for problem in config.cheap_problems() if "model" not in problem.split("=")[0]]
+
+
+def test_two_learners_may_share_a_model() -> None:
+    assert problems() == []
+
+
+def test_parallelism_is_ddp_or_fsdp() -> None:
+    assert problems(parallelism="zero3") == ["parallelism='zero3': must be one of ('ddp', 'fsdp')"]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_learner_has_nobody_to_share_with(number: int) -> None:
+    (problem,) = problems(num_learners=number)
+    assert problem.startswith(f"num_learners={number}: must be at least 2 with parallelism='fsdp'")
+
+
+def test_per_tensor_clipping_of_shards_is_refused() -> None:
+    (problem,) = problems({"grad_clip": 1.0, "grad_clip_by": "norm"})
+    assert problem.startswith("grad_clip_by='norm': must be 'global_norm' with parallelism='fsdp'")
+    assert problems({"grad_clip": None, "grad_clip_by": "norm"}) == []
+
+
+def test_eight_bit_moments_of_shards_are_refused() -> None:
+    (problem, *_) = [p for p in problems({"optimizer": "adamw_8bit"}) if "fsdp" in p]
+    assert problem.startswith("optimizer='adamw_8bit': must be another with parallelism='fsdp'")
+
+
+def test_a_learner_class_that_cannot_share_is_refused() -> None:
+    (problem,) = problems(learner_class=GRPOTorchLearner)
+    assert problem == (
+        "learner_class=GRPOTorchLearner: must be a subclass of FSDPTorchLearner with "
+        "parallelism='fsdp'"
+    )
+    own = type("OwnLearner", (FSDPTorchLearner,), {})
+    assert problems(learner_class=own) == []
+
+
+def test_what_was_chosen_before_the_learner_class_does_not_matter() -> None:
+    assert SFPOConfig().learner_class is GRPOTorchLearner
+    assert SFPOConfig().learners(parallelism="fsdp").learner_class is FSDPTorchLearner
