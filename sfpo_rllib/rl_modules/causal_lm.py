@@ -114,10 +114,13 @@ class CausalLMModule(TorchRLModule):
 
     @override(TorchRLModule)
     def train(self, mode: bool = True) -> Self:
-        # RLlib turns train mode on for every forward_train(). Dropout would make log-probs differ
-        # from the engine's at equal weights.
+        # RLlib turns train mode on for every forward_train(), which walks through all layers.
+        wanted = mode and self._needs_train_mode
+        if (self.training, self.lm.training) == (mode, wanted):
+            return self
+        # Dropout would make log-probs differ from the engine's at equal weights.
         super().train(mode)
-        self.lm.train(mode and self._needs_train_mode)
+        self.lm.train(wanted)
         if self.reference is not None:
             self.reference.eval()
         return self

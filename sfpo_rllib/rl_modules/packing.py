@@ -1,10 +1,12 @@
 """Sequences one after the other in a single row: no padding is computed.
 
 Attention must keep them apart. The flash kernels do, from the sequences' lengths; for PyTorch's own
-kernel an attention function of ours, registered with transformers, takes sequence by sequence.
+kernel an attention function of ours, registered with transformers, lines up sequences of similar
+lengths. Everything else that a model computes, which is most of it, has no padding.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +20,53 @@ PACKED_ATTENTION = {
     "flash_attention_2": "flash_attention_2",
     "flash_attention_3": "flash_attention_3",
 }
+# Sequences are lined up if the shortest has this share of the longest one's length,
+SIMILAR = 0.75
+# or if none is longer than this: short ones cost less than another call of the kernel.
+SHORT = 64
+
+
+@dataclass(frozen=True)
+class LinedUp:
+    """Packed sequences in groups of similar lengths, for attention.
+
+    Attributes:
+        rows: For each group where its tokens are in the packed row, shape (sequences, longest).
+            Beyond its end a sequence repeats its last token, which causal attention never sees.
+        places: For each token of the packed row, where it is in all groups' tokens, shape (N,).
+        longest: Tokens of the longest sequence.
+    """
+
+    rows: tuple[torch.Tensor, ...]
+    places: torch.Tensor
+    longest: int
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device | None = None) -> "LinedUp":
+        """Lines up sequences of these lengths."""
+        ends = torch.tensor(lengths).cumsum(0)
+        rows, places, taken = [], torch.zeros(int(ends[-1]), dtype=torch.long), 0
+        for group in _similar(lengths):
+            sizes = torch.tensor([lengths[i] for i in group]).unsqueeze(1)
+            starts = ends[group].unsqueeze(1) - sizes
+            steps = torch.arange(int(sizes.max())).unsqueeze(0)
+            rows.append(starts + torch.minimum(steps, sizes - 1))
+            inside = steps < sizes
+            places[rows[-1][inside]] = taken + inside.flatten().nonzero().squeeze(1)
+            taken += inside.numel()
+        return cls(tuple(row.to(device) for row in rows), places.to(device), max(lengths))
+
+
+def _similar(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of sequences of similar lengths."""
+    groups: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        longest = lengths[groups[-1][0]] if groups else 0
+        if longest and (longest <= SHORT or lengths[i] >= SIMILAR * longest):
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
 
 
 def packed_inputs(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, Any]:
@@ -42,7 +91,7 @@ def packed_inputs(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict
         "cu_seq_lens_k": ends,
         "max_length_q": max(by_sequence),
         "max_length_k": max(by_sequence),
-        "sequence_lengths": by_sequence,
+        "lined_up": LinedUp.of(by_sequence, input_ids.device),
     }
 
 
@@ -53,7 +102,7 @@ def packed_sdpa(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    sequence_lengths: Sequence[int] | None = None,
+    lined_up: LinedUp | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     **kwargs: Any,
@@ -66,7 +115,7 @@ def packed_sdpa(
         key: See `query`.
         value: See `query`.
         attention_mask: None: transformers makes no mask for a kernel that it does not know.
-        sequence_lengths: Of the packed sequences. None: each row is one sequence.
+        lined_up: The packed sequences. None: each row is one sequence.
         scaling: Of the scores.
         sliding_window: Of layers that look no further back.
         kwargs: Not used.
@@ -77,21 +126,28 @@ def packed_sdpa(
     Raises:
         ValueError: If a sequence is longer than the sliding window.
     """
-    lengths = sequence_lengths or [query.shape[2]]
-    if sliding_window is not None and max(lengths) > sliding_window:
+    longest = query.shape[2] if lined_up is None else lined_up.longest
+    if sliding_window is not None and longest > sliding_window:
         raise ValueError(
-            f"model_config['packing']=True: a sequence of {max(lengths)} tokens is longer than the "
+            f"model_config['packing']=True: a sequence of {longest} tokens is longer than the "
             f"model's sliding window of {sliding_window}; use attn_implementation="
             "'flash_attention_2', or no packing"
         )
-    parts = (tensor.split(list(lengths), dim=2) for tensor in (query, key, value))
-    attended = [
-        torch.nn.functional.scaled_dot_product_attention(
-            q, k, v, is_causal=True, scale=scaling, enable_gqa=True
+
+    def attend(*qkv: torch.Tensor) -> torch.Tensor:
+        attended = torch.nn.functional.scaled_dot_product_attention(
+            *qkv, is_causal=True, scale=scaling, enable_gqa=True
         )
-        for q, k, v in zip(*parts, strict=True)
+        return attended.transpose(1, 2)
+
+    if lined_up is None:
+        return attend(query, key, value), None
+    tokens = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (N, heads, dimension)
+    attended = [
+        attend(*(tensor[rows].transpose(1, 2) for tensor in tokens)).flatten(0, 1)
+        for rows in lined_up.rows
     ]
-    return torch.cat(attended, dim=2).transpose(1, 2), None
+    return torch.cat(attended)[lined_up.places].unsqueeze(0), None
 
 
 @torch.no_grad()

@@ -1,0 +1,58 @@
+"""Attention of packed sequences, against the same sequences one by one."""
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+
+from sfpo_rllib.rl_modules import packing
+from sfpo_rllib.rl_modules.packing import LinedUp, packed_sdpa
+
+LENGTHS = {
+    "one": [5],
+    "short": [7, 3, 12, 1, 7],
+    "long and short": [100, 64, 65, 3, 200, 150, 1, 99],
+}
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
+@pytest.mark.parametrize("short", [0, packing.SHORT])
+def test_a_packed_sequence_attends_to_itself_alone(lengths, short, monkeypatch):
+    monkeypatch.setattr(packing, "SHORT", short)
+    torch.manual_seed(0)
+    query = torch.randn(1, 4, sum(lengths), 8, dtype=torch.float64, requires_grad=True)
+    key, value = (
+        torch.randn(1, 2, sum(lengths), 8, dtype=torch.float64, requires_grad=True)
+        for _ in range(2)
+    )
+    module = torch.nn.Identity()
+    attended, _ = packed_sdpa(
+        module, query, key, value, None, lined_up=LinedUp.of(lengths), scaling=0.3
+    )
+    alone = [
+        packed_sdpa(module, *qkv, None, scaling=0.3)[0]
+        for qkv in zip(*(t.split(lengths, dim=2) for t in (query, key, value)), strict=True)
+    ]
+    expected = torch.cat(alone, dim=1)
+    torch.testing.assert_close(attended, expected, rtol=1e-12, atol=1e-14)
+    weight = torch.randn_like(expected)
+    inputs = (query, key, value)
+    for actual, right in zip(
+        torch.autograd.grad((attended * weight).sum(), inputs),
+        torch.autograd.grad((expected * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(actual, right, rtol=1e-12, atol=1e-14)
+
+
+def test_sequences_are_lined_up_with_others_of_similar_length():
+    lined_up = LinedUp.of(LENGTHS["long and short"])
+    shapes = [tuple(rows.shape) for rows in lined_up.rows]
+    assert shapes == [(2, 200), (2, 100), (2, 65), (2, 3)]
+    assert lined_up.longest == 200
+    assert len(lined_up.places) == sum(LENGTHS["long and short"])
+
+
+def test_short_sequences_are_lined_up_whatever_their_lengths():
+    (rows,) = LinedUp.of(LENGTHS["short"]).rows
+    assert rows.shape == (5, 12)
