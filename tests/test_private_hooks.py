@@ -86,6 +86,7 @@ ATTRIBUTES = [
     (Learner, "_optimizer_parameters"),
     (TorchLearner, "_device"),
     (EnvRunnerGroup, "_worker_manager"),
+    (AlgorithmConfig, "_learner_connector"),
 ]
 
 
