@@ -13,7 +13,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 
 from sfpo_rllib import SFPOConfig
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
-from sfpo_rllib.core import anchor, make_optimizer
+from sfpo_rllib.core import anchor
 from sfpo_rllib.rl_modules.causal_lm import (
     ADVANTAGES,
     ATTENTION_MASK,
@@ -53,30 +53,64 @@ def update(learner: GRPOTorchLearner) -> None:
     learner._update({DEFAULT_MODULE_ID: batch})
 
 
-def weights_of(module: CausalLMModule) -> dict[str, torch.Tensor]:
-    """Those that are not near 0, where bfloat16 is as fine as one likes."""
-    weights = {name: weight.clone() for name, weight in module.weights().items()}
-    return {name: weight for name, weight in weights.items() if "norm" in name} | {
-        name: weight[weight.abs() > 1e-2] for name, weight in weights.items() if weight.ndim > 1
-    }
-
-
 def test_an_adamw_step_at_1e_6_rounds_to_nothing_in_bfloat16_and_moves_float32_masters(learner):
-    """Of the same weights by the same gradients."""
-    module = module_of(learner)
-    masters = {n: p for n, p in module.lm.named_parameters() if "norm" in n}
+    """From the same weights, by the same gradients."""
+    masters = dict(module_of(learner).lm.named_parameters())
+    with torch.no_grad():
+        for param in masters.values():
+            param.copy_(param.bfloat16())  # so that the halves begin where they do
     start = {name: param.detach().clone() for name, param in masters.items()}
-    halves = {
-        name: torch.nn.Parameter(param.detach().bfloat16()) for name, param in masters.items()
-    }
-    assert all(torch.equal(halves[n].float(), start[n]) for n in start)  # nothing lost so far
-    learner._updater.trigger = None
+    halves = {name: torch.nn.Parameter(weight.bfloat16()) for name, weight in start.items()}
     update(learner)
     for name, half in halves.items():
         half.grad = masters[name].grad.bfloat16()
-    assert all((half.grad != 0).all() for half in halves.values())
-    make_optimizer("adamw", list(halves.values()), weight_decay=0.0, lr=LR).step()
+    torch.optim.AdamW(halves.values(), lr=LR, weight_decay=0.0).step()
 
     for name, half in halves.items():
-        assert torch.equal(half.detach().float(), start[name]), name
-        assert (masters[name] != start[name]).all(), name
+        # The step is below half a unit in the last place; only near 0 bfloat16 is that fine.
+        large = (start[name].abs() > 1e-3) & (half.grad != 0)
+        assert large.float().mean() > 0.9, name
+        assert torch.equal(half.detach().float()[large], start[name][large]), name
+        assert (masters[name] != start[name])[large].float().mean() > 0.99, name
+
+
+def test_all_that_is_trained_and_kept_is_float32_where_the_model_computes_in_bfloat16(
+    learner, monkeypatch
+):
+    snapshots: list[anchor.Anchor] = []
+    init = anchor.Anchor.__init__
+
+    def recorded(self: anchor.Anchor, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        snapshots.append(self)
+
+    monkeypatch.setattr(anchor.Anchor, "__init__", recorded)
+    lm = module_of(learner).lm
+    computed: set[torch.dtype] = set()
+    for layer in lm.modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.register_forward_hook(lambda _, args, output: computed.add(output.dtype))
+    update(learner)
+
+    assert computed == {torch.bfloat16}
+    assert len(snapshots) == 1
+    kept = {
+        "weights": list(lm.parameters()),
+        "gradients": [param.grad for param in lm.parameters()],
+        "moments": [
+            moment
+            for moments in learner.get_optimizer().state.values()
+            for name, moment in moments.items()
+            if name != "step"
+        ],
+        "snapshot": [origin for _, origin in snapshots[0].pairs()],
+    }
+    number = len(kept["weights"])
+    assert {name: len(tensors) for name, tensors in kept.items()} == {
+        "weights": number,
+        "gradients": number,
+        "moments": 2 * number,
+        "snapshot": number,
+    }
+    for name, tensors in kept.items():
+        assert {tensor.dtype for tensor in tensors} == {torch.float32}, name
