@@ -89,3 +89,23 @@ def make_config(tiny_model: Path) -> Callable[..., object]:
         return config
 
     return make
+
+
+@pytest.fixture
+def good(make_config: Callable[..., object]) -> object:
+    """A config without a fault, to be given one."""
+    return make_config()
+
+
+@pytest.fixture
+def nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting ray or loading weights while a config is looked at fails the test."""
+    import ray
+    import transformers
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("validation started something heavy")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "remote", refuse)
+    monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", refuse)

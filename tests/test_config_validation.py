@@ -5,16 +5,14 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
-import ray
 import transformers
 from ray import tune
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from refusals import one_problem, problems_of
 
 from sfpo_rllib import GRPO, SFPO, GRPOConfig, SFPOConfig
 from sfpo_rllib.core import (
@@ -32,38 +30,7 @@ ARITHMETIC = "sfpo_envs:sfpo/Arithmetic-v0"
 MATH = "sfpo_envs:sfpo/MathReasoning-v0"
 
 
-@pytest.fixture(autouse=True)
-def nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Starting ray or loading weights while a config is looked at fails the test."""
-
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("validation started something heavy")
-
-    monkeypatch.setattr(ray, "init", refuse)
-    monkeypatch.setattr(ray, "remote", refuse)
-    monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", refuse)
-
-
-@pytest.fixture
-def good(make_config: Callable[..., Any]) -> SFPOConfig:
-    return make_config()
-
-
-def problems_of(config: AlgorithmConfig) -> list[str]:
-    """The lines of the one ValueError that `validate()` raises, without its heading."""
-    with pytest.raises(ValueError) as caught:
-        config.validate()
-    heading, *problems = str(caught.value).splitlines()
-    assert heading == f"{type(config).__name__}: invalid settings"
-    return problems
-
-
-def one_problem(config: AlgorithmConfig, field: str, value: Any, *right: str) -> None:
-    """Checks that the only problem names field, value and what would be right."""
-    (problem,) = problems_of(config)
-    assert problem.startswith(f"{field}={value!r}: "), problem
-    for words in right:
-        assert words in problem, problem
+pytestmark = pytest.mark.usefixtures("nothing_heavy")
 
 
 @pytest.mark.parametrize("config_class", [SFPOConfig, GRPOConfig])
@@ -181,15 +148,6 @@ def test_nothing_is_held_or_kept_for_a_kl_or_an_entropy_bonus_that_is_off():
     assert not off["holds_reference"]
     on = GRPOConfig().training(kl_coeff=0.1, entropy_coeff=0.1)._model_config_auto_includes
     assert on["holds_reference"]
-
-
-def test_an_optimizer_whose_package_is_missing_is_refused_with_its_extra(good, monkeypatch):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda n, *a: None if n == "bitsandbytes" else found(n, *a)
-    )
-    good.training(optimizer="adamw_8bit")
-    one_problem(good, "optimizer", "adamw_8bit", "not installed", "sfpo-rllib[bitsandbytes]")
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])

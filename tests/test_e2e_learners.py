@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from probes import ECHO, assert_equal_weights, sfpo_results, train
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner import Learner
 
-from sfpo_rllib import GRPO, SFPO, SFPOConfig
+from sfpo_rllib import GRPO, SFPO, GRPOConfig, SFPOConfig
 from sfpo_rllib.algorithms.grpo import grpo
 from sfpo_rllib.token_trace import TokenTrace
 
@@ -125,6 +126,54 @@ def test_two_learners_make_the_update_of_one(
     flat = [torch.cat([update[n].flatten() for n in sorted(update)]) for update in updates]
     # AdamW divides a gradient by its own size, so rounding shows where gradients are tiny.
     assert torch.linalg.vector_norm(flat[0] - flat[1]) < 1e-3 * torch.linalg.vector_norm(flat[0])
+
+
+# How a config's learners share the work.
+SHARED: dict[str, dict[str, Any]] = {"ddp": {"num_learners": 2}}
+
+
+@pytest.mark.parametrize("learners", SHARED.values(), ids=SHARED.keys())
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES.keys())
+def test_two_learners_have_the_gradient_of_one(
+    make_config: MakeConfig,
+    running: Running,
+    objective: dict[str, Any],
+    learners: dict[str, Any],
+) -> None:
+    """One step of plain SGD shows it as it is: AdamW would blow its rounding up."""
+    env_config = {"equal_rewards_every": 3}
+    # So long a step that the weights' own rounding does not show.
+    plain = {"optimizer": "sgd", "weight_decay": 0.0, "grad_clip": None, "lr": 1e4, **objective}
+    one = make_config(GRPOConfig, env=ECHO, env_config=env_config)
+    one.training(train_batch_size_per_learner=32, **plain)
+    two = make_config(GRPOConfig, env=ECHO, env_config=env_config)
+    two.learners(**learners).training(max_tokens_per_micro_batch=40, **plain)
+    gradients, problems = [], []
+    for config in (one, two):
+        algo = running(config.build_algo())
+        if config.kl_coeff:  # otherwise the policy is its own reference
+            algo.learner_group.foreach_learner(move_the_policy)
+        start = algo.get_module_weights()
+        seen, _ = train(algo, 1)
+        steps = {n: (w - start[n]) / 1e4 for n, w in algo.get_module_weights().items()}
+        gradients.append(steps)
+        problems.append(seen)
+
+    assert problems[0] == problems[1]
+    for name, expected in gradients[0].items():
+        scale = expected.abs().max()
+        assert scale > 1e-6, name
+        assert (gradients[1][name] - expected).abs().max() < 1e-5 * scale, name
+
+
+def move_the_policy(learner: Learner) -> None:
+    """Away from its reference, the same way in all learners."""
+    module = learner.module[DEFAULT_MODULE_ID].unwrapped()
+    weights = module.get_state()
+    generator = np.random.default_rng(0)
+    for name in sorted(weights):
+        weights[name] += 0.02 * generator.standard_normal(weights[name].shape, np.float32)
+    module.set_state(weights)
 
 
 def test_learners_leave_out_the_same_mini_batches(

@@ -352,6 +352,64 @@ def test_an_engine_whose_cache_holds_no_sequence_is_refused(paper: SFPOConfig) -
     assert "weights need 15.2 GB of 8.0 GB" in problem
 
 
+def test_a_reference_is_one_more_frozen_model_sharded_with_the_rest(paper: SFPOConfig) -> None:
+    plain = {p: estimated(paper, parallelism=p).learner for p in ("ddp", "fsdp")}
+    paper.training(kl_coeff=0.1)
+    for parallelism, shards in (("ddp", 1), ("fsdp", 4)):
+        learner = estimated(paper, parallelism=parallelism).learner
+        assert plain[parallelism].reference == 0
+        assert learner.reference == 4 * QWEN_7B_PARAMETERS // shards
+        # Neither gradients nor moments nor a snapshot of it, and no buckets.
+        assert learner.peak == plain[parallelism].peak + learner.reference
+    assert "reference 30.5" in " ".join(str(estimated(paper)).split())
+
+
+TOKEN = 2 * 28 * 4 * 128 * 2  # keys and values of 4 heads of 128 in 28 layers, bfloat16
+
+
+def test_the_transformers_engines_cache_is_of_as_many_sequences_as_it_decodes(
+    paper: SFPOConfig,
+) -> None:
+    paper.env_runners(rollout_engine="transformers", engine_kwargs={"max_model_len": 4096})
+    result = estimated(paper)
+    assert result.engine.kv_cache == 512 * 4096 * TOKEN  # 120.3 GB, if all were that long
+    assert "key-value cache, 2097152 tokens 120.3" in " ".join(str(result).split())
+    paper.env_runners(engine_kwargs={"max_model_len": 1024, "max_batch_size": 32})
+    assert estimated(paper).engine.kv_cache == 32 * 1024 * TOKEN
+    paper.learners(num_learners=1).training(train_batch_size_per_learner=16)
+    paper.evaluation(evaluation_duration=24)
+    assert estimated(paper).engine.kv_cache == 24 * 1024 * TOKEN  # no more are asked for
+
+
+def test_a_transformers_engine_whose_replies_do_not_fit_is_refused(paper: SFPOConfig) -> None:
+    paper.env_runners(rollout_engine="transformers", engine_kwargs={"max_model_len": 4096})
+
+    def engine_problems() -> list[str]:
+        return [p for p in estimated(paper, device_memory_gb=80).problems() if "engine" in p]
+
+    room = int(0.95 * 80 * GB) - 2 * QWEN_7B_PARAMETERS
+    largest = room // (2560 * TOKEN)
+    assert engine_problems() == [
+        "engine_kwargs['max_batch_size']=512: the key-value cache of replies of 2560 tokens needs "
+        f"75.2 GB of 60.8 GB; at most {largest} fits"
+    ]
+    paper.env_runners(engine_kwargs={"max_model_len": 4096, "max_batch_size": largest})
+    assert engine_problems() == []
+    paper.env_runners(engine_kwargs={"max_model_len": 4096, "max_batch_size": largest + 1})
+    assert len(engine_problems()) == 1
+
+
+def test_in_one_process_the_transformers_engine_and_the_learner_work_in_turns(
+    paper: SFPOConfig,
+) -> None:
+    paper.env_runners(num_env_runners=0, rollout_engine="transformers")
+    paper.learners(num_learners=0, num_gpus_per_learner=1)
+    result = estimated(paper, device_memory_gb=200)
+    whole = int(0.95 * 200 * GB)
+    assert result.learner_limit == whole - result.engine.weights  # the cache is gone
+    assert result.engine_limit == whole - result.learner.resident
+
+
 def test_a_shared_device_is_shared(paper: SFPOConfig) -> None:
     paper.learners(num_learners=1, num_gpus_per_learner=0.5)
     assert estimated(paper, device_memory_gb=80).learner_limit == int(0.95 * 80 * GB * 0.5)

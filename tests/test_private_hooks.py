@@ -97,6 +97,7 @@ ATTRIBUTES = [
     (Learner, "_named_optimizers"),
     (TorchLearner, "_device"),
     (EnvRunnerGroup, "_worker_manager"),
+    (AlgorithmConfig, "_learner_connector"),
 ]
 
 

@@ -12,6 +12,7 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import ALL_MODULES
 from ray.rllib.utils.typing import StateDict
 
+from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 from sfpo_rllib.core.entropy_trigger import EntropyTrigger
 from sfpo_rllib.core.update_rules import UPDATE_RULES, UpdateRule, make_update_rule, rule_name
 from sfpo_rllib.core.updater import Updater
@@ -43,8 +44,9 @@ def with_update_rule(
         The new config.
 
     Raises:
-        ValueError: If a setting is out of range, the learner is not a TorchLearner, or the rule
-            wants a history: what such an algorithm keeps of a batch is not ours to know.
+        ValueError: If a setting is out of range, the learner is not a TorchLearner or has a rule
+            already, as ours do, or the rule wants a history: what such an algorithm keeps of a
+            batch is not ours to know.
     """
     rule = make_update_rule(update_rule)
     if entropy_window is not None:
@@ -53,6 +55,10 @@ def with_update_rule(
     base = config.learner_class
     if not (isinstance(base, type) and issubclass(base, TorchLearner)):
         raise ValueError(f"learner_class={base!r}: must be a TorchLearner")
+    if issubclass(base, GRPOTorchLearner):  # a rule within a rule
+        raise ValueError(
+            f"learner_class={base!r}: has a rule already; use training(update_rule=...)"
+        )
     settings: dict[str, Any] = {"update_rule": rule}
     if type(rule) in UPDATE_RULES.values():
         settings = {"update_rule": rule_name(rule), **dataclasses.asdict(rule)}  # type: ignore[call-overload]

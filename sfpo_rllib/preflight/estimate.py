@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, PretrainedConfig
 
 from sfpo_rllib.core.update_rules import rule_name
+from sfpo_rllib.env_runners.engines.transformers_engine import MAX_BATCH_SIZE
 from sfpo_rllib.preflight.footprint import UNBOUNDED, Footprint, measure_footprint
 from sfpo_rllib.preflight.memory import (
     EngineMemory,
@@ -44,6 +45,8 @@ class Preflight:
         engine_limit: Bytes that an engine may use; None if that is not known here.
         least_tokens: Of one reply: a micro-batch has no fewer.
         longest_sequence: Tokens that an engine must be able to hold.
+        engine_sequences: That the transformers engine decodes at once; None with vLLM, which
+            makes do with the cache it has.
         rule: Name of the update rule.
         enforced: Whether too little memory is an error. On a CPU it is a warning: a host may swap.
     """
@@ -56,6 +59,7 @@ class Preflight:
     engine_limit: int | None
     least_tokens: int
     longest_sequence: int
+    engine_sequences: int | None
     rule: str
     enforced: bool
 
@@ -70,12 +74,30 @@ class Preflight:
                 "tensor_parallel_size"
             )
             return
+        if self.engine_sequences is not None:
+            yield from self._cache_problems(self.engine_sequences)
+            return
         cached = self.engine.cached_tokens
         if cached is not None and cached < self.longest_sequence:
             yield (
                 f"engine_kwargs['max_model_len']={self.longest_sequence}: the key-value cache "
                 f"holds {cached} tokens; at most {cached} fits, or raise gpu_memory_utilization or "
                 "kv_cache_memory_bytes"
+            )
+
+    def _cache_problems(self, sequences: int) -> Iterator[str]:
+        """Of a cache that grows with what is sampled: the table has the most that it can be.
+
+        That takes prompts and replies as long as the context. Refused is what does not fit if
+        replies alone are as long as they may be.
+        """
+        each = self.least_tokens * self.engine.kv_bytes_per_token
+        room = None if self.engine_limit is None else self.engine_limit - self.engine.weights
+        if room is not None and sequences * each > room:
+            yield (
+                f"engine_kwargs['max_batch_size']={sequences}: the key-value cache of replies of "
+                f"{self.least_tokens} tokens needs {_gb(sequences * each)} GB of {_gb(room)} GB; "
+                f"at most {room // each} fits"
             )
 
     def _learner_problem(self, limit: int) -> str:
@@ -142,6 +164,7 @@ class Preflight:
             ("gradients", learner.gradients),
             (f"optimizer state ({settings.optimizer})", learner.optimizer_state),
             (f"snapshot ({self.rule})", learner.snapshot),
+            ("reference", learner.reference),
             ("all-reduce buckets", learner.buckets),
             ("weights, compute copy", learner.compute_weights),
             (f"activations, {settings.micro_batch_tokens} tokens", learner.activations),
@@ -218,34 +241,60 @@ def preflight(
         compute_bytes=dtype.itemsize,
         optimizer=config.optimizer,
         parameter_copies=rule.parameter_copies if config.snapshot_device is None else 0,
+        holds_reference=bool(config.kl_coeff),
         micro_batch_tokens=tokens,
         logit_tokens=min(tokens, chunk_tokens(model.vocab_size)),
         bucket_views=bool(config.torch_ddp_kwargs.get("gradient_as_bucket_view")),
         on_gpu=on_gpu,
     )
+    learner = learner_memory(model, learner_settings)
     device = _device_bytes(on_gpu, device_memory_gb)
-    engine, engine_limit = _engine(config, model, dtype.itemsize, device_memory_gb)
+    sequences = _engine_sequences(config)
+    engine, engine_limit = _engine(
+        config,
+        model,
+        dtype.itemsize,
+        device_memory_gb,
+        cached_tokens=None if sequences is None else sequences * context,
+    )
     limit = device and int(USABLE * device * (min(config.num_gpus_per_learner, 1.0) or 1.0))
-    if limit and config.num_env_runners == 0 and config.num_learners == 0:
-        limit = max(limit - engine.peak, 0)  # the engine is in this process
+    if config.num_env_runners == 0 and config.num_learners == 0:  # one process for both
+        # vLLM keeps its cache; that of the transformers engine is gone when the learner works.
+        limit = limit and max(limit - (engine.peak if sequences is None else engine.weights), 0)
+        if sequences is not None:
+            engine_limit = engine_limit and max(engine_limit - learner.resident, 0)
     return Preflight(
         model=model,
         settings=learner_settings,
-        learner=learner_memory(model, learner_settings),
+        learner=learner,
         engine=engine,
         learner_limit=limit,
         engine_limit=engine_limit,
         least_tokens=min(config.sampling_settings.max_tokens, context),
         longest_sequence=context,
+        engine_sequences=sequences,
         rule=rule_name(rule),
         enforced=on_gpu or device_memory_gb is not None,
     )
 
 
+def _engine_sequences(config: "GRPOConfig") -> int | None:
+    """Sequences that a transformers engine decodes at once: never more than are asked for."""
+    if config.rollout_engine != "transformers":
+        return None
+    asked = max(config.total_train_batch_size, int(config.evaluation_duration))
+    return min(config.engine_kwargs.get("max_batch_size", MAX_BATCH_SIZE), asked)
+
+
 def _engine(
-    config: "GRPOConfig", model: Footprint, compute_bytes: int, device_memory_gb: float | None
+    config: "GRPOConfig",
+    model: Footprint,
+    compute_bytes: int,
+    device_memory_gb: float | None,
+    *,
+    cached_tokens: int | None,
 ) -> tuple[EngineMemory, int | None]:
-    """An engine's memory and what it may use."""
+    """An engine's memory and what it may use, with a cache of so many tokens if that is known."""
     local = config.num_env_runners == 0
     share = config.num_gpus_per_learner / 2 if local else config.num_gpus_per_env_runner
     kwargs = config.engine_kwargs
@@ -254,11 +303,14 @@ def _engine(
     limit = device and int(USABLE * device)
     if device and vllm_on_gpu:  # as the engine itself bounds it
         limit = int(kwargs.get("gpu_memory_utilization", 0.9 * min(share or 1.0, 1.0)) * device)
+    cache = kwargs.get("kv_cache_memory_bytes")
+    if cached_tokens is not None:
+        cache = cached_tokens * model.kv_values * compute_bytes
     engine = engine_memory(
         model,
         compute_bytes=compute_bytes,
         tensor_parallel_size=kwargs.get("tensor_parallel_size", 1),
-        kv_cache_bytes=kwargs.get("kv_cache_memory_bytes"),
+        kv_cache_bytes=cache,
         allowed_bytes=limit if vllm_on_gpu else None,
     )
     return engine, limit

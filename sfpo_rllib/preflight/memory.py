@@ -19,6 +19,7 @@ class LearnerSettings:
         compute_bytes: Of a value in the compute dtype, 4 or 2.
         optimizer: Its name.
         parameter_copies: Of the update rule.
+        holds_reference: Whether there is a frozen model for a KL term.
         micro_batch_tokens: Padded tokens of a micro-batch.
         logit_tokens: Positions whose logits are held at once, if a micro-batch has as many.
         bucket_views: Whether DDP's buckets are the gradients themselves.
@@ -30,6 +31,7 @@ class LearnerSettings:
     compute_bytes: int = _FP32
     optimizer: str = "adamw"
     parameter_copies: int = 0
+    holds_reference: bool = False
     micro_batch_tokens: int = 16_384
     logit_tokens: int = 1024
     bucket_views: bool = False
@@ -49,6 +51,7 @@ class LearnerMemory:
         gradients: Theirs, float32.
         optimizer_state: Moments.
         snapshot: The update rule's copies of the masters.
+        reference: The frozen float32 model of a KL term.
         buckets: DDP's buffers for the all-reduce.
         compute_weights: Weights in the compute dtype; under FSDP the gathered ones and their
             gradients.
@@ -61,6 +64,7 @@ class LearnerMemory:
     gradients: int
     optimizer_state: int
     snapshot: int
+    reference: int
     buckets: int
     compute_weights: int
     activations: int
@@ -70,7 +74,8 @@ class LearnerMemory:
     @property
     def resident(self) -> int:
         """What stays through an update."""
-        return self.masters + self.gradients + self.optimizer_state + self.snapshot + self.buckets
+        trained = self.masters + self.gradients + self.optimizer_state
+        return trained + self.snapshot + self.reference + self.buckets
 
     @property
     def peak(self) -> int:
@@ -82,8 +87,9 @@ class LearnerMemory:
 def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory:
     """The memory of one learner.
 
-    FSDP is taken to shard masters, gradients, optimizer state and snapshot, to reduce gradients
-    after every micro-batch, and to hold two layers and what is outside of the layers gathered.
+    FSDP is taken to shard masters, gradients, optimizer state, snapshot and reference, to reduce
+    gradients after every micro-batch, and to hold two layers and what is outside of the layers
+    gathered. The reference's pass, without a backward one, takes less than the policy's.
     """
     sharded = settings.parallelism == "fsdp"
     shards = settings.num_learners if sharded else 1
@@ -113,6 +119,7 @@ def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory
         if settings.optimizer.startswith("paged")
         else share(model.optimizer_bytes),
         snapshot=settings.parameter_copies * share(weights),
+        reference=share(weights) if settings.holds_reference else 0,
         buckets=0 if settings.bucket_views else buckets,
         compute_weights=compute_weights,
         activations=activations,
@@ -130,7 +137,7 @@ class EngineMemory:
 
     Attributes:
         weights: In the compute dtype, a share of them under tensor parallelism.
-        kv_cache: What is left for keys and values; None if that is not known.
+        kv_cache: For keys and values; None if that is not known.
         kv_bytes_per_token: Keys and values of one token.
     """
 
@@ -163,7 +170,7 @@ def engine_memory(
         model: The model.
         compute_bytes: Of a value in its dtype.
         tensor_parallel_size: Devices of one engine.
-        kv_cache_bytes: Of the cache, if that is set.
+        kv_cache_bytes: Of the cache, if that is known.
         allowed_bytes: Otherwise what engine and cache may take together.
     """
     weights = -(-compute_bytes * model.num_parameters // tensor_parallel_size)

@@ -274,6 +274,25 @@ class CausalLMModule(TorchRLModule):
             load(tensor, state[name])
 
 
+def forward_train(module: TorchRLModule, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The outputs of a module's `forward_train`, which may be a class of the user's own.
+
+    Raises:
+        ValueError: If they are not `logp` and `entropy`, one of each a token.
+    """
+    outputs = module.forward_train(batch)
+    shape = batch[INPUT_IDS].shape
+    for name in (LOGP, ENTROPY):
+        given = outputs[name].shape if name in outputs else None
+        if given != shape:
+            raise ValueError(
+                f"rl_module_spec={type(module.unwrapped()).__name__}: forward_train() must return "
+                f"{name!r} of each token, shape {tuple(shape)}, as CausalLMModule's does; "
+                + (f"it returned {sorted(outputs)}" if given is None else f"got {tuple(given)}")
+            )
+    return outputs
+
+
 @torch.no_grad()
 def _head_is_all(lm: PreTrainedModel) -> bool:
     """Whether logits are nothing but the output layer on the backbone's last hidden states.

@@ -134,9 +134,9 @@ def packed_sdpa(
             "'flash_attention_2', or no packing"
         )
 
-    def attend(*qkv: torch.Tensor) -> torch.Tensor:
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         attended = torch.nn.functional.scaled_dot_product_attention(
-            *qkv, is_causal=True, scale=scaling, enable_gqa=True
+            q, k, v, is_causal=True, scale=scaling, enable_gqa=True
         )
         return attended.transpose(1, 2)
 

@@ -29,6 +29,7 @@ from sfpo_rllib.rl_modules.causal_lm import (
     LOGP,
     LOSS_MASK,
     REFERENCE_LOGP,
+    forward_train,
 )
 
 RESULTS = "sfpo"
@@ -169,7 +170,7 @@ class GRPOTorchLearner(TorchLearner):
         totals: Metrics = {}
         for i, micro in enumerate(minibatch):
             with self._accumulating(last=i == len(minibatch) - 1):
-                fwd_out = module.forward_train(micro)
+                fwd_out = forward_train(module, micro)
                 if START_LOGP not in micro:
                     self._require_start()
                     micro[START_LOGP] = fwd_out[LOGP].detach()
@@ -294,7 +295,7 @@ class GRPOTorchLearner(TorchLearner):
     def _compute_start_logp(self, minibatch: list[Batch]) -> None:
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
         for micro in minibatch:
-            micro[START_LOGP] = module.forward_train(micro)[LOGP]
+            micro[START_LOGP] = forward_train(module, micro)[LOGP]
 
     def _compute_reference_logp(self, minibatch: list[Batch]) -> None:
         module = self.module[DEFAULT_MODULE_ID].unwrapped()

@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
+from sfpo_rllib.algorithms.grpo.bypassed import bypassed_problems
 from sfpo_rllib.algorithms.grpo.objective_problems import objective_problems
 from sfpo_rllib.algorithms.grpo.values import is_int, is_number
 from sfpo_rllib.core.entropy_trigger import check_entropy_trigger
@@ -43,6 +44,7 @@ def cheap_problems(config: "GRPOConfig") -> Iterator[str]:
     yield from _batch_sizes(config)
     yield from _update(config)
     yield from objective_problems(config)
+    yield from bypassed_problems(config)
     yield from _rollouts(config)
     yield from _parallelism(config)
     yield from _unsupported(config)

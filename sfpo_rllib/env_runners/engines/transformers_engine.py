@@ -17,6 +17,8 @@ from sfpo_rllib.env_runners.engines.base import (
 )
 from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
 
+MAX_BATCH_SIZE = 512
+
 # (step, rows of the batch still running, their log-probs (rows, V)) -> the next tokens (rows,)
 Choose = Callable[[int, np.ndarray, torch.Tensor], torch.Tensor]
 
@@ -34,7 +36,7 @@ class TransformersEngine(RolloutEngine):
         model: str,
         dtype: str,
         stop_token_ids: Sequence[int],
-        max_batch_size: int = 512,
+        max_batch_size: int = MAX_BATCH_SIZE,
         max_model_len: int | None = None,
         device: str | None = None,
         trust_remote_code: bool = False,
