@@ -116,13 +116,18 @@ def test_the_loss_and_the_advantage_in_the_docs_give_a_gradient() -> None:
     assert metrics["far_tokens"] == 0
 
 
-def test_the_learners_page_has_the_optimizers_and_schedules_there_are() -> None:
+def test_the_learners_page_has_every_name_there_is() -> None:
     from sfpo_rllib.core.lr_schedule import LR_SCHEDULES
     from sfpo_rllib.core.optimizers import OPTIMIZERS
+    from sfpo_rllib.preflight.memory import PARALLELISMS
 
     page = (ROOT / "docs" / "learner.md").read_text()
     listed = re.findall(r"^\| `(\w+)` \| ", page, flags=re.MULTILINE)
-    assert listed == ["optimizer", *OPTIMIZERS, "lr_schedule", *LR_SCHEDULES]
+    assert listed == [
+        *("parallelism", *PARALLELISMS),
+        *("optimizer", *OPTIMIZERS),
+        *("lr_schedule", *LR_SCHEDULES),
+    ]
 
 
 def test_the_settings_on_the_learners_page_are_good() -> None:

@@ -360,7 +360,8 @@ def test_a_reference_is_one_more_frozen_model_sharded_with_the_rest(paper: SFPOC
         assert plain[parallelism].reference == 0
         assert learner.reference == 4 * QWEN_7B_PARAMETERS // shards
         # Neither gradients nor moments nor a snapshot of it, and no buckets.
-        assert learner.peak == plain[parallelism].peak + learner.reference
+        gathered = 4 * (2 * EMBEDDING + 3584) if parallelism == "fsdp" else 0
+        assert learner.peak == plain[parallelism].peak + learner.reference + gathered
     assert "reference 30.5" in " ".join(str(estimated(paper)).split())
 
 
@@ -434,7 +435,7 @@ def test_the_table_has_every_part_and_the_whole(paper: SFPOConfig) -> None:
         "snapshot (slow_fast) 7.6",
         "activations, 8192 tokens 8.6",
         "logits, 220 tokens 0.4014",
-        "at most 52.3",
+        "at most 58.1",
         "may use 76.0",
         "key-value cache, 989968 tokens 56.8",
     ):

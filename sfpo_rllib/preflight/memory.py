@@ -88,8 +88,8 @@ def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory
     """The memory of one learner.
 
     FSDP is taken to shard masters, gradients, optimizer state, snapshot and reference, to reduce
-    gradients after every micro-batch, and to hold two layers and what is outside of the layers
-    gathered. The reference's pass, without a backward one, takes less than the policy's.
+    gradients after every micro-batch, and to hold two layers and what is outside of the layers, the
+    reference's too, gathered. The reference's pass, without a backward one, takes less than the policy's.
     """
     sharded = settings.parallelism == "fsdp"
     shards = settings.num_learners if sharded else 1
@@ -99,8 +99,10 @@ def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory
 
     weights = _FP32 * model.num_parameters
     if sharded:
-        gathered = 2 * model.largest_layer + 2 * model.outside_layers
-        compute_weights = settings.compute_bytes * gathered
+        # Two layers, gradients of one and its copy that is reduced; the rest is float32.
+        layers = (3 * settings.compute_bytes + _FP32) * model.largest_layer
+        outside = (3 if settings.holds_reference else 2) * _FP32 * model.outside_layers
+        compute_weights = layers + outside
     else:
         compute_weights = settings.compute_bytes * model.cast_parameters
         if settings.compute_bytes == _FP32:
