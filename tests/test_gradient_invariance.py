@@ -55,6 +55,8 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
         "kl_coeff": 0.2,
         "kl_estimator": "k2",
         "engine_correction": "sequence_mask",
+        "engine_ratio_cap": 1.1,  # so that some are masked
+        "engine_ratio_floor": 0.9,
     },
     "gspo, with an entropy bonus": {"loss": "gspo", "entropy_coeff": 0.1},
 }
