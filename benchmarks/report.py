@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rllib_algorithms.plot import LABELS as RLLIB_LABELS
 from benchmarks.update_rules.variants import BASELINE, VARIANTS
 
 ROOT = Path(__file__).parents[1]
 TABLE = Path("benchmarks/update_rules/results/table.json")
+RLLIB = Path("benchmarks/rllib_algorithms/results/results.json")
 OVERHEAD = Path("benchmarks/overhead/results/results.json")
 GRADERS = Path("benchmarks/graders/results/results.json")
 
@@ -134,6 +136,32 @@ def setup(table: Results) -> Iterator[str]:
     )
 
 
+def rllib(results: Results) -> Iterator[str]:
+    """Environment steps to a return, each at its own best rate and all at plain PPO's."""
+    yield (
+        f"| | lr | environment steps to a return of {results['target_return']:.0f} | of PPO's "
+        "| gradient steps | reached |"
+    )
+    yield "|---" * 6 + "|"
+    shown = set()
+    for rows in results["summary"].values():
+        for variant, row in rows.items():
+            if (variant, row["lr"]) in shown:
+                continue
+            shown.add((variant, row["lr"]))
+            low, high = row["env_steps"]["interval"]
+            ratio_low, ratio_high = row["ratio"]["env_steps"]["interval"]
+            cells = [
+                RLLIB_LABELS[variant],
+                f"{row['lr']:g}",
+                f"{row['env_steps']['median']:,.0f} ({low:,.0f} to {high:,.0f})",
+                f"{row['ratio']['env_steps']['median']:.2f} ({ratio_low:.2f} to {ratio_high:.2f})",
+                f"{row['gradient_steps']['median']:,.0f}",
+                f"{row['num_reached']}/{row['num_runs']}",
+            ]
+            yield "| " + " | ".join(cells) + " |"
+
+
 def overhead(results: Results) -> Iterator[str]:
     """Memory in copies of the weights, and time against single passes."""
     yield "| rule | peak memory of an update, copies of the weights | more than `single` |"
@@ -196,6 +224,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
         "conservative": lambda: conservative(load(TABLE)),
         "common_rates": lambda: common_rates(load(TABLE)),
         "setup": lambda: setup(load(TABLE)),
+        "rllib": lambda: rllib(load(RLLIB)),
         "overhead": lambda: overhead(load(OVERHEAD)),
     },
     "docs/graders.md": {"rates": lambda: grader_rates(load(GRADERS))},

@@ -17,6 +17,7 @@ from ray.rllib.core.learner.learner import Learner
 
 from sfpo_rllib import GRPO, SFPO, GRPOConfig, SFPOConfig
 from sfpo_rllib.algorithms.grpo import grpo
+from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.token_trace import TokenTrace
 
 MakeConfig = Callable[..., SFPOConfig]
@@ -129,7 +130,10 @@ def test_two_learners_make_the_update_of_one(
 
 
 # How a config's learners share the work.
-SHARED: dict[str, dict[str, Any]] = {"ddp": {"num_learners": 2}}
+SHARED: dict[str, dict[str, Any]] = {
+    "ddp": {"num_learners": 2},
+    "fsdp": {"num_learners": 2, "parallelism": "fsdp"},
+}
 
 
 @pytest.mark.parametrize("learners", SHARED.values(), ids=SHARED.keys())
@@ -152,7 +156,7 @@ def test_two_learners_have_the_gradient_of_one(
     for config in (one, two):
         algo = running(config.build_algo())
         if config.kl_coeff:  # otherwise the policy is its own reference
-            algo.learner_group.foreach_learner(move_the_policy)
+            move_the_policy(algo)
         start = algo.get_module_weights()
         seen, _ = train(algo, 1)
         steps = {n: (w - start[n]) / 1e4 for n, w in algo.get_module_weights().items()}
@@ -166,14 +170,18 @@ def test_two_learners_have_the_gradient_of_one(
         assert (gradients[1][name] - expected).abs().max() < 1e-5 * scale, name
 
 
-def move_the_policy(learner: Learner) -> None:
-    """Away from its reference, the same way in all learners."""
-    module = learner.module[DEFAULT_MODULE_ID].unwrapped()
-    weights = module.get_state()
+def move_the_policy(algo: GRPO) -> None:
+    """Away from its reference, the same way whoever holds it."""
     generator = np.random.default_rng(0)
-    for name in sorted(weights):
-        weights[name] += 0.02 * generator.standard_normal(weights[name].shape, np.float32)
-    module.set_state(weights)
+    moved = {
+        name: weight.numpy() + 0.02 * generator.standard_normal(weight.shape, np.float32)
+        for name, weight in sorted(algo.get_module_weights().items())
+    }
+    values_of(
+        algo.learner_group.foreach_learner(
+            lambda learner: learner.module[DEFAULT_MODULE_ID].unwrapped().set_state(moved)
+        )
+    )
 
 
 def test_learners_leave_out_the_same_mini_batches(

@@ -50,7 +50,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def benchmark(args: argparse.Namespace, executor: Executor) -> None:
-    """Runs all, and writes results.json and results.svg."""
+    """Runs all, and writes results.json and results.png."""
     settings = Settings(iterations=args.iterations)
     folder = args.output / "runs"
     grid = _curves(
@@ -95,10 +95,10 @@ def benchmark(args: argparse.Namespace, executor: Executor) -> None:
         "each at its own best rate": best,
         f"all at PPO's best rate, {best[BASELINE]:g}": rates["ppo_best_lr"],
     }
-    plot(args.output / "results.svg", curves, titles, settings, args.target)
+    plot(args.output / "results.png", curves, titles, settings, args.target)
     for name, rows in summary.items():
         print(f"\n{name}, return {args.target:g}\n{table(rows)}")
-    print(f"\n{args.output / 'results.json'}\n{args.output / 'results.svg'}")
+    print(f"\n{args.output / 'results.json'}\n{args.output / 'results.png'}")
 
 
 def _curves(runs: Sequence[Run], folder: Path, executor: Executor, stage: str) -> dict[Run, Curve]:

@@ -56,5 +56,5 @@ def plot(
     axes[0][0].set(ylabel=f"return, mean of {settings.smoothing_episodes} episodes", ylim=(0, None))
     figure.suptitle(f"{settings.env}: median and interquartile band over seeds")
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, dpi=130)
     plt.close(figure)
