@@ -89,7 +89,8 @@ def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory
 
     FSDP is taken to shard masters, gradients, optimizer state, snapshot and reference, to reduce
     gradients after every micro-batch, and to hold two layers and what is outside of the layers, the
-    reference's too, gathered. The reference's pass, without a backward one, takes less than the policy's.
+    reference's too, gathered. The reference's pass, without a backward one, takes less than the
+    policy's.
     """
     sharded = settings.parallelism == "fsdp"
     shards = settings.num_learners if sharded else 1
