@@ -137,7 +137,9 @@ class Preflight:
 
     def __str__(self) -> str:
         settings, learner, engine = self.settings, self.learner, self.engine
+        frozen = [("weights that are not trained", learner.frozen)] if learner.frozen else []
         rows: list[tuple[str, int | None]] = [
+            *frozen,
             ("weights, float32", learner.masters),
             ("gradients", learner.gradients),
             (f"optimizer state ({settings.optimizer})", learner.optimizer_state),
@@ -208,6 +210,7 @@ def preflight(
         optimizer=config.optimizer,
         optimizer_kwargs=_Frozen(config.optimizer_kwargs),
         attn_implementation=settings["attn_implementation"],
+        lora=None if settings["lora"] is None else _Frozen(settings["lora"]),
         **source,
     )
     on_gpu = config.num_gpus_per_learner > 0

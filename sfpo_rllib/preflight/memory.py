@@ -45,6 +45,7 @@ class LearnerMemory:
     """Bytes on the device of one learner.
 
     Attributes:
+        frozen: Weights that are not trained, in the compute dtype.
         masters: The float32 weights that are trained.
         gradients: Theirs, float32.
         optimizer_state: Moments.
@@ -57,6 +58,7 @@ class LearnerMemory:
         optimizer_step: Temporaries of a step or a reposition, when activations are gone.
     """
 
+    frozen: int
     masters: int
     gradients: int
     optimizer_state: int
@@ -70,7 +72,8 @@ class LearnerMemory:
     @property
     def resident(self) -> int:
         """What stays through an update."""
-        return self.masters + self.gradients + self.optimizer_state + self.snapshot + self.buckets
+        trained = self.masters + self.gradients + self.optimizer_state + self.snapshot
+        return self.frozen + trained + self.buckets
 
     @property
     def peak(self) -> int:
@@ -91,7 +94,8 @@ def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory
     def share(size: int) -> int:
         return -(-size // shards)
 
-    weights = _FP32 * model.num_parameters
+    weights = _FP32 * model.trained_parameters
+    frozen = settings.compute_bytes * (model.num_parameters - model.trained_parameters)
     if sharded:
         gathered = 2 * model.largest_layer + 2 * model.outside_layers
         compute_weights = settings.compute_bytes * gathered
@@ -106,6 +110,7 @@ def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory
     activations = max(held, peak - logits)
     buckets = weights if settings.num_learners > 1 and not sharded else 0
     return LearnerMemory(
+        frozen=share(frozen),
         masters=share(weights),
         gradients=share(weights),
         # Paged moments leave the device when it is full.

@@ -13,6 +13,7 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.typing import StateDict
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from sfpo_rllib.rl_modules.lora import adapter_weights, add_lora, cast_base, without_adapter
 from sfpo_rllib.rl_modules.packing import (
     PACKED_ATTENTION,
     PACKED_SDPA,
@@ -45,10 +46,11 @@ MODEL_CONFIG_KEYS = {
     "packing": False,  # compute without padding; for the kernels of PACKED_ATTENTION
     "trust_remote_code": False,
     "revision": None,
+    "lora": None,  # arguments of peft.LoraConfig: an adapter is trained, and nothing else
 }
 ADDED_BY_CONFIG = {
     "temperature": 1.0,  # divides the logits, as in sampling
-    "holds_reference": False,  # a frozen copy of the model as it was loaded
+    "holds_reference": False,  # the model as it was loaded: a frozen copy, or the adapter off
 }
 
 
@@ -58,6 +60,9 @@ class CausalLMModule(TorchRLModule):
     With `dtype="bfloat16"` the forward pass runs under autocast, while weights, gradients and
     optimizer stay float32: at the learning rates of RL an AdamW step is below half a unit in the
     last place of a bfloat16 weight and would be lost.
+
+    With `lora` an adapter is trained, and weights and states are the adapter's alone. The model it
+    is added to is held in `dtype`.
 
     `model_config` takes the keys of `MODEL_CONFIG_KEYS`; the algorithm's config adds those of
     `ADDED_BY_CONFIG`.
@@ -92,9 +97,13 @@ class CausalLMModule(TorchRLModule):
         if self._needs_train_mode:
             self.lm.gradient_checkpointing_enable({"use_reentrant": False})
             _zero_dropout(self.lm)
+        self.lora: dict[str, Any] | None = config["lora"]
+        self.holds_reference = bool(config["holds_reference"])
+        if self.lora is not None:
+            add_lora(self.lm, self.lora)
         # No part of `weights`: it is loaded with the model, never saved.
         self.reference: PreTrainedModel | None = None
-        if config["holds_reference"]:
+        if self.holds_reference and self.lora is None:
             self.reference = copy.deepcopy(self.lm).requires_grad_(False)
         self.train()
         if attention == PACKED_SDPA:
@@ -106,6 +115,8 @@ class CausalLMModule(TorchRLModule):
                 "training, which takes more memory.",
                 type(self.lm).__name__,
             )
+        if self.lora is not None:  # after the checks, which compare in float32
+            cast_base(self.lm, self.compute_dtype)
 
     @override(TorchRLModule)
     def train(self, mode: bool = True) -> Self:
@@ -141,9 +152,12 @@ class CausalLMModule(TorchRLModule):
         Raises:
             ValueError: If the module holds no reference.
         """
-        if self.reference is None:
+        if not self.holds_reference:
             raise ValueError("holds_reference=False: must be True for log-probs of a reference")
-        return self._score(self.reference, batch)[LOGP]
+        if self.reference is not None:
+            return self._score(self.reference, batch)[LOGP]
+        with without_adapter(self.lm):
+            return self._score(self.lm, batch)[LOGP]
 
     def _score(
         self, lm: PreTrainedModel, batch: dict[str, torch.Tensor]
@@ -187,7 +201,12 @@ class CausalLMModule(TorchRLModule):
         return torch.autocast(device.type, dtype=self.compute_dtype)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The float32 masters under transformers' names, tied ones under every name they have."""
+        """The float32 masters under transformers' names, tied ones under every name they have.
+
+        With `lora` the adapter's, under the names of peft's files.
+        """
+        if self.lora is not None:
+            return adapter_weights(self.lm)
         return {name: tensor.detach() for name, tensor in self.lm.state_dict().items()}
 
     def _unique_weights(self) -> dict[str, torch.Tensor]:

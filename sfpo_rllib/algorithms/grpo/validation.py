@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
+from sfpo_rllib.algorithms.grpo.lora_problems import lora_model_problems, lora_problems
 from sfpo_rllib.algorithms.grpo.objective_problems import objective_problems
 from sfpo_rllib.algorithms.grpo.values import is_int, is_number
 from sfpo_rllib.core.entropy_trigger import check_entropy_trigger
@@ -42,6 +43,7 @@ def cheap_problems(config: "GRPOConfig") -> Iterator[str]:
     yield from _batch_sizes(config)
     yield from _update(config)
     yield from objective_problems(config)
+    yield from lora_problems(config)
     yield from _rollouts(config)
     yield from _unsupported(config)
 
@@ -50,6 +52,7 @@ def costly_problems(config: "GRPOConfig") -> Iterator[str]:
     """What is wrong with engine, model, environment and prompts: seconds, no weights loaded."""
     yield from _engine(config)
     yield from _model_and_environment(config)
+    yield from lora_model_problems(config)
 
 
 def raise_problems(config: "GRPOConfig", problems: list[str]) -> None:
