@@ -72,10 +72,10 @@ def frozen(module: CausalLMModule) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def move(module: CausalLMModule) -> None:
-    """Moves the adapter so far that the policy is another one."""
+    """Moves the adapter so far that the policy is another one, and always the same."""
     torch.manual_seed(1)
     for param in trained(module).values():
-        param.add_(0.3 * torch.randn_like(param))
+        param.copy_(0.3 * torch.randn_like(param))
 
 
 @torch.no_grad()
@@ -264,10 +264,10 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     return sizes
 
 
-def test_sfpo_trains_takes_snapshots_of_and_repositions_the_adapter_alone(
+def test_sfpo_trains_the_adapter_alone_and_its_snapshot_and_optimizer_hold_nothing_else(
     lora_config: SFPOConfig, running: Running, copied: list[int]
 ) -> None:
-    algo = running(lora_config.training(kl_coeff=0.1, minibatch_size=8).build_algo())
+    algo = running(lora_config.training(kl_coeff=0.1).build_algo())
     module = learner_module(algo)
     base, start = frozen(module), algo.get_module_weights()
     (first,) = [sfpo_results(r) for r in train(algo, 1)[1]]
@@ -280,16 +280,11 @@ def test_sfpo_trains_takes_snapshots_of_and_repositions_the_adapter_alone(
         id(p) for p in trained(module).values()
     }
     # The policy began as the reference, and left it.
-    assert first["pass_0"]["kl"] < first["pass_3"]["kl"]
+    assert first["pass_0"]["kl_to_reference"] == 0.0
     assert first["displacement_norm"] > 0
     second = sfpo_results(algo.train())
-    assert second["pass_0"]["kl"] > 1e-4
+    assert second["pass_0"]["kl_to_reference"] > 1e-4
     assert second["engine_logp_diff"] < 1e-5
-
-
-def test_the_kl_to_the_reference_begins_at_zero(lora_config: SFPOConfig, running: Running) -> None:
-    algo = running(lora_config.training(kl_coeff=0.1).build_algo())
-    assert sfpo_results(algo.train())["pass_0"]["kl"] == 0.0
 
 
 def test_a_saved_run_goes_on_from_its_adapter_bit_for_bit(
