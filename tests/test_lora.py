@@ -11,8 +11,9 @@ import pytest
 import torch
 
 pytest.importorskip("ray")
-peft = pytest.importorskip("peft", reason="peft is not installed")
+pytest.importorskip("peft", reason="peft is not installed")
 
+import peft
 from probes import ECHO, assert_equal_weights, sfpo_results, train
 from ray.rllib.core import DEFAULT_MODULE_ID
 from safetensors.torch import load_file

@@ -13,8 +13,9 @@ import torch
 
 pytest.importorskip("ray")
 pytest.importorskip("vllm", reason="vllm is not installed")
-peft = pytest.importorskip("peft", reason="peft is not installed")
+pytest.importorskip("peft", reason="peft is not installed")
 
+import peft
 from probes import ECHO, learned_groups, sfpo_results
 from transformers import AutoModelForCausalLM
 

@@ -138,7 +138,7 @@ def measure_footprint(
 
 
 def _add_fake_lora(model: PreTrainedModel, lora: LoraSettings) -> None:
-    # peft moves an adapter to its layer's device, which fake tensors do not bear, unless it is meta.
+    # peft moves an adapter to its layer's device, which fake tensors do not bear, except from meta.
     with torch.device("meta"):
         add_lora(model, lora)
     for module in model.modules():
