@@ -288,6 +288,21 @@ def test_sfpo_trains_the_adapter_alone_and_its_snapshot_and_optimizer_hold_nothi
     assert second["engine_logp_diff"] < 1e-5
 
 
+def test_training_an_adapter_improves_the_reward(
+    lora_config: SFPOConfig, running: Running, tiny_model: Path, tmp_path: Path
+) -> None:
+    # A random model's embeddings, which are its head too, bound its logits near 0.
+    shutil.copytree(tiny_model, tmp_path / "sharp")
+    lm = AutoModelForCausalLM.from_pretrained(tiny_model)
+    with torch.no_grad():
+        lm.get_input_embeddings().weight.mul_(8.0)
+    lm.save_pretrained(tmp_path / "sharp")
+    config = lora_config.rl_module(model_config={"model": str(tmp_path / "sharp"), "lora": LORA})
+    algo = running(config.training(train_batch_size_per_learner=32, group_size=8).build_algo())
+    rewards = [r["env_runners"]["episode_return_mean"] for r in train(algo, 10)[1]]
+    assert min(rewards[-3:]) > rewards[0] + 0.3
+
+
 def test_a_saved_run_goes_on_from_its_adapter_bit_for_bit(
     lora_config: SFPOConfig, running: Running, tmp_path: Path
 ) -> None:
