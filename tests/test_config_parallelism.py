@@ -42,6 +42,13 @@ def test_eight_bit_moments_of_shards_are_refused() -> None:
     assert problem.startswith("optimizer='adamw_8bit': must be another with parallelism='fsdp'")
 
 
+def test_an_adapter_is_not_sharded() -> None:
+    config = SFPOConfig().rl_module(model_config={"model": "x", "lora": {"r": 4}})
+    config.learners(num_learners=2, parallelism="fsdp")
+    (problem,) = [p for p in config.cheap_problems() if "fsdp" in p]
+    assert problem.startswith("model_config['lora']={'r': 4}: must be None with parallelism='fsdp'")
+
+
 def test_a_learner_class_that_cannot_share_is_refused() -> None:
     (problem,) = problems(learner_class=GRPOTorchLearner)
     assert problem == (

@@ -226,6 +226,60 @@ def test_rules_hold_as_many_copies_as_they_say(name: str, monkeypatch: pytest.Mo
     assert rule.parameter_copies == most
 
 
+LORA = {"r": 4, "target_modules": "all-linear"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_held_for_an_adapter_is_the_real_one_to_the_byte(
+    tiny_model: Path, dtype: str
+) -> None:
+    pytest.importorskip("peft")
+    module = CausalLMModule(
+        observation_space=None,
+        action_space=None,
+        model_config={"model": str(tiny_model), "lora": LORA, "dtype": dtype},
+    )
+    adapter = [p for p in module.parameters() if p.requires_grad]
+    base = [p for p in module.parameters() if not p.requires_grad]
+    compute = module.compute_dtype
+    sizes = measure_footprint(
+        AutoConfig.from_pretrained(tiny_model), length=64, compute_dtype=compute, lora=LORA
+    )
+    memory = learner_memory(
+        sizes, LearnerSettings(parameter_copies=1, num_learners=2, compute_bytes=compute.itemsize)
+    )
+    assert memory.frozen == sum(p.nbytes for p in base)
+    trained = sum(p.nbytes for p in adapter)
+    assert memory.masters == memory.gradients == memory.buckets == trained
+    snapshot = anchor.Anchor(adapter)
+    assert memory.snapshot == sum(origin.nbytes for _, origin in snapshot.pairs())
+    optimizer = make_optimizer("adamw", adapter)
+    for param in adapter:
+        param.grad = torch.ones_like(param)
+    optimizer.step()
+    moments = [m for state in optimizer.state.values() for m in state.values() if m.ndim > 0]
+    assert memory.optimizer_state == sum(m.nbytes for m in moments)
+    assert memory.resident == memory.frozen + 6 * trained
+
+
+def test_a_7b_model_with_an_adapter_fits_where_it_does_not_without(paper: SFPOConfig) -> None:
+    pytest.importorskip("peft")
+    paper.rl_module(
+        model_config={**paper.model_config, "lora": {"r": 16, "target_modules": "all-linear"}}
+    )
+    result = estimated(paper, device_memory_gb=80)
+    assert list(result.problems()) == []
+    assert "weights that are not trained" in str(result)
+    # 16 for each input and output of the seven matrices of a layer.
+    width, keys, inner = 3584, 512, 18944
+    trained = 28 * 16 * (4 * width + 2 * (width + keys) + 3 * (width + inner))
+    assert result.model.trained_parameters == trained
+    assert result.learner.frozen == 2 * QWEN_7B_PARAMETERS
+    page = (Path(__file__).parents[1] / "docs" / "learner.md").read_text()
+    said = f"{result.learner.peak / GB:.1f} GB a GPU under `ddp` at these settings, 15.2 of them"
+    assert said in page
+
+
 SHAPE = {"hidden_size": 64, "num_layers": 4, "max_length": 256}
 
 
@@ -238,12 +292,16 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_char_llama(tmp_path_factory.mktemp("small"), alphabet=letters, **SHAPE)
 
 
+@pytest.mark.parametrize("lora", [None, LORA], ids=["whole", "lora"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_pass_takes_what_is_estimated_within_a_stated_factor(
-    small_model: Path, dtype: str, checkpointing: bool
+    small_model: Path, dtype: str, checkpointing: bool, lora: dict[str, Any] | None
 ) -> None:
     import gymnasium as gym
+
+    if lora:
+        pytest.importorskip("peft")
 
     module = CausalLMModule(
         observation_space=gym.spaces.Discrete(1),
@@ -252,6 +310,7 @@ def test_a_pass_takes_what_is_estimated_within_a_stated_factor(
             "model": str(small_model),
             "dtype": dtype,
             "gradient_checkpointing": checkpointing,
+            "lora": lora,
         },
     )
     tokens = (8, 128)
@@ -261,10 +320,12 @@ def test_a_pass_takes_what_is_estimated_within_a_stated_factor(
         LOSS_MASK: torch.ones(tokens, dtype=torch.bool),
     }
     for param in module.parameters():
-        param.grad = torch.zeros_like(param)
+        if param.requires_grad:
+            param.grad = torch.zeros_like(param)
     measured = cpu_peak_bytes(lambda: module.forward_train(batch)[LOGP].sum().backward())
     sizes = measure_footprint(
         module.lm.config,
+        lora=lora,
         length=tokens[1],
         compute_dtype=module.compute_dtype,
         gradient_checkpointing=checkpointing,
@@ -449,7 +510,8 @@ def test_the_table_in_the_docs_is_what_is_estimated(paper: SFPOConfig) -> None:
     )
     for column, parallelism in enumerate(("ddp", "fsdp")):
         learner = estimated(paper, parallelism=parallelism).learner
-        parts = [size for name, size in vars(learner).items() if name != "optimizer_step"]
+        left_out = ("frozen", "optimizer_step")  # nothing is frozen without LoRA
+        parts = [size for name, size in vars(learner).items() if name not in left_out]
         assert [float(row[column]) for row in rows] == [
             round(size / GB, 1) for size in (*parts, learner.peak)
         ]

@@ -102,6 +102,22 @@ def test_help(
     assert f"usage: {name}.py" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("rank", [0, 4])
+def test_quickstart_trains_all_weights_or_an_adapter_at_a_higher_rate(
+    rank: int, load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    if rank:
+        pytest.importorskip("peft")
+    quickstart = load("quickstart_arithmetic")
+    options = ["--lora-rank", str(rank), "--rollout-engine", "transformers"]
+    monkeypatch.setattr(sys, "argv", ["quickstart_arithmetic.py", *options])
+    config = quickstart.make_config(Path(model), quickstart.parse_args())
+    config.validate()
+    lora = config.model_config["lora"]
+    assert (lora and lora["r"]) == (rank or None)
+    assert config.lr[-1][1] == pytest.approx(1.5e-3 if rank else 1.5e-4)
+
+
 def test_gsm8k_shares_one_gpu(
     load: Callable[[str], ModuleType], gpu_vllm: None, model: str, datasets: tuple[str, str]
 ) -> None:

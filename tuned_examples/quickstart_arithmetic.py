@@ -9,6 +9,7 @@ How to run this script
 ----------------------
 `make quickstart`, or in an environment of your own:
 `python tuned_examples/quickstart_arithmetic.py [--rollout-engine transformers] [--iterations N]`
+With `--lora-rank 8` an adapter is trained (peft), and `model_after` is the adapter's folder.
 
 Results to expect
 -----------------
@@ -45,6 +46,7 @@ WARM_START_ACCURACY = 0.26
 MISTAKES = 0.6  # share of the demonstrations that are wrong
 EVAL_SAMPLES = 8
 BATCH_SIZE = 128
+LR = 1.5e-4
 
 
 def parse_args() -> argparse.Namespace:
@@ -55,6 +57,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--num-learners", type=int, default=0)
     parser.add_argument("--iterations", type=int, default=150)
     parser.add_argument("--evaluation-interval", type=int, default=50)
+    parser.add_argument("--lora-rank", type=int, default=0, help="0: all weights are trained")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"))
     return parser.parse_args()
@@ -62,10 +65,18 @@ def parse_args() -> argparse.Namespace:
 
 def make_config(model: Path, args: argparse.Namespace) -> SFPOConfig:
     """The training run, from the model in `model`."""
+    lora, lr = None, LR
+    if args.lora_rank:
+        lora = {
+            "r": args.lora_rank,
+            "lora_alpha": 2 * args.lora_rank,
+            "target_modules": "all-linear",
+        }
+        lr = 10 * LR  # the less is trained, the larger its steps may be
     config = (
         SFPOConfig()
         .environment(ENV, env_config={"num_digits": 2, "split": "train"})
-        .rl_module(model_config={"model": str(model)})
+        .rl_module(model_config={"model": str(model), "lora": lora})
         .env_runners(
             num_env_runners=args.num_env_runners,
             rollout_engine=args.rollout_engine,
@@ -73,7 +84,7 @@ def make_config(model: Path, args: argparse.Namespace) -> SFPOConfig:
         )
         .training(
             # Warm-up: Adam's first steps are as long as its later ones, and know less.
-            lr=[[0, 1e-5], [10 * BATCH_SIZE, 1.5e-4]],
+            lr=[[0, lr / 15], [10 * BATCH_SIZE, lr]],
             train_batch_size_per_learner=BATCH_SIZE // max(args.num_learners, 1),
             group_size=8,
             fast_steps=3,

@@ -75,6 +75,7 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
             model=model["model"],
             dtype=model.get("dtype", "float32"),
             stop_token_ids=stop_token_ids(tokenizer, generation_config),
+            lora=model.get("lora"),
             **{key: value for key, value in source.items() if value},
             **config.engine_kwargs,
         )

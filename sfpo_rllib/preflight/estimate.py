@@ -159,7 +159,9 @@ class Preflight:
 
     def __str__(self) -> str:
         settings, learner, engine = self.settings, self.learner, self.engine
+        frozen = [("weights that are not trained", learner.frozen)] if learner.frozen else []
         rows: list[tuple[str, int | None]] = [
+            *frozen,
             ("weights, float32", learner.masters),
             ("gradients", learner.gradients),
             (f"optimizer state ({settings.optimizer})", learner.optimizer_state),
@@ -231,6 +233,7 @@ def preflight(
         optimizer=config.optimizer,
         optimizer_kwargs=_Frozen(config.optimizer_kwargs),
         attn_implementation=settings["attn_implementation"],
+        lora=None if settings["lora"] is None else _Frozen(settings["lora"]),
         **source,
     )
     on_gpu = config.num_gpus_per_learner > 0
@@ -241,7 +244,7 @@ def preflight(
         compute_bytes=dtype.itemsize,
         optimizer=config.optimizer,
         parameter_copies=rule.parameter_copies if config.snapshot_device is None else 0,
-        holds_reference=bool(config.kl_coeff),
+        holds_reference=bool(config.kl_coeff) and not settings.get("lora"),  # the adapter is off
         micro_batch_tokens=tokens,
         logit_tokens=min(tokens, chunk_tokens(model.vocab_size)),
         bucket_views=bool(config.torch_ddp_kwargs.get("gradient_as_bucket_view")),

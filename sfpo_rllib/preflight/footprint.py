@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from sfpo_rllib.core.optimizers import hidden_matrices, make_optimizer
+from sfpo_rllib.rl_modules.lora import LoraSettings, add_lora, cast_base
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +33,13 @@ class Footprint:
     """Sizes of a model and of a pass through it.
 
     Attributes:
-        num_parameters: Tied ones once.
-        largest_parameter: Of one tensor.
+        num_parameters: Tied ones once; with LoRA those of model and adapter.
+        trained_parameters: All of them, or the adapter's; the rest is held in the compute dtype.
+        largest_parameter: Of one tensor that is trained.
         largest_layer: Parameters of one decoder layer; 0 if it has none that we recognise.
         outside_layers: Parameters of embeddings, head and final norm.
         cast_parameters: Those that autocast copies into the compute dtype.
-        optimizer_bytes: Moments of all parameters. Step counters, 4 bytes a tensor, left out.
+        optimizer_bytes: Moments of all that is trained. Step counters, 4 bytes a tensor, left out.
         stepwise_parameters: Those that the optimizer updates in one go, with a temporary each, on
             a GPU.
         held_per_token: Bytes that the layers keep for the backward pass.
@@ -49,6 +51,7 @@ class Footprint:
     """
 
     num_parameters: int
+    trained_parameters: int
     largest_parameter: int
     largest_layer: int
     outside_layers: int
@@ -72,6 +75,7 @@ def measure_footprint(
     optimizer_kwargs: dict[str, Any] | None = None,
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
+    lora: LoraSettings | None = None,
 ) -> Footprint:
     """Builds the model of a config on fake tensors and measures it.
 
@@ -85,6 +89,7 @@ def measure_footprint(
         optimizer_kwargs: Of the optimizer.
         attn_implementation: As in transformers.
         trust_remote_code: As in transformers.
+        lora: Arguments of `peft.LoraConfig`, if it is an adapter that is trained.
     """
     text = model_config.get_text_config()
     with FakeTensorMode():
@@ -94,15 +99,19 @@ def measure_footprint(
             attn_implementation=attn_implementation,
             trust_remote_code=trust_remote_code,
         )
+        if lora is not None:
+            _add_fake_lora(model, lora)
+            cast_base(model, compute_dtype)
         model.eval()
         if gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.train()
-        parameters = list(model.parameters())
+        parameters = _trained(model)
         sizes = [p.numel() for p in parameters]
         matrices = {id(p) for p in hidden_matrices(model)}
         layers = _layers(model)
         in_layers = [sum(p.numel() for p in layer.parameters()) for layer in layers or []]
+        num_parameters = sum(p.numel() for p in model.parameters())
         state = _optimizer_bytes(model, optimizer, optimizer_kwargs)
         context = getattr(text, "max_position_embeddings", None) or UNBOUNDED
         held, peak = _traced(model, min(length, context), compute_dtype, len(in_layers))
@@ -112,10 +121,11 @@ def measure_footprint(
         "muon": sum(p.numel() for p in parameters if id(p) not in matrices),
     }
     return Footprint(
-        num_parameters=sum(sizes),
+        num_parameters=num_parameters,
+        trained_parameters=sum(sizes),
         largest_parameter=max(sizes),
         largest_layer=max(in_layers, default=0),
-        outside_layers=sum(sizes) - sum(in_layers),
+        outside_layers=num_parameters - sum(in_layers),
         cast_parameters=_cast_parameters(model),
         optimizer_bytes=state,
         stepwise_parameters=stepwise.get(optimizer, 0),
@@ -125,6 +135,21 @@ def measure_footprint(
         kv_values=_kv_values(text),
         context=context,
     )
+
+
+def _add_fake_lora(model: PreTrainedModel, lora: LoraSettings) -> None:
+    # peft moves an adapter to its layer's device, which fake tensors do not bear, except from meta.
+    with torch.device("meta"):
+        add_lora(model, lora)
+    for module in model.modules():
+        for name, param in module.named_parameters(recurse=False):
+            if param.is_meta:
+                data = torch.empty_like(param, device="cpu")
+                setattr(module, name, torch.nn.Parameter(data, param.requires_grad))
+
+
+def _trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad]
 
 
 def _layers(model: PreTrainedModel) -> torch.nn.ModuleList | None:
@@ -142,7 +167,7 @@ def _cast_parameters(model: PreTrainedModel) -> int:
     head = model.get_output_embeddings()
     return sum(
         p.numel()
-        for p in model.parameters()
+        for p in _trained(model)
         if p.ndim > 1 and (p is not looked_up or (head is not None and head.weight is p))
     )
 
@@ -158,7 +183,7 @@ def _optimizer_bytes(
     model: PreTrainedModel, optimizer: str, optimizer_kwargs: dict[str, Any] | None
 ) -> int:
     """Bytes of the moments."""
-    parameters = list(model.parameters())
+    parameters = _trained(model)
     if "8bit" in optimizer:
         return eight_bit_state_bytes(
             [p.numel() for p in parameters], (optimizer_kwargs or {}).get("min_8bit_size", 4096)
@@ -230,7 +255,7 @@ def _trace_pass(
     model: PreTrainedModel, shape: tuple[int, int], compute_dtype: torch.dtype
 ) -> tuple[int, int]:
     """Bytes held after the forward pass, and the most at once, for ids of shape (B, T)."""
-    parameters = list(model.base_model.parameters())
+    parameters = _trained(model.base_model)
     for param in parameters:
         param.grad = torch.empty_like(param)  # which gradients are added to, as in accumulation
     live = _LiveBytes()

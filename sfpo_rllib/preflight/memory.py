@@ -47,6 +47,7 @@ class LearnerMemory:
     """Bytes on the device of one learner.
 
     Attributes:
+        frozen: Weights that are not trained, in the compute dtype.
         masters: The float32 weights that are trained.
         gradients: Theirs, float32.
         optimizer_state: Moments.
@@ -60,6 +61,7 @@ class LearnerMemory:
         optimizer_step: Temporaries of a step or a reposition, when activations are gone.
     """
 
+    frozen: int
     masters: int
     gradients: int
     optimizer_state: int
@@ -74,8 +76,8 @@ class LearnerMemory:
     @property
     def resident(self) -> int:
         """What stays through an update."""
-        trained = self.masters + self.gradients + self.optimizer_state
-        return trained + self.snapshot + self.reference + self.buckets
+        trained = self.masters + self.gradients + self.optimizer_state + self.snapshot
+        return self.frozen + trained + self.reference + self.buckets
 
     @property
     def peak(self) -> int:
@@ -98,7 +100,8 @@ def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory
     def share(size: int) -> int:
         return -(-size // shards)
 
-    weights = _FP32 * model.num_parameters
+    weights = _FP32 * model.trained_parameters
+    frozen = settings.compute_bytes * (model.num_parameters - model.trained_parameters)
     if sharded:
         # Two layers, gradients of one and its copy that is reduced; the rest is float32.
         layers = (3 * settings.compute_bytes + _FP32) * model.largest_layer
@@ -115,6 +118,7 @@ def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory
     activations = max(held, peak - logits)
     buckets = weights if settings.num_learners > 1 and not sharded else 0
     return LearnerMemory(
+        frozen=share(frozen),
         masters=share(weights),
         gradients=share(weights),
         # Paged moments leave the device when it is full.

@@ -14,6 +14,7 @@ from ray.rllib.utils.typing import StateDict
 from torch.distributed.device_mesh import DeviceMesh
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from sfpo_rllib.rl_modules.lora import adapter_weights, add_lora, cast_base, without_adapter
 from sfpo_rllib.rl_modules.packing import (
     PACKED_ATTENTION,
     PACKED_SDPA,
@@ -47,10 +48,11 @@ MODEL_CONFIG_KEYS = {
     "packing": False,  # compute without padding; for the kernels of PACKED_ATTENTION
     "trust_remote_code": False,
     "revision": None,
+    "lora": None,  # arguments of peft.LoraConfig: an adapter is trained, and nothing else
 }
 ADDED_BY_CONFIG = {
     "temperature": 1.0,  # divides the logits, as in sampling
-    "holds_reference": False,  # a frozen copy of the model as it was loaded
+    "holds_reference": False,  # the model as it was loaded: a frozen copy, or the adapter off
 }
 
 
@@ -60,6 +62,9 @@ class CausalLMModule(TorchRLModule):
     With `dtype="bfloat16"` the forward pass runs under autocast, while weights, gradients and
     optimizer stay float32: at the learning rates of RL an AdamW step is below half a unit in the
     last place of a bfloat16 weight and would be lost.
+
+    With `lora` an adapter is trained, and weights and states are the adapter's alone. The model it
+    is added to is held in `dtype`.
 
     `model_config` takes the keys of `MODEL_CONFIG_KEYS`; the algorithm's config adds those of
     `ADDED_BY_CONFIG`.
@@ -94,9 +99,13 @@ class CausalLMModule(TorchRLModule):
         if self._needs_train_mode:
             self.lm.gradient_checkpointing_enable({"use_reentrant": False})
             _zero_dropout(self.lm)
+        self.lora: dict[str, Any] | None = config["lora"]
+        self.holds_reference = bool(config["holds_reference"])
+        if self.lora is not None:
+            add_lora(self.lm, self.lora)
         # No part of `weights`: it is loaded with the model, never saved.
         self.reference: PreTrainedModel | None = None
-        if config["holds_reference"]:
+        if self.holds_reference and self.lora is None:
             self.reference = copy.deepcopy(self.lm).requires_grad_(False)
         # Of a sharded module, between gather_weights() and release_weights().
         self._gathered: dict[str, torch.Tensor] | None = None
@@ -111,6 +120,8 @@ class CausalLMModule(TorchRLModule):
                 "training, which takes more memory.",
                 type(self.lm).__name__,
             )
+        if self.lora is not None:  # after the checks, which compare in float32
+            cast_base(self.lm, self.compute_dtype)
 
     @override(TorchRLModule)
     def train(self, mode: bool = True) -> Self:
@@ -149,9 +160,12 @@ class CausalLMModule(TorchRLModule):
         Raises:
             ValueError: If the module holds no reference.
         """
-        if self.reference is None:
+        if not self.holds_reference:
             raise ValueError("holds_reference=False: must be True for log-probs of a reference")
-        return self._score(self.reference, batch)[LOGP]
+        if self.reference is not None:
+            return self._score(self.reference, batch)[LOGP]
+        with without_adapter(self.lm):
+            return self._score(self.lm, batch)[LOGP]
 
     def _score(
         self, lm: PreTrainedModel, batch: dict[str, torch.Tensor]
@@ -219,6 +233,8 @@ class CausalLMModule(TorchRLModule):
     def weights(self) -> dict[str, torch.Tensor]:
         """The float32 masters under transformers' names, tied ones under every name they have.
 
+        With `lora` the adapter's, under the names of peft's files.
+
         Raises:
             RuntimeError: If they are sharded and have not been gathered.
         """
@@ -232,6 +248,8 @@ class CausalLMModule(TorchRLModule):
         return self._gathered
 
     def _own_weights(self) -> dict[str, torch.Tensor]:
+        if self.lora is not None:
+            return adapter_weights(self.lm)
         return {name: tensor.detach() for name, tensor in self.lm.state_dict().items()}
 
     def _unique(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -44,6 +44,7 @@ from sfpo_rllib.env_runners.collect import GroupCollector
 from sfpo_rllib.env_runners.rollout import stable_hash
 from sfpo_rllib.env_runners.summary import has_equal_rewards, num_sampled_tokens, summarize
 from sfpo_rllib.env_runners.text_envs import make_text_env
+from sfpo_rllib.rl_modules.lora import write_adapter
 from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
 from sfpo_rllib.token_trace import TokenTrace
 
@@ -274,13 +275,18 @@ class GRPO(Algorithm):
         return env_specifier, partial(make_text_env, env_specifier)
 
     def get_module_weights(self) -> dict[str, torch.Tensor]:
-        """The trained float32 weights under transformers' names, tied ones once, on the CPU."""
+        """The trained float32 weights under transformers' names, tied ones once, on the CPU.
+
+        With `model_config["lora"]` the adapter's, under the names of peft's files.
+        """
         state = self.learner_group.get_state(components=_LEARNER_MODULE)[COMPONENT_LEARNER]
         weights = state[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID]
         return {name: torch.tensor(array) for name, array in weights.items()}
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Saves model and tokenizer as a transformers folder, in the dtype the engines run.
+
+        With `model_config["lora"]` the folder is the adapter's, float32, for peft and vLLM.
 
         Args:
             folder: Where to; made if it does not exist.
@@ -293,11 +299,23 @@ class GRPO(Algorithm):
             "trust_remote_code": model_config.get("trust_remote_code", False),
             "revision": model_config.get("revision"),
         }
-        dtype = DTYPES[model_config.get("dtype", "float32")]
-        # The class and generation settings of the original; its weights are replaced.
-        model = AutoModelForCausalLM.from_pretrained(model_config["model"], dtype=dtype, **source)
-        load_weights(model, self.get_module_weights())
-        model.save_pretrained(folder)
+        lora = model_config.get("lora")
+        if lora is not None:
+            write_adapter(
+                folder,
+                self.get_module_weights(),
+                lora,
+                base_model=model_config["model"],
+                revision=source["revision"],
+            )
+        else:
+            dtype = DTYPES[model_config.get("dtype", "float32")]
+            # The class and generation settings of the original; its weights are replaced.
+            model = AutoModelForCausalLM.from_pretrained(
+                model_config["model"], dtype=dtype, **source
+            )
+            load_weights(model, self.get_module_weights())
+            model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(model_config["model"], **source).save_pretrained(folder)
         return Path(folder)
 

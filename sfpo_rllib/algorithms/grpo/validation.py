@@ -19,6 +19,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from sfpo_rllib.algorithms.grpo.bypassed import bypassed_problems
+from sfpo_rllib.algorithms.grpo.lora_problems import lora_model_problems, lora_problems
 from sfpo_rllib.algorithms.grpo.objective_problems import objective_problems
 from sfpo_rllib.algorithms.grpo.values import is_int, is_number
 from sfpo_rllib.core.entropy_trigger import check_entropy_trigger
@@ -45,6 +46,7 @@ def cheap_problems(config: "GRPOConfig") -> Iterator[str]:
     yield from _update(config)
     yield from objective_problems(config)
     yield from bypassed_problems(config)
+    yield from lora_problems(config)
     yield from _rollouts(config)
     yield from _parallelism(config)
     yield from _unsupported(config)
@@ -54,6 +56,7 @@ def costly_problems(config: "GRPOConfig") -> Iterator[str]:
     """What is wrong with engine, model, environment and prompts: seconds, no weights loaded."""
     yield from _engine(config)
     yield from _model_and_environment(config)
+    yield from lora_model_problems(config)
 
 
 def raise_problems(config: "GRPOConfig", problems: list[str]) -> None:
@@ -238,6 +241,11 @@ def _parallelism(config: "GRPOConfig") -> Iterator[str]:
         yield (
             f"learner_class={config.learner_class.__name__}: must be a subclass of "
             f"{default.__name__} with parallelism='fsdp'"
+        )
+    if config.model_config.get("lora") is not None:
+        yield (
+            f"model_config['lora']={config.model_config['lora']!r}: must be None with "
+            "parallelism='fsdp'; with 'ddp' a learner holds the model in its dtype and trains little"
         )
     if "8bit" in str(config.optimizer):
         yield (

@@ -69,7 +69,8 @@ class RolloutEngine(ABC):
     """Generates replies with continuous batching; one process, one model.
 
     Args of every engine: `model` (folder or hub id), `dtype` (name), `stop_token_ids` (a reply
-    ends with any of them), and what the user gave as `engine_kwargs`.
+    ends with any of them), `lora` (arguments of `peft.LoraConfig`, or None: weights are then those
+    of an adapter to the model), and what the user gave as `engine_kwargs`.
 
     Attributes:
         max_model_len: Prompt and reply together have at most this many tokens.
@@ -91,7 +92,12 @@ class RolloutEngine(ABC):
 
     @abstractmethod
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Replaces the weights (transformers' names) and forgets all that old ones computed."""
+        """Replaces the weights and forgets all that old ones computed.
+
+        Args:
+            weights: All of them under transformers' names, or with `lora` the adapter's under the
+                names of peft's files. Until then an adapter changes nothing.
+        """
 
     @abstractmethod
     def logprobs(

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from sfpo_rllib.env_runners.engines.base import (
     RolloutEngine,
     SamplingSettings,
 )
+from sfpo_rllib.rl_modules.lora import add_lora, load_adapter
 from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
 
 MAX_BATCH_SIZE = 512
@@ -41,6 +43,7 @@ class TransformersEngine(RolloutEngine):
         device: str | None = None,
         trust_remote_code: bool = False,
         revision: str | None = None,
+        lora: Mapping[str, Any] | None = None,
     ) -> None:
         """Loads the model.
 
@@ -53,11 +56,15 @@ class TransformersEngine(RolloutEngine):
             device: By default the first GPU, if there is one.
             trust_remote_code: As in transformers.
             revision: As in transformers.
+            lora: Arguments of `peft.LoraConfig`: weights are those of an adapter to the model.
         """
         self._device = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
         self._model = AutoModelForCausalLM.from_pretrained(
             model, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, revision=revision
         )
+        if lora is not None:
+            add_lora(self._model, lora)
+        self._lora = lora
         self._model.to(self._device).eval()
         self._stop = frozenset(stop_token_ids)
         self._max_batch_size = max_batch_size
@@ -101,7 +108,10 @@ class TransformersEngine(RolloutEngine):
 
     @override(RolloutEngine)
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        load_weights(self._model, weights)
+        if self._lora is None:
+            load_weights(self._model, weights)
+        else:
+            load_adapter(self._model, weights)
 
     @override(RolloutEngine)
     def logprobs(

@@ -1,6 +1,7 @@
 """A rollout engine on vLLM, in the runner's own process (vllm 0.26 to 0.32)."""
 
 import os
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,8 +16,11 @@ from sfpo_rllib.env_runners.engines.base import (
     RolloutEngine,
     SamplingSettings,
 )
+from sfpo_rllib.rl_modules.lora import largest_rank, write_adapter
 
 CPU_KV_CACHE_BYTES = 1 << 30
+# Ranks that vLLM makes room for.
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 class VLLMEngine(RolloutEngine):
@@ -29,6 +33,7 @@ class VLLMEngine(RolloutEngine):
         dtype: str,
         stop_token_ids: Sequence[int],
         gpu_share: float = 1.0,
+        lora: Mapping[str, Any] | None = None,
         **engine_kwargs: Any,
     ) -> None:
         """Starts vLLM.
@@ -39,6 +44,7 @@ class VLLMEngine(RolloutEngine):
             stop_token_ids: A reply ends with any of these.
             gpu_share: The fraction of a GPU this runner was given. Bounds vLLM's memory to 90% of
                 it, unless `engine_kwargs` say otherwise.
+            lora: Arguments of `peft.LoraConfig`: weights are those of an adapter to the model.
             engine_kwargs: Of `vllm.LLM`, e.g. `max_model_len`, `kv_cache_memory_bytes`,
                 `gpu_memory_utilization`, `tensor_parallel_size`. They win over our defaults.
         """
@@ -69,6 +75,10 @@ class VLLMEngine(RolloutEngine):
             # A prompt prefilled in chunks makes vLLM rewind the request's generator, which CPU
             # generators cannot do: a seeded request would crash the engine.
             defaults["enable_chunked_prefill"] = False
+        if lora is not None:
+            room = next(rank for rank in LORA_RANKS if rank >= largest_rank(lora))
+            defaults |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
+        self._adapter = None if lora is None else _Adapter(lora, model)
         self._llm = LLM(model=model, dtype=dtype, **{**defaults, **engine_kwargs})
         self._engine = self._llm.llm_engine
         self._stop = list(stop_token_ids)
@@ -97,7 +107,12 @@ class VLLMEngine(RolloutEngine):
             output_kind=self._final_only,
             **{"logprobs": 0, **extra},
         )
-        self._engine.add_request(request_id, {"prompt_token_ids": list(prompt_ids)}, params)
+        self._engine.add_request(
+            request_id,
+            {"prompt_token_ids": list(prompt_ids)},
+            params,
+            lora_request=self._adapter and self._adapter.request,
+        )
 
     @override(RolloutEngine)
     def step(self) -> list[Completion]:
@@ -114,8 +129,11 @@ class VLLMEngine(RolloutEngine):
 
     @override(RolloutEngine)
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        load = _reload_packed if self._packs_linears else _load_in_place
-        self._engine.collective_rpc(load, args=(list(weights.items()),))
+        if self._adapter is not None:
+            self._adapter.load(self._engine, weights)
+        else:
+            load = _reload_packed if self._packs_linears else _load_in_place
+            self._engine.collective_rpc(load, args=(list(weights.items()),))
         # Cached prefixes hold keys and values of the old weights.
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM did not reset its prefix cache: requests are in flight")
@@ -156,6 +174,37 @@ class VLLMEngine(RolloutEngine):
         self._engine.engine_core.shutdown()
         del self._engine, self._llm
         cleanup_dist_env_and_memory()
+        if self._adapter is not None:
+            self._adapter.close()
+
+
+class _Adapter:
+    """The one adapter that an engine serves. vLLM reads it from a folder, at each load anew.
+
+    Attributes:
+        request: What a request that wants the adapter carries; None before the first load, when
+            the adapter would change nothing.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], model: str) -> None:
+        self._settings, self._model = settings, model
+        self._folder = tempfile.TemporaryDirectory(prefix="sfpo_adapter_")
+        self.request: Any = None
+
+    def load(self, engine: Any, weights: Mapping[str, torch.Tensor]) -> None:
+        """Puts the weights in the place of those before, under the same id."""
+        from vllm.lora.request import LoRARequest
+
+        folder = self._folder.name
+        write_adapter(folder, weights, self._settings, base_model=self._model)
+        if not engine.add_lora(LoRARequest("policy", 1, folder, load_inplace=True)):
+            raise RuntimeError("vLLM did not load the adapter")
+        # Without load_inplace, with which every request would read the folder again.
+        self.request = LoRARequest("policy", 1, folder)
+
+    def close(self) -> None:
+        """Removes the folder."""
+        self._folder.cleanup()
 
 
 def _completion(output: Any) -> Completion:
