@@ -245,7 +245,7 @@ def _parallelism(config: "GRPOConfig") -> Iterator[str]:
     if config.model_config.get("lora") is not None:
         yield (
             f"model_config['lora']={config.model_config['lora']!r}: must be None with "
-            "parallelism='fsdp'; with 'ddp' a learner holds the model in its dtype and trains little"
+            "parallelism='fsdp'; with 'ddp' the model is held in its dtype and little is trained"
         )
     if "8bit" in str(config.optimizer):
         yield (
