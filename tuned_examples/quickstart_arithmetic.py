@@ -72,7 +72,7 @@ def make_config(model: Path, args: argparse.Namespace) -> SFPOConfig:
             "lora_alpha": 2 * args.lora_rank,
             "target_modules": "all-linear",
         }
-        lr = 10 * LR  # the less is trained, the larger its steps may be
+        lr = 4 * LR  # the less is trained, the larger its steps may be
     config = (
         SFPOConfig()
         .environment(ENV, env_config={"num_digits": 2, "split": "train"})
