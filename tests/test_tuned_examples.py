@@ -115,7 +115,7 @@ def test_quickstart_trains_all_weights_or_an_adapter_at_a_higher_rate(
     config.validate()
     lora = config.model_config["lora"]
     assert (lora and lora["r"]) == (rank or None)
-    assert config.lr[-1][1] == pytest.approx(1.5e-3 if rank else 1.5e-4)
+    assert config.lr[-1][1] == pytest.approx(6e-4 if rank else 1.5e-4)
 
 
 def test_gsm8k_shares_one_gpu(
