@@ -14,6 +14,7 @@ from benchmarks.update_rules.variants import BASELINE, VARIANTS
 ROOT = Path(__file__).parents[1]
 TABLE = Path("benchmarks/update_rules/results/table.json")
 RLLIB = Path("benchmarks/rllib_algorithms/results/results.json")
+LEARNER = Path("benchmarks/learner/results/results.json")
 OVERHEAD = Path("benchmarks/overhead/results/results.json")
 GRADERS = Path("benchmarks/graders/results/results.json")
 
@@ -216,6 +217,39 @@ def load(path: Path) -> Any:
 
 Block = Callable[[], Iterator[str]]
 
+
+def learner_steps(results: Results) -> Iterator[str]:
+    """One step on one batch: speed and memory, ours against others'."""
+    yield (
+        "| model | step | tokens/s | of ours over its | CPU time of it over ours "
+        "| peak memory, of the bare loop's |"
+    )
+    yield "|---" * 6 + "|"
+    for row in results["workloads"]:
+        for name, step in row["steps"].items():
+            cells = [row["workload"]["name"], name, f"{step['wall']['tokens_per_s']:,.0f}"]
+            for clock in ("wall", "cpu"):
+                ratio = step[clock]["ours_over_it"]
+                low, high = ratio["ratio_interval"]
+                cells.append(f"{ratio['ratio']:.2f} ({low:.2f} to {high:.2f})")
+            cells.append(f"{step['peak_over_bare_loop']:.2f}")
+            yield "| " + " | ".join(cells) + " |"
+
+
+def learner_heads(results: Results) -> Iterator[str]:
+    """What chunks of logits save."""
+    yield "| vocabulary | whole logits, MB | in chunks, MB | saved |"
+    yield "|---|---|---|---|"
+    for row in results["heads"]:
+        cells = [
+            f"{row['vocab_size']:,}",
+            f"{row['whole_bytes'] / 1e6:,.0f}",
+            f"{row['chunked_bytes'] / 1e6:,.0f}",
+            f"{row['saved_share']:.0%}",
+        ]
+        yield "| " + " | ".join(cells) + " |"
+
+
 BLOCKS: dict[str, dict[str, Block]] = {
     "README.md": {"headline": lambda: headline(load(TABLE))},
     "docs/update_rules.md": {
@@ -226,6 +260,10 @@ BLOCKS: dict[str, dict[str, Block]] = {
         "setup": lambda: setup(load(TABLE)),
         "rllib": lambda: rllib(load(RLLIB)),
         "overhead": lambda: overhead(load(OVERHEAD)),
+    },
+    "docs/learner.md": {
+        "steps": lambda: learner_steps(load(LEARNER)),
+        "heads": lambda: learner_heads(load(LEARNER)),
     },
     "docs/graders.md": {"rates": lambda: grader_rates(load(GRADERS))},
 }

@@ -21,7 +21,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from sfpo_rllib.rl_modules import CausalLMModule
+from sfpo_rllib.rl_modules import CausalLMModule, packing
 from sfpo_rllib.rl_modules.char_llama import build_char_llama
 from sfpo_rllib.rl_modules.packing import PACKED_SDPA, check_packing
 from sfpo_rllib.rl_modules.weights import pack_weights, unpack_weights
@@ -163,8 +163,8 @@ def test_packed_and_padded_sequences_give_the_same_gradient(config, tmp_path):
     batch = token_batch(LENGTHS)
     batch["loss_mask"][2, 6] = False
     outputs, gradients = [], []
-    for packing in (False, True):
-        module = build_module(folder, packing=packing, temperature=0.8).double()
+    for packed in (False, True):
+        module = build_module(folder, packing=packed, temperature=0.8).double()
         module.compute_dtype = torch.float64
         out = module.forward_train(batch)
         (out["logp"].exp().sum() + out["entropy"].square().sum()).backward()
@@ -173,6 +173,38 @@ def test_packed_and_padded_sequences_give_the_same_gradient(config, tmp_path):
     for name in ("logp", "entropy"):
         torch.testing.assert_close(outputs[1][name], outputs[0][name], rtol=1e-12, atol=1e-14)
     assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("short", [0, 64], ids=["lined up in groups", "lined up together"])
+def test_prompts_that_are_shared_give_the_same_gradient(tmp_path, monkeypatch, short):
+    """Two groups of three, one sequence of several turns, and one with nothing that counts.
+
+    Llama's norms are float32 whatever the model is: sums over a group would be rounded in another
+    order.
+    """
+    monkeypatch.setattr(packing, "SHORT", short)
+    folder = small_model(GPT2, tmp_path)
+    batch = token_batch([(4, 9), (4, 12), (4, 6), (3, 9), (3, 7), (3, 12), (5, 8)])
+    batch["input_ids"][1:3, :4] = batch["input_ids"][0, :4]
+    batch["input_ids"][4:6, :3] = batch["input_ids"][3, :3]
+    batch["loss_mask"][1, 6:8] = False
+    batch["loss_mask"][6] = False
+    computed, outputs, gradients = [], [], []
+    for packed in (False, True):
+        module = build_module(folder, packing=packed, temperature=0.8).double()
+        module.compute_dtype = torch.float64
+        module.lm.base_model.register_forward_pre_hook(
+            lambda _, args, kwargs: computed.append(kwargs["input_ids"].numel()), with_kwargs=True
+        )
+        out = module.forward_train(batch)
+        (out["logp"].exp().sum() + out["entropy"].square().sum()).backward()
+        outputs.append(out)
+        gradients.append({n: p.grad for n, p in module.named_parameters() if p.grad is not None})
+    assert computed == [7 * 12, int(batch["attention_mask"].sum()) - 2 * 4 - 2 * 3]
+    for name in ("logp", "entropy"):
+        torch.testing.assert_close(outputs[1][name], outputs[0][name], rtol=1e-12, atol=1e-14)
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-12, atol=1e-14)
 

@@ -68,6 +68,8 @@ class Workload:
         positions = torch.arange(shape[1]).expand(shape)
         inside = positions < lengths
         ids = torch.randint(3, vocab_size, shape, generator=generator)
+        prompts = ids[:: self.group_size, : self.prompt_tokens]
+        ids[:, : self.prompt_tokens] = prompts.repeat_interleave(self.group_size, dim=0)
         return {
             INPUT_IDS: ids * inside,
             ATTENTION_MASK: inside.long(),

@@ -87,6 +87,7 @@ class CausalLMModule(TorchRLModule):
         attention = config["attn_implementation"]
         if self.packing:
             attention = PACKED_ATTENTION[attention]
+        self._shares_prompts = attention == PACKED_SDPA
         self.lm: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             config["model"],
             dtype=torch.float32,
@@ -174,11 +175,13 @@ class CausalLMModule(TorchRLModule):
         ids = batch[INPUT_IDS]
         trained = batch[LOSS_MASK][:, 1:]  # nothing predicts the first token
         targets = ids[:, 1:][trained]
-        predicting = torch.nn.functional.pad(trained, (0, 1))
         if self.packing:
-            tokens = batch[ATTENTION_MASK].bool()
-            inputs, predicting = packed_inputs(ids, tokens), predicting[tokens].unsqueeze(0)
+            tokens, mask = batch[ATTENTION_MASK].bool(), batch[LOSS_MASK]
+            prompt_lens = mask.int().argmax(dim=1) if self._shares_prompts else None
+            inputs, packed = packed_inputs(ids, tokens, prompt_lens)
+            predicting: Any = (0, packed[:, :-1][trained])
         else:
+            predicting = torch.nn.functional.pad(trained, (0, 1))
             # Padding stands on the right, where causal attention never looks from a token that
             # counts. Without a mask the fast attention kernels can be used.
             inputs = {"input_ids": ids}

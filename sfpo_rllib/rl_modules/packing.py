@@ -42,23 +42,30 @@ class LinedUp:
     longest: int
 
     @classmethod
-    def of(cls, lengths: Sequence[int], device: torch.device | None = None) -> "LinedUp":
-        """Lines up sequences of these lengths."""
-        ends = torch.tensor(lengths).cumsum(0)
-        rows, places, taken = [], torch.zeros(int(ends[-1]), dtype=torch.long), 0
+    def of(cls, lengths: Sequence[int], packed: torch.Tensor, own: torch.Tensor) -> "LinedUp":
+        """Lines up sequences.
+
+        Args:
+            lengths: Of the sequences.
+            packed: Where a token is in the packed row, shape (B, T).
+            own: True on a token that the packed row has from this sequence, shape (B, T).
+        """
+        sizes = torch.tensor(lengths, device=packed.device)
+        rows, places, taken = [], torch.zeros_like(packed), 0
         for group in _similar(lengths):
-            sizes = torch.tensor([lengths[i] for i in group]).unsqueeze(1)
-            starts = ends[group].unsqueeze(1) - sizes
-            steps = torch.arange(int(sizes.max())).unsqueeze(0)
-            rows.append(starts + torch.minimum(steps, sizes - 1))
-            inside = steps < sizes
-            places[rows[-1][inside]] = taken + inside.flatten().nonzero().squeeze(1)
-            taken += inside.numel()
-        return cls(tuple(row.to(device) for row in rows), places.to(device), max(lengths))
+            longest = lengths[group[0]]
+            members = torch.tensor(group, device=packed.device)
+            steps = torch.arange(longest, device=packed.device)
+            inside = torch.minimum(steps, sizes[members].unsqueeze(1) - 1)
+            rows.append(packed[members].gather(1, inside))
+            first = torch.arange(len(group), device=packed.device).unsqueeze(1) * longest
+            places[members, :longest] = taken + first + steps
+            taken += len(group) * longest
+        return cls(tuple(rows), places[own], max(lengths))
 
 
 def _similar(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices of sequences of similar lengths."""
+    """Indices of sequences of similar lengths, the longest first."""
     groups: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         longest = lengths[groups[-1][0]] if groups else 0
@@ -69,30 +76,56 @@ def _similar(lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-def packed_inputs(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, Any]:
+def packed_inputs(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor, prompt_lens: torch.Tensor | None = None
+) -> tuple[dict[str, Any], torch.Tensor]:
     """Keyword arguments of a transformers model for the tokens without their padding.
 
     Args:
         input_ids: Padded on the right, shape (B, T).
         attention_mask: True on tokens, shape (B, T).
+        prompt_lens: Sequences that begin with the same so many tokens share them, shape (B,): a
+            group's prompt is computed once. Only `packed_sdpa` can. None: nothing is shared.
 
     Returns:
         `input_ids` and `position_ids` of shape (1, N), row after row, and what the attention
-        kernels need to know of the N tokens' B sequences.
+        kernels need to know of the B sequences in them; and for each token of `input_ids` where it
+        is in these N, shape (B, T).
     """
     lengths = attention_mask.sum(dim=1)
-    ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int()
-    positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
     by_sequence = lengths.tolist()
-    return {
-        "input_ids": input_ids[attention_mask].unsqueeze(0),
-        "position_ids": positions[attention_mask].unsqueeze(0),
+    positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+    own = attention_mask
+    owners = None if prompt_lens is None else _owners(input_ids, prompt_lens.tolist())
+    if owners is not None and prompt_lens is not None:
+        borrows = owners != torch.arange(len(owners), device=owners.device)
+        borrowed = borrows.unsqueeze(1) & (positions < prompt_lens.unsqueeze(1))
+        own = own & ~borrowed
+    packed = own.flatten().cumsum(0).view_as(own) - 1
+    if owners is not None:
+        packed = torch.where(borrowed, packed[owners], packed)
+    ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int()
+    inputs = {
+        "input_ids": input_ids[own].unsqueeze(0),
+        "position_ids": positions[own].unsqueeze(0),
         "cu_seq_lens_q": ends,
         "cu_seq_lens_k": ends,
         "max_length_q": max(by_sequence),
         "max_length_k": max(by_sequence),
-        "lined_up": LinedUp.of(by_sequence, input_ids.device),
+        "lined_up": LinedUp.of(by_sequence, packed, own),
     }
+    return inputs, packed
+
+
+def _owners(input_ids: torch.Tensor, prompt_lens: Sequence[int]) -> torch.Tensor:
+    """For each sequence the first one with the same prompt, shape (B,)."""
+    firsts: dict[bytes, int] = {}
+    rows = input_ids.cpu().numpy()
+    owners = [
+        firsts.setdefault(row[:length].tobytes(), i)
+        for i, (row, length) in enumerate(zip(rows, prompt_lens, strict=True))
+    ]
+    return torch.tensor(owners, device=input_ids.device)
 
 
 def packed_sdpa(
@@ -159,7 +192,7 @@ def check_packing(lm: PreTrainedModel) -> None:
     vocab = lm.get_input_embeddings().num_embeddings
     ids = torch.arange(12, device=lm.device).view(2, 6) % vocab
     apart = lm.base_model(input_ids=ids, use_cache=False)[0].flatten(0, 1)
-    inputs = packed_inputs(ids, torch.ones_like(ids, dtype=torch.bool))
+    inputs, _ = packed_inputs(ids, torch.ones_like(ids, dtype=torch.bool))
     packed = lm.base_model(**inputs, use_cache=False)[0][0]
     if not torch.allclose(packed, apart, rtol=1e-3, atol=1e-3 * float(apart.abs().max())):
         raise ValueError(
