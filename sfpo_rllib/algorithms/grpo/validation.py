@@ -21,13 +21,13 @@ from transformers.models.auto.modeling_auto import (
 from sfpo_rllib.algorithms.grpo.bypassed import bypassed_problems
 from sfpo_rllib.algorithms.grpo.lora_problems import lora_model_problems, lora_problems
 from sfpo_rllib.algorithms.grpo.objective_problems import objective_problems
+from sfpo_rllib.algorithms.grpo.parallelism_problems import parallelism_problems
 from sfpo_rllib.algorithms.grpo.values import is_int, is_number
 from sfpo_rllib.core.entropy_trigger import check_entropy_trigger
 from sfpo_rllib.core.optimizers import make_optimizer
 from sfpo_rllib.env_runners.engines import ENGINES, SamplingSettings
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS, PromptFormatter
 from sfpo_rllib.env_runners.text_envs import make_text_env
-from sfpo_rllib.preflight.memory import PARALLELISMS
 from sfpo_rllib.rl_modules.causal_lm import ADDED_BY_CONFIG, MODEL_CONFIG_KEYS
 from sfpo_rllib.rl_modules.packing import PACKED_ATTENTION
 from sfpo_rllib.rl_modules.weights import DTYPES
@@ -48,7 +48,7 @@ def cheap_problems(config: "GRPOConfig") -> Iterator[str]:
     yield from bypassed_problems(config)
     yield from lora_problems(config)
     yield from _rollouts(config)
-    yield from _parallelism(config)
+    yield from parallelism_problems(config)
     yield from _unsupported(config)
 
 
@@ -224,39 +224,6 @@ def _rollouts(config: "GRPOConfig") -> Iterator[str]:
     dtype = config.model_config.get("dtype", "float32")
     if dtype not in DTYPES:
         yield f"model_config['dtype']={dtype!r}: must be one of {sorted(DTYPES)}"
-
-
-def _parallelism(config: "GRPOConfig") -> Iterator[str]:
-    if config.parallelism not in PARALLELISMS:
-        yield f"parallelism={config.parallelism!r}: must be one of {PARALLELISMS}"
-    if config.parallelism != "fsdp":
-        return
-    if not is_int(config.num_learners, 2):
-        yield (
-            f"num_learners={config.num_learners!r}: must be at least 2 with parallelism='fsdp'; a "
-            "single learner has nobody to share the model with"
-        )
-    default = config.get_default_learner_class()
-    if not issubclass(config.learner_class, default):
-        yield (
-            f"learner_class={config.learner_class.__name__}: must be a subclass of "
-            f"{default.__name__} with parallelism='fsdp'"
-        )
-    if config.model_config.get("lora") is not None:
-        yield (
-            f"model_config['lora']={config.model_config['lora']!r}: must be None with "
-            "parallelism='fsdp'; with 'ddp' the model is held in its dtype and little is trained"
-        )
-    if "8bit" in str(config.optimizer):
-        yield (
-            f"optimizer={config.optimizer!r}: must be another with parallelism='fsdp'; "
-            "bitsandbytes does not take sharded weights"
-        )
-    if config.grad_clip is not None and config.grad_clip_by != "global_norm":
-        yield (
-            f"grad_clip_by={config.grad_clip_by!r}: must be 'global_norm' with parallelism='fsdp'; "
-            "a learner sees shards of the gradients"
-        )
 
 
 def _unsupported(config: "GRPOConfig") -> Iterator[str]:
