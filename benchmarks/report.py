@@ -19,6 +19,8 @@ TABLE = Path("benchmarks/update_rules/results/table.json")
 RLLIB = Path("benchmarks/rllib_algorithms/results/results.json")
 LEARNER = Path("benchmarks/learner/results/results.json")
 OVERHEAD = Path("benchmarks/overhead/results/results.json")
+QUICKSTART = Path("docs/quickstart.json")
+QUICKSTART_LORA = Path("docs/quickstart_lora.json")
 GRADERS = Path("benchmarks/graders/results/results.json")
 
 Results = Mapping[str, Any]
@@ -245,6 +247,37 @@ def learner_steps(results: Results) -> Iterator[str]:
             yield "| " + " | ".join(cells) + " |"
 
 
+def learner_headline(results: Results) -> Iterator[str]:
+    """Our packed step against TRL's, speed and memory."""
+    yield "| one optimizer step, packed | of TRL 1.16's speed | of its peak memory |"
+    yield "|---|---|---|"
+    for row in results["workloads"]:
+        ours, trl = row["steps"]["ours, packed"], row["steps"]["TRL"]
+        slower = [np.array(step["wall"]["ours_over_it"]["ratios"]) for step in (trl, ours)]
+        ratios = slower[0] / slower[1]
+        low, high = bootstrap_interval(ratios.tolist())
+        cells = [
+            row["workload"]["name"],
+            f"{np.median(ratios):.2f}x ({low:.2f} to {high:.2f})",
+            f"{ours['peak_bytes'] / trl['peak_bytes']:.0%}",
+        ]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def adapter(whole: Results, lora: Results) -> Iterator[str]:
+    """The quickstart by an adapter and by all weights."""
+    yield "| quickstart | trained | accuracy before | after |"
+    yield "|---|---|---|---|"
+    for trained, run in (("all weights", whole), ("an adapter of rank 8", lora)):
+        cells = [
+            f"`{run['command']}`",
+            trained,
+            f"{run['accuracy_before']:.3f}",
+            f"{run['accuracy_after']:.3f}",
+        ]
+        yield "| " + " | ".join(cells) + " |"
+
+
 def learner_heads(results: Results) -> Iterator[str]:
     """What chunks of logits save."""
     yield "| vocabulary | whole logits, MB | in chunks, MB | saved |"
@@ -260,7 +293,10 @@ def learner_heads(results: Results) -> Iterator[str]:
 
 
 BLOCKS: dict[str, dict[str, Block]] = {
-    "README.md": {"headline": lambda: headline(load(TABLE))},
+    "README.md": {
+        "headline": lambda: headline(load(TABLE)),
+        "learner": lambda: learner_headline(load(LEARNER)),
+    },
     "docs/update_rules.md": {
         "arithmetic": lambda: task_table(load(TABLE), "arithmetic"),
         "spell_backward": lambda: task_table(load(TABLE), "spell_backward"),
@@ -273,6 +309,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
     "docs/learner.md": {
         "steps": lambda: learner_steps(load(LEARNER)),
         "heads": lambda: learner_heads(load(LEARNER)),
+        "adapter": lambda: adapter(load(QUICKSTART), load(QUICKSTART_LORA)),
     },
     "docs/graders.md": {"rates": lambda: grader_rates(load(GRADERS))},
 }

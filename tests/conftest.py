@@ -33,6 +33,20 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def vllm_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, as wide as vLLM's kernels want."""
+    from sfpo_rllib.rl_modules.char_llama import build_char_llama
+
+    return build_char_llama(
+        tmp_path_factory.mktemp("vllm_model"),
+        alphabet="0123456789+=",
+        hidden_size=64,
+        num_layers=2,
+        max_length=512,
+    )
+
+
+@pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """One ray for the session, with more logical CPUs than a small machine has."""
     import ray

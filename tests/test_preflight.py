@@ -15,6 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 pytest.importorskip("ray")
 
+from qwen import QWEN_7B
+
 from benchmarks.overhead.memory import cpu_peak_bytes
 from sfpo_rllib import GRPOConfig, SFPOConfig
 from sfpo_rllib.algorithms.grpo import resources
@@ -36,17 +38,6 @@ GB = 1e9
 # Of the estimate to the measured peak of a pass, either way.
 FACTOR = 1.25
 
-QWEN_7B = {  # Qwen2.5-Math-7B
-    "model_type": "qwen2",
-    "hidden_size": 3584,
-    "intermediate_size": 18944,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-    "vocab_size": 152064,
-    "max_position_embeddings": 4096,
-    "tie_word_embeddings": False,
-}
 LAYER = (
     3584 * 3584
     + 3584  # queries

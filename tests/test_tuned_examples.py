@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from qwen import QWEN_7B
 
 FOLDER = Path(__file__).resolve().parents[1] / "tuned_examples"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
@@ -146,19 +147,6 @@ def test_math_halves_its_gpus(
     assert config.num_learners == config.num_env_runners == num_gpus // 2
     assert config.train_batch_size_per_learner == per_learner
     assert config.total_train_batch_size == 256 * 8
-
-
-QWEN_7B = {  # Qwen2.5-Math-7B
-    "model_type": "qwen2",
-    "hidden_size": 3584,
-    "intermediate_size": 18944,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-    "vocab_size": 152064,
-    "max_position_embeddings": 4096,
-    "tie_word_embeddings": False,
-}
 
 
 def test_math_with_7b_fits_its_gpus_sharded_and_not_otherwise(

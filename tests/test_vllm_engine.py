@@ -3,9 +3,8 @@
 One algorithm with one remote runner for the whole file: vLLM changes the process it runs in.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -14,96 +13,53 @@ import torch
 pytest.importorskip("ray")
 pytest.importorskip("vllm", reason="vllm is not installed")
 
-from probes import ECHO, learned_groups, sfpo_results
+from probes import learned_groups, sfpo_results
 from transformers import AutoModelForCausalLM
+from vllm_probes import (
+    ENGINE_KWARGS,
+    LONG_PROMPT,
+    TEMPERATURE,
+    TOLERANCE,
+    Sequences,
+    in_runner,
+    long_prompts_config,
+    make_sequences,
+    mean_difference,
+    plain_logprobs,
+)
 
-from sfpo_rllib import SFPO, SFPOConfig
+from sfpo_rllib import SFPO
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import GenerationRequest, SamplingSettings, make_engine
-from sfpo_rllib.rl_modules.char_llama import build_char_llama
+from sfpo_rllib.rl_modules.weights import load_weights
 from sfpo_rllib.token_trace import TokenTrace
 
 pytestmark = pytest.mark.slow
 
-TOLERANCE = 1e-5  # mean |difference| of log-probs
-TEMPERATURE = 0.7  # of training
-LONG_PROMPT = 300  # two blocks of the prefix cache, and then some
-ENGINE_KWARGS = {"max_model_len": 512, "kv_cache_memory_bytes": 1 << 26, "max_num_seqs": 32}
-
-Result = TypeVar("Result")
-
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_char_llama(
-        tmp_path_factory.mktemp("vllm_model"),
-        alphabet="0123456789+=",
-        hidden_size=64,
-        num_layers=2,
-        max_length=512,
-        tie_embeddings=True,
-    )
-
-
-@pytest.fixture(scope="module")
-def algo(ray_cluster: None, model: Path) -> Iterator[SFPO]:
-    """Trains on long prompts, with steps so large that old weights show."""
-    config = (
-        SFPOConfig()
-        .environment(ECHO, env_config={"prompt_length": LONG_PROMPT})
-        .rl_module(model_config={"model": str(model)})
-        .env_runners(
-            num_env_runners=1,
-            rollout_engine="vllm",
-            sampling={"max_tokens": 6, "temperature": TEMPERATURE},
-            engine_kwargs=ENGINE_KWARGS,
-        )
-        .training(lr=1e-2, train_batch_size_per_learner=16, group_size=4, entropy_z_threshold=None)
-        .debugging(seed=0)
-    )
-    algo = config.build_algo()
+def algo(ray_cluster: None, vllm_model: Path) -> Iterator[SFPO]:
+    algo = long_prompts_config(vllm_model, lr=1e-2).build_algo()
     yield algo
     algo.stop()
 
 
 @pytest.fixture(scope="module")
-def sequences() -> tuple[list[list[int]], list[int]]:
-    """Dialogues, the long ones with a common beginning, and the lengths of their prompts."""
-    rng = np.random.default_rng(0)
-    beginning = rng.integers(3, 15, LONG_PROMPT - 20).tolist()
-    prompts = [beginning + rng.integers(3, 15, 20).tolist() for _ in range(3)]
-    prompts += [rng.integers(3, 15, length).tolist() for length in (1, 5, 257)]
-    return [prompt + rng.integers(1, 15, 6).tolist() for prompt in prompts], list(map(len, prompts))
-
-
-def in_runner(algo: SFPO, function: Callable[[GroupEnvRunner], Result]) -> Result:
-    return algo.env_runner_group.foreach_env_runner(function, local_env_runner=False)[0]
+def sequences() -> Sequences:
+    return make_sequences()
 
 
 def reference_logprobs(
-    model: Path,
-    weights: dict[str, torch.Tensor] | None,
-    sequences: tuple[list[list[int]], list[int]],
-    temperature: float,
+    model: Path, weights: dict[str, torch.Tensor] | None, sequences: Sequences, temperature: float
 ) -> list[np.ndarray]:
-    """What plain transformers says, without a cache."""
+    """What plain transformers says."""
     lm = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     if weights is not None:
-        lm.load_state_dict(weights)
-    result = []
-    for ids, prompt_len in zip(*sequences, strict=True):
-        with torch.no_grad():
-            logits = lm(torch.tensor([ids])).logits[0, prompt_len - 1 : -1] / temperature
-        reply = torch.tensor(ids[prompt_len:]).unsqueeze(1)
-        result.append(logits.log_softmax(dim=-1).gather(1, reply).squeeze(1).numpy())
-    return result
+        load_weights(lm, weights)
+    return plain_logprobs(lm, sequences, temperature)
 
 
-def mean_difference(one: list[np.ndarray], other: list[np.ndarray]) -> float:
-    return float(np.abs(np.concatenate(one) - np.concatenate(other)).mean())
-
-
-def engine_logprobs(algo: SFPO, sequences: Any, temperature: float) -> list[np.ndarray]:
+def engine_logprobs(algo: SFPO, sequences: Sequences, temperature: float) -> list[np.ndarray]:
     if temperature == TEMPERATURE:
         return in_runner(algo, lambda runner: runner.engine_logprobs(*sequences))
     sampling = SamplingSettings(temperature=temperature)
@@ -111,13 +67,13 @@ def engine_logprobs(algo: SFPO, sequences: Any, temperature: float) -> list[np.n
 
 
 def test_logprobs_are_those_of_transformers_before_and_after_training(
-    algo: SFPO, model: Path, sequences: tuple[list[list[int]], list[int]]
+    algo: SFPO, vllm_model: Path, sequences: Sequences
 ) -> None:
     """Also of the same long prompts: a prefix cache that outlives the weights would show."""
     before = {}
     for temperature in (1.0, TEMPERATURE):
         before[temperature] = engine_logprobs(algo, sequences, temperature)
-        expected = reference_logprobs(model, algo.get_module_weights(), sequences, temperature)
+        expected = reference_logprobs(vllm_model, algo.get_module_weights(), sequences, temperature)
         assert mean_difference(before[temperature], expected) <= TOLERANCE
 
     with learned_groups(algo) as batches:
@@ -125,7 +81,7 @@ def test_logprobs_are_those_of_transformers_before_and_after_training(
 
     for temperature in (1.0, TEMPERATURE):
         after = engine_logprobs(algo, sequences, temperature)
-        expected = reference_logprobs(model, algo.get_module_weights(), sequences, temperature)
+        expected = reference_logprobs(vllm_model, algo.get_module_weights(), sequences, temperature)
         assert mean_difference(after, expected) <= TOLERANCE
         assert mean_difference(after, before[temperature]) > 100 * TOLERANCE
     # What was sampled had the log-probs that the learner finds at the same weights.
@@ -155,7 +111,7 @@ def test_abort_leaves_no_request(algo: SFPO) -> None:
 
 
 def test_another_engine_works_after_close(
-    algo: SFPO, model: Path, sequences: tuple[list[list[int]], list[int]]
+    algo: SFPO, vllm_model: Path, sequences: Sequences
 ) -> None:
     """Comes last: it takes the runner's engine away."""
 
@@ -164,12 +120,12 @@ def test_another_engine_works_after_close(
         runner._engine = make_engine(
             "vllm",
             gpu_share=0.0,
-            model=str(model),
+            model=str(vllm_model),
             dtype="float32",
             stop_token_ids=[1],
             **ENGINE_KWARGS,
         )
         return runner.engine_logprobs(*sequences)
 
-    expected = reference_logprobs(model, None, sequences, TEMPERATURE)
+    expected = reference_logprobs(vllm_model, None, sequences, TEMPERATURE)
     assert mean_difference(in_runner(algo, replace_engine), expected) <= TOLERANCE

@@ -3,9 +3,9 @@
 One algorithm with one remote runner for the whole file: vLLM changes the process it runs in.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,20 +16,27 @@ pytest.importorskip("vllm", reason="vllm is not installed")
 pytest.importorskip("peft", reason="peft is not installed")
 
 import peft
-from probes import ECHO, learned_groups, sfpo_results
+from probes import learned_groups, sfpo_results
 from transformers import AutoModelForCausalLM
+from vllm_probes import (
+    LONG_PROMPT,
+    TEMPERATURE,
+    TOLERANCE,
+    Sequences,
+    in_runner,
+    long_prompts_config,
+    make_sequences,
+    mean_difference,
+    plain_logprobs,
+)
 
-from sfpo_rllib import SFPO, SFPOConfig
+from sfpo_rllib import SFPO
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines.vllm_engine import LORA_RANKS
-from sfpo_rllib.rl_modules.char_llama import build_char_llama
 from sfpo_rllib.token_trace import TokenTrace
 
 pytestmark = pytest.mark.slow
 
-TOLERANCE = 1e-5  # mean |difference| of log-probs
-TEMPERATURE = 0.7
-LONG_PROMPT = 300  # two blocks of the prefix cache, and then some
 # Of no rank that vLLM has, and of two ranks and scales.
 LORA = {
     "r": 3,
@@ -39,58 +46,17 @@ LORA = {
     "use_rslora": True,
 }
 
-Sequences = tuple[list[list[int]], list[int]]
-Result = TypeVar("Result")
-
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_char_llama(
-        tmp_path_factory.mktemp("vllm_model"),
-        alphabet="0123456789+=",
-        hidden_size=64,
-        num_layers=2,
-        max_length=512,
-    )
-
-
-@pytest.fixture(scope="module")
-def algo(ray_cluster: None, model: Path) -> Iterator[SFPO]:
-    """Trains on long prompts, with steps so large that old weights show."""
-    config = (
-        SFPOConfig()
-        .environment(ECHO, env_config={"prompt_length": LONG_PROMPT})
-        .rl_module(model_config={"model": str(model), "lora": LORA})
-        .env_runners(
-            num_env_runners=1,
-            rollout_engine="vllm",
-            sampling={"max_tokens": 6, "temperature": TEMPERATURE},
-            engine_kwargs={
-                "max_model_len": 512,
-                "kv_cache_memory_bytes": 1 << 26,
-                "max_num_seqs": 32,
-            },
-        )
-        .training(lr=2e-2, train_batch_size_per_learner=16, group_size=4, entropy_z_threshold=None)
-        .debugging(seed=0)
-    )
-    algo = config.build_algo()
+def algo(ray_cluster: None, vllm_model: Path) -> Iterator[SFPO]:
+    algo = long_prompts_config(vllm_model, lr=2e-2, lora=LORA).build_algo()
     yield algo
     algo.stop()
 
 
 @pytest.fixture(scope="module")
 def sequences() -> Sequences:
-    """Dialogues, the long ones with a common beginning, and the lengths of their prompts."""
-    rng = np.random.default_rng(0)
-    beginning = rng.integers(3, 15, LONG_PROMPT - 20).tolist()
-    prompts = [beginning + rng.integers(3, 15, 20).tolist() for _ in range(3)]
-    prompts += [rng.integers(3, 15, length).tolist() for length in (1, 5, 257)]
-    return [prompt + rng.integers(1, 15, 6).tolist() for prompt in prompts], list(map(len, prompts))
-
-
-def in_runner(algo: SFPO, function: Callable[[GroupEnvRunner], Result]) -> Result:
-    return algo.env_runner_group.foreach_env_runner(function, local_env_runner=False)[0]
+    return make_sequences()
 
 
 def engine_logprobs(algo: SFPO, sequences: Sequences) -> list[np.ndarray]:
@@ -98,20 +64,11 @@ def engine_logprobs(algo: SFPO, sequences: Sequences) -> list[np.ndarray]:
 
 
 def by_peft(model: Path, adapter: Path, sequences: Sequences) -> list[np.ndarray]:
-    """What peft says, without a cache."""
+    """What peft says."""
     lm = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    lm = peft.PeftModel.from_pretrained(lm, adapter).eval()
-    result = []
-    for ids, prompt_len in zip(*sequences, strict=True):
-        with torch.no_grad():
-            logits = lm(torch.tensor([ids])).logits[0, prompt_len - 1 : -1] / TEMPERATURE
-        reply = torch.tensor(ids[prompt_len:]).unsqueeze(1)
-        result.append(logits.log_softmax(dim=-1).gather(1, reply).squeeze(1).numpy())
-    return result
-
-
-def mean_difference(one: list[np.ndarray], other: list[np.ndarray]) -> float:
-    return float(np.abs(np.concatenate(one) - np.concatenate(other)).mean())
+    return plain_logprobs(
+        peft.PeftModel.from_pretrained(lm, adapter).eval(), sequences, TEMPERATURE
+    )
 
 
 def test_ranks_are_those_that_vllm_has() -> None:
@@ -121,18 +78,20 @@ def test_ranks_are_those_that_vllm_has() -> None:
 
 
 def test_logprobs_are_those_of_peft_after_each_sync(
-    algo: SFPO, model: Path, sequences: Sequences, tmp_path: Path
+    algo: SFPO, vllm_model: Path, sequences: Sequences, tmp_path: Path
 ) -> None:
     """Also of the same long prompts: a prefix cache that outlives the adapter would show."""
     before = engine_logprobs(algo, sequences)
-    expected = by_peft(model, algo.save_pretrained(tmp_path / "0"), sequences)
+    expected = by_peft(vllm_model, algo.save_pretrained(tmp_path / "0"), sequences)
     assert mean_difference(before, expected) <= TOLERANCE
     results = []
     with learned_groups(algo) as batches:
         for iteration in (1, 2):
             results.append(sfpo_results(algo.train()))
             after = engine_logprobs(algo, sequences)
-            expected = by_peft(model, algo.save_pretrained(tmp_path / str(iteration)), sequences)
+            expected = by_peft(
+                vllm_model, algo.save_pretrained(tmp_path / str(iteration)), sequences
+            )
             assert mean_difference(after, expected) <= TOLERANCE
             assert mean_difference(after, before) > 100 * TOLERANCE
             before = after

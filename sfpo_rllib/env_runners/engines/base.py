@@ -119,4 +119,4 @@ class RolloutEngine(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Frees memory and devices."""
+        """Frees memory and devices. A second call does nothing."""

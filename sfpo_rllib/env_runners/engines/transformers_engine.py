@@ -59,7 +59,7 @@ class TransformersEngine(RolloutEngine):
             lora: Arguments of `peft.LoraConfig`: weights are those of an adapter to the model.
         """
         self._device = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
-        self._model = AutoModelForCausalLM.from_pretrained(
+        self._model: Any = AutoModelForCausalLM.from_pretrained(
             model, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, revision=revision
         )
         if lora is not None:
@@ -134,7 +134,7 @@ class TransformersEngine(RolloutEngine):
     @override(RolloutEngine)
     def close(self) -> None:
         self._queue.clear()
-        del self._model
+        self._model = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -79,8 +79,8 @@ class VLLMEngine(RolloutEngine):
             room = next(rank for rank in LORA_RANKS if rank >= largest_rank(lora))
             defaults |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
         self._adapter = None if lora is None else _Adapter(lora, model)
-        self._llm = LLM(model=model, dtype=dtype, **{**defaults, **engine_kwargs})
-        self._engine = self._llm.llm_engine
+        self._llm: Any = LLM(model=model, dtype=dtype, **{**defaults, **engine_kwargs})
+        self._engine: Any = self._llm.llm_engine
         self._stop = list(stop_token_ids)
         self.max_model_len = self._engine.model_config.max_model_len
 
@@ -169,10 +169,12 @@ class VLLMEngine(RolloutEngine):
 
     @override(RolloutEngine)
     def close(self) -> None:
+        if self._engine is None:  # closed before
+            return
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
         self._engine.engine_core.shutdown()
-        del self._engine, self._llm
+        self._engine = self._llm = None
         cleanup_dist_env_and_memory()
         if self._adapter is not None:
             self._adapter.close()
