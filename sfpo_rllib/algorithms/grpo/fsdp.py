@@ -143,17 +143,27 @@ class FSDPLearnerGroup(LearnerGroup):
             self._get_subcomponents(COMPONENT_LEARNER, components),
             self._get_subcomponents(COMPONENT_LEARNER, not_components),
         )
-        with self._gathered(*of_learner):
+        with self.gathered(*of_learner):
             return super().get_state(components, not_components=not_components, **kwargs)
 
     @override(LearnerGroup)
     def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
-        with self._gathered():
+        with self.gathered():
             return super().save_to_path(path, **kwargs)
 
     @contextlib.contextmanager
-    def _gathered(self, *components: Any) -> Iterator[None]:
-        self._on_all(lambda learner: learner.gather_state(*components))
+    def gathered(
+        self,
+        components: str | Collection[str] | None = None,
+        not_components: str | Collection[str] | None = None,
+    ) -> Iterator[None]:
+        """The first learner can be asked for weights and state in the body.
+
+        Args:
+            components: Of the learner that will be asked for; None: all.
+            not_components: Of the learner that will not be.
+        """
+        self._on_all(lambda learner: learner.gather_state(components, not_components))
         try:
             yield
         finally:

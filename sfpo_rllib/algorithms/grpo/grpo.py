@@ -5,6 +5,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Collection
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ray.rllib.core import (
     COMPONENT_RL_MODULE,
     DEFAULT_MODULE_ID,
 )
+from ray.rllib.core.learner.learner import Learner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import (
@@ -36,6 +38,7 @@ from ray.rllib.utils.typing import ResultDict, StateDict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sfpo_rllib.algorithms.grpo import resources
+from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.core.balance import even_shares
@@ -275,13 +278,21 @@ class GRPO(Algorithm):
         return env_specifier, partial(make_text_env, env_specifier)
 
     def get_module_weights(self) -> dict[str, torch.Tensor]:
-        """The trained float32 weights under transformers' names, tied ones once, on the CPU.
+        """The trained float32 weights under transformers' names, on the CPU.
 
         With `model_config["lora"]` the adapter's, under the names of peft's files.
         """
-        state = self.learner_group.get_state(components=_LEARNER_MODULE)[COMPONENT_LEARNER]
-        weights = state[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID]
-        return {name: torch.tensor(array) for name, array in weights.items()}
+
+        def copied(learner: Learner) -> dict[str, torch.Tensor]:
+            weights = learner.module[DEFAULT_MODULE_ID].unwrapped().weights()
+            return {name: tensor.cpu().clone() for name, tensor in weights.items()}
+
+        group = self.learner_group
+        gathered = group.gathered if isinstance(group, FSDPLearnerGroup) else nullcontext
+        first = None if group.is_local else [0]
+        with gathered(COMPONENT_RL_MODULE):
+            (weights,) = values_of(group.foreach_learner(copied, remote_actor_ids=first))
+        return weights
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Saves model and tokenizer as a transformers folder, in the dtype the engines run.
