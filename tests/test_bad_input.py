@@ -142,6 +142,23 @@ def test_a_learner_connector_that_would_never_be_called(good):
 
 
 @nothing_heavy
+def test_compiling_an_update_that_is_not_rllibs(good):
+    assert problems_of(good.framework(torch_compile_learner=True)) == [
+        "torch_compile_learner=True: must be False; the update is none of the methods that RLlib "
+        "compiles"
+    ]
+
+
+@nothing_heavy
+def test_a_gradient_scaler_that_no_loss_goes_through(good):
+    scaler = torch.amp.GradScaler
+    assert problems_of(good.experimental(_torch_grad_scaler_class=scaler)) == [
+        f"_torch_grad_scaler_class={scaler!r}: must be None; losses are not scaled, as weights and "
+        "gradients are float32"
+    ]
+
+
+@nothing_heavy
 def test_settings_of_one_module_that_would_never_be_read(good):
     overrides = {DEFAULT_MODULE_ID: GRPOConfig.overrides(loss="gspo")}
     good.multi_agent(algorithm_config_overrides_per_module=overrides)

@@ -46,3 +46,13 @@ def bypassed_problems(config: "GRPOConfig") -> Iterator[str]:
             f"algorithm_config_overrides_per_module={overrides!r}: must be empty, as there is "
             "one module; set them on the config itself"
         )
+    if config.torch_compile_learner:
+        yield (
+            "torch_compile_learner=True: must be False; the update is none of the methods that "
+            "RLlib compiles"
+        )
+    if config._torch_grad_scaler_class is not None:
+        yield (
+            f"_torch_grad_scaler_class={config._torch_grad_scaler_class!r}: must be None; losses "
+            "are not scaled, as weights and gradients are float32"
+        )
