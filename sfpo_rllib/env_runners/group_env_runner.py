@@ -18,9 +18,10 @@ from ray.rllib.utils.typing import StateDict
 from transformers import AutoTokenizer, GenerationConfig
 
 from sfpo_rllib.env_runners.engines import SamplingSettings, make_engine
+from sfpo_rllib.env_runners.env_values import EnvFault
 from sfpo_rllib.env_runners.prompts import PromptFormatter, stop_token_ids
 from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob, RolloutResult
-from sfpo_rllib.env_runners.text_envs import EnvPool
+from sfpo_rllib.env_runners.text_envs import EnvPool, UnmadeEnvSpace
 from sfpo_rllib.rl_modules.weights import unpack_weights
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class _Setting:
     """What differs between training and evaluation: environment, sampling, group size."""
 
     def __init__(self, config: AlgorithmConfig) -> None:
-        self.envs = EnvPool(config.env, config.env_config)
+        self.envs = EnvPool(config.env, config.env_config, timeout_s=config.env_timeout_s)
         self.sampling = SamplingSettings(**config.sampling)
         self.group_size: int = config.group_size
 
@@ -98,10 +99,15 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
             engine=self._engine,
             formatter=self._formatter,
             envs=setting.envs,
+            is_cancelled=self._is_cancelled,
         ).run()
         self._fire_callbacks(result)
         result.metrics = self.metrics.reduce()
         return result
+
+    def _is_cancelled(self) -> bool:
+        """Whether the driver has been interrupted, and waits for this job no more."""
+        return self.worker_index > 0 and ray.get_runtime_context().is_canceled()
 
     def _fire_callbacks(self, result: RolloutResult) -> None:
         episodes = [episode for group in result.groups.values() for episode in group]
@@ -160,6 +166,7 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
         module_state = state[COMPONENT_RL_MODULE]
         if isinstance(module_state, ray.ObjectRef):
             module_state = ray.get(module_state)
+        self.weights_version = -1  # an interrupt leaves some of the old ones and some new
         self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID]))
         self.weights_version = int(state[WEIGHTS_SEQ_NO])
 
@@ -170,9 +177,17 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
     @override(EnvRunner)
     def get_spaces(self) -> dict[str, tuple]:
         pool = self._settings[False].envs
-        env = pool.take()
-        spaces = env.observation_space, env.action_space
-        pool.put_back(env)
+        try:
+            env = pool.take()
+            try:
+                spaces = env.spaces()
+            finally:
+                pool.put_back(env)
+        except EnvFault as error:
+            if self.worker_index == 0:
+                raise
+            # Raised here it would end this process, and the driver would not learn why.
+            spaces = UnmadeEnvSpace(str(error)), UnmadeEnvSpace(str(error))
         return {
             INPUT_ENV_SPACES: spaces,
             INPUT_ENV_SINGLE_SPACES: spaces,

@@ -6,6 +6,7 @@ from statistics import fmean
 
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from sfpo_rllib.env_runners.env_values import as_number
 from sfpo_rllib.token_trace import TokenTrace
 
 
@@ -24,9 +25,10 @@ def summarize(groups: Sequence[Sequence[SingleAgentEpisode]]) -> dict[str, float
 
     Returns:
         `episode_return_mean`, `episode_len_mean` (turns), `completion_length_mean` (sampled
-        tokens), `truncated_fraction` (replies cut at max_tokens), `num_groups_equal_reward`;
-        `accuracy`, the mean of `is_success` in the final infos, if an environment gives it; and
-        `env_metrics/<name>`, the means of the numbers under the final infos' `metrics`.
+        tokens), `truncated_fraction` (of episodes with a reply cut at max_tokens, or that filled
+        the context), `num_groups_equal_reward`; `accuracy`, the mean of `is_success` in the final
+        infos, if an environment gives it; and `env_metrics/<name>`, the means of the numbers under
+        the final infos' `metrics`.
     """
     episodes = [episode for group in groups for episode in group]
     result: dict[str, float] = {
@@ -37,11 +39,15 @@ def summarize(groups: Sequence[Sequence[SingleAgentEpisode]]) -> dict[str, float
         "num_groups_equal_reward": sum(has_equal_rewards(group) for group in groups),
     }
     infos = [episode.get_infos(-1) or {} for episode in episodes]
-    successes = [float(info["is_success"]) for info in infos if "is_success" in info]
-    if successes:
-        result["accuracy"] = fmean(successes)
+    if any("is_success" in info for info in infos):
+        # A dialogue that was cut before the environment had a verdict is no success.
+        result["accuracy"] = fmean(
+            as_number(info.get("is_success", False)) or 0.0
+            for info, episode in zip(infos, episodes, strict=True)
+            if "is_success" in info or episode.is_truncated
+        )
     numbers: dict[str, list[float]] = defaultdict(list)
     for info in infos:
         for name, value in (info.get("metrics") or {}).items():
-            numbers[f"env_metrics/{name}"].append(float(value))
+            numbers[f"env_metrics/{name}"].append(as_number(value) or 0.0)
     return result | {name: fmean(values) for name, values in numbers.items()}

@@ -45,6 +45,7 @@ from sfpo_rllib.core.balance import even_shares
 from sfpo_rllib.env_runners.collect import Collection as GroupCollection
 from sfpo_rllib.env_runners.collect import GroupCollector
 from sfpo_rllib.env_runners.rollout import stable_hash
+from sfpo_rllib.env_runners.runner_calls import call_runners
 from sfpo_rllib.env_runners.summary import has_equal_rewards, num_sampled_tokens, summarize
 from sfpo_rllib.env_runners.text_envs import make_text_env
 from sfpo_rllib.rl_modules.lora import write_adapter
@@ -81,20 +82,39 @@ class GRPO(Algorithm):
         # Runs of different seeds see the problems in different orders.
         self._cursor = stable_hash("first problem", self._run_seed) % (1 << 31)
         self._weights_version = -1
+        self._weights_are_synced = False
+        self._num_runners_lost = 0  # in this iteration
         super().setup(config)
         self._sync_weights()
 
     @override(Algorithm)
     def training_step(self) -> None:
+        if not self._weights_are_synced:  # the last iteration was interrupted
+            self._sync_weights()
         with self.metrics.log_time((TIMERS, "sample"), reduce="mean", window=1):
             groups = self._sample_batch()
+        self._weights_are_synced = False
         with self.metrics.log_time((TIMERS, "learn"), reduce="mean", window=1):
             self._learn(groups)
         with self.metrics.log_time((TIMERS, "sync_weights"), reduce="mean", window=1):
             self._sync_weights()
+        self._log_runners_lost()
+
+    def _log_runners_lost(self) -> None:
+        key = (ENV_RUNNER_RESULTS, "num_env_runners_lost")
+        self.metrics.log_value(key, self._num_runners_lost, reduce="mean", window=1)
+        self._num_runners_lost = 0
 
     def _sample_batch(self) -> list[Group]:
         """Samples the groups of one batch: always the same number, dropped ones replaced."""
+        cursor = self._cursor
+        try:
+            return self._sample_groups()
+        except KeyboardInterrupt:  # the next attempt is at the same problems
+            self._cursor = cursor
+            raise
+
+    def _sample_groups(self) -> list[Group]:
         start = time.monotonic()
         num_groups = self.config.total_train_batch_size // self.config.group_size
         resample = self.config.equal_reward_groups == "resample"
@@ -106,8 +126,9 @@ class GRPO(Algorithm):
         while len(groups) < num_groups:
             collection = self._collect(self._next_seeds(num_groups - len(groups)))
             tally["num_groups_dropped"] += len(collection.dropped)
+            tally["num_groups_given_up"] += len(collection.given_up)
             tally["num_groups_reissued"] += collection.num_groups_reissued
-            tally["num_env_runners_lost"] += collection.num_runners_lost
+            tally["num_envs_timed_out"] += collection.num_envs_timed_out
             if tally["num_groups_dropped"] >= max(num_groups, 16):
                 reasons = sorted(set(collection.dropped.values()))[:3]
                 raise RuntimeError(
@@ -146,12 +167,14 @@ class GRPO(Algorithm):
         )
         # Evaluation samples the same way whenever it is called, training anew each iteration.
         when = "evaluation" if evaluation else self.iteration
-        return collector.collect(
+        collection = collector.collect(
             seeds,
             weights_version=self._weights_version,
             stream=(self._run_seed, when),
             evaluation=evaluation,
         )
+        self._num_runners_lost += 0 if evaluation else collection.num_runners_lost
+        return collection
 
     def _log_rollouts(self, groups: list[Group], tally: Counter[str], *, seconds: float) -> None:
         num_episodes = sum(map(len, groups))
@@ -197,6 +220,7 @@ class GRPO(Algorithm):
 
     def _sync_weights(self) -> None:
         """Sends the learner's weights to every engine and waits until they are loaded."""
+        self._weights_are_synced = False
         state = self.learner_group.get_state(components=_LEARNER_MODULE, inference_only=True)
         state = state[COMPONENT_LEARNER]
         self._weights_version = int(state[WEIGHTS_SEQ_NO])
@@ -207,13 +231,15 @@ class GRPO(Algorithm):
             if runners.num_remote_env_runners() == 0:
                 continue
             ref = ref or ray.put(state)  # once for all runners
-            # Not sync_weights(): it drops what it cannot send at once, silently.
-            runners.foreach_env_runner(
+            # Not RLlib's sync_weights(): it drops what it cannot send at once, silently.
+            answers = call_runners(
+                runners,
                 "set_state",
-                kwargs={"state": ref},
-                local_env_runner=False,
-                timeout_seconds=self.config.env_runner_restore_timeout_s,
+                {worker_id: {"state": ref} for worker_id in runners.healthy_env_runner_ids()},
+                timeout_s=self.config.rollout_timeout_s,
             )
+            self._num_runners_lost += len(answers.lost)
+        self._weights_are_synced = True
 
     @override(Algorithm)
     def evaluate(self, parallel_train_future: Any = None) -> ResultDict:

@@ -14,6 +14,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 
 from sfpo_rllib.algorithms.grpo import validation
+from sfpo_rllib.algorithms.grpo.environment_problems import raise_if_unmade
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.core.advantages import AdvantageEstimator
 from sfpo_rllib.core.entropy_trigger import EntropyTrigger
@@ -56,6 +57,7 @@ class GRPOConfig(AlgorithmConfig):
         self.sampling: dict[str, Any] = {}
         self.prompt_format = "auto"
         self.rollout_timeout_s = 1800.0
+        self.env_timeout_s: float | None = None
         # The update.
         self.update_rule: str | UpdateRule = "single"
         self.entropy_window = 30
@@ -112,6 +114,7 @@ class GRPOConfig(AlgorithmConfig):
         sampling: dict[str, Any] = NotProvided,
         prompt_format: str = NotProvided,
         rollout_timeout_s: float = NotProvided,
+        env_timeout_s: float | None = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the rollout settings.
@@ -125,7 +128,12 @@ class GRPOConfig(AlgorithmConfig):
             prompt_format: "chat": a string observation is one user turn of the tokenizer's chat
                 template; "raw": its tokens as they are; "auto": chat if there is a template.
             rollout_timeout_s: Groups not finished after so many seconds are given up and asked
-                for again; a runner that does not answer is replaced.
+                for again; a runner that does not answer is replaced. A problem for which that goes
+                on is dropped.
+            env_timeout_s: An environment whose reset or step takes longer is left behind and
+                replaced, and its group dropped. Environments then run in threads, where code that
+                uses signals, such as `signal.alarm`, does not work. None: they may take as long as
+                they like, in the runner's main thread.
             kwargs: Of `AlgorithmConfig.env_runners()`.
 
         Returns:
@@ -142,6 +150,8 @@ class GRPOConfig(AlgorithmConfig):
             self.prompt_format = prompt_format
         if rollout_timeout_s is not NotProvided:
             self.rollout_timeout_s = rollout_timeout_s
+        if env_timeout_s is not NotProvided:
+            self.env_timeout_s = env_timeout_s
         return self
 
     @override(AlgorithmConfig)
@@ -448,6 +458,15 @@ class GRPOConfig(AlgorithmConfig):
             module_spec=rl_module_spec or self.get_multi_rl_module_spec(env=env, spaces=spaces),
             placement_group=placement_group,
         )
+
+    @override(AlgorithmConfig)
+    def build_env_to_module_connector(
+        self, env: Any = None, spaces: Any = None, device: Any = None
+    ) -> Any:
+        # Runners have none; this is where RLlib comes by, before learners start, with what the
+        # remote ones say of their environments.
+        raise_if_unmade(self.env, spaces)
+        return super().build_env_to_module_connector(env, spaces, device)
 
     @override(AlgorithmConfig)
     def build_learner_connector(

@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import (
@@ -19,6 +18,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from sfpo_rllib.algorithms.grpo.bypassed import bypassed_problems
+from sfpo_rllib.algorithms.grpo.environment_problems import environment_problems
 from sfpo_rllib.algorithms.grpo.lora_problems import lora_model_problems, lora_problems
 from sfpo_rllib.algorithms.grpo.objective_problems import objective_problems
 from sfpo_rllib.algorithms.grpo.parallelism_problems import parallelism_problems
@@ -27,7 +27,6 @@ from sfpo_rllib.core.entropy_trigger import check_entropy_trigger
 from sfpo_rllib.core.optimizers import make_optimizer
 from sfpo_rllib.env_runners.engines import ENGINES, SamplingSettings
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS, PromptFormatter
-from sfpo_rllib.env_runners.text_envs import make_text_env
 from sfpo_rllib.rl_modules.causal_lm import ADDED_BY_CONFIG, MODEL_CONFIG_KEYS
 from sfpo_rllib.rl_modules.packing import PACKED_ATTENTION
 from sfpo_rllib.rl_modules.weights import DTYPES
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 
 EQUAL_REWARD_GROUPS = ("keep", "drop", "resample")
-NUM_PROMPTS_CHECKED = 8
 
 
 def cheap_problems(config: "GRPOConfig") -> Iterator[str]:
@@ -213,6 +211,8 @@ def _rollouts(config: "GRPOConfig") -> Iterator[str]:
         yield f"prompt_format={config.prompt_format!r}: must be one of {PROMPT_FORMATS}"
     if not is_number(config.rollout_timeout_s, above=0.0):
         yield f"rollout_timeout_s={config.rollout_timeout_s!r}: must be a number > 0 (seconds)"
+    if config.env_timeout_s is not None and not is_number(config.env_timeout_s, above=0.0):
+        yield f"env_timeout_s={config.env_timeout_s!r}: must be a number > 0 (seconds) or None"
     if config.rollout_engine not in ENGINES:
         yield f"rollout_engine={config.rollout_engine!r}: must be one of {ENGINES}"
     attention = config.model_config.get("attn_implementation")
@@ -286,41 +286,7 @@ def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:
     if config.env is None:
         yield "env=None: must be a gymnasium id, a registered name, a class or a callable"
         return
-    try:
-        env = make_text_env(config.env, config.env_config)
-    except Exception as error:
-        yield f"env={config.env!r}: could not be made: {first_line(error)}"
-        return
-    try:
-        for seed in range(NUM_PROMPTS_CHECKED):
-            observation, _ = env.reset(seed=seed)
-            if fault := _not_text(env, observation):
-                yield f"env={config.env!r}: {fault}"
-                break
-            length = 0 if formatter is None else len(formatter.first(observation))
-            if length >= context:
-                yield (
-                    f"env={config.env!r}: the prompt of seed {seed} has {length} tokens, and must "
-                    f"leave room for a reply in the model's context of {context}"
-                )
-                break
-    except Exception as error:
-        yield f"env={config.env!r}: reset(seed={seed}) raised {first_line(error)}"
-    finally:
-        env.close()
-
-
-def _not_text(env: gym.Env, observation: Any) -> str | None:
-    """Why a language model cannot play an environment, None if it can."""
-    if not isinstance(observation, str | list | tuple):
-        return (
-            "must be a text environment, and its observations, of type "
-            f"{type(observation).__name__}, are neither strings nor lists of chat messages"
-        )
-    action_space = getattr(env, "action_space", None)  # none declared is fine
-    if not isinstance(action_space, gym.spaces.Text | None):
-        return f"must be a text environment, and its action space, {action_space}, is not text"
-    return None
+    yield from environment_problems(config, formatter, context)
 
 
 def _load_tokenizer_and_context(config: "GRPOConfig") -> tuple[PromptFormatter | None, float]:

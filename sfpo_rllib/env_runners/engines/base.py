@@ -1,7 +1,7 @@
 """The small interface between an env runner and what generates its tokens."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -35,7 +35,7 @@ class GenerationRequest:
     """One reply to sample.
 
     Attributes:
-        request_id: Comes back with the completion.
+        request_id: Comes back with the completion; unique in a process.
         prompt_ids: The dialogue so far.
         seed: Of the request's own random stream: the reply depends on weights, prompt, sampling
             settings and this seed, not on what else is in flight.
@@ -88,7 +88,13 @@ class RolloutEngine(ABC):
 
     @abstractmethod
     def abort(self) -> None:
-        """Drops every request in flight."""
+        """Drops every request in flight, and what an interrupted step has left."""
+
+    def abort_requests(self, request_ids: Collection[int]) -> None:  # noqa: B027
+        """Drops some requests; ids that are not in flight are no error.
+
+        An engine that cannot goes on with them: what they come to is thrown away.
+        """
 
     @abstractmethod
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:

@@ -1,7 +1,7 @@
 """A rollout engine on plain transformers: no vLLM needed, for small work and exact resumes."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -105,6 +105,11 @@ class TransformersEngine(RolloutEngine):
     @override(RolloutEngine)
     def abort(self) -> None:
         self._queue.clear()
+
+    @override(RolloutEngine)
+    def abort_requests(self, request_ids: Collection[int]) -> None:
+        dropped = frozenset(request_ids)
+        self._queue = [request for request in self._queue if request.request_id not in dropped]
 
     @override(RolloutEngine)
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -126,6 +126,16 @@ class VLLMEngine(RolloutEngine):
         self._engine.abort_request(list(self._engine.output_processor.request_states), True)
         while self._engine.has_unfinished_requests():
             self._engine.step()
+        # An interrupted step has cached prefixes whose keys and values it never computed.
+        self._reset_prefix_cache()
+
+    @override(RolloutEngine)
+    def abort_requests(self, request_ids: Collection[int]) -> None:
+        self._engine.abort_request([str(request_id) for request_id in request_ids])
+
+    def _reset_prefix_cache(self) -> None:
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM did not reset its prefix cache: requests are in flight")
 
     @override(RolloutEngine)
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
@@ -135,8 +145,7 @@ class VLLMEngine(RolloutEngine):
             load = _reload_packed if self._packs_linears else _load_in_place
             self._engine.collective_rpc(load, args=(list(weights.items()),))
         # Cached prefixes hold keys and values of the old weights.
-        if not self._llm.reset_prefix_cache():
-            raise RuntimeError("vLLM did not reset its prefix cache: requests are in flight")
+        self._reset_prefix_cache()
 
     @override(RolloutEngine)
     def logprobs(
@@ -161,10 +170,14 @@ class VLLMEngine(RolloutEngine):
             np.zeros(len(ids) - prompt_len, np.float32)
             for ids, prompt_len in zip(token_ids, prompt_lens, strict=True)
         ]
-        while self._engine.has_unfinished_requests():
-            for output in self._engine.step():
-                row, place, token = wanted[output.request_id]
-                result[row][place] = output.outputs[0].logprobs[0][token].logprob
+        try:
+            while self._engine.has_unfinished_requests():
+                for output in self._engine.step():
+                    row, place, token = wanted[output.request_id]
+                    result[row][place] = output.outputs[0].logprobs[0][token].logprob
+        except BaseException:  # Ctrl-C, too, leaves nothing behind that sampling would come upon
+            self.abort()
+            raise
         return result
 
     @override(RolloutEngine)

@@ -1,0 +1,200 @@
+"""One environment of a user's: checked, timed, and never the end of a run."""
+
+import logging
+import math
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import gymnasium as gym
+
+from sfpo_rllib.env_runners.env_thread import EnvThread, is_done
+from sfpo_rllib.env_runners.env_values import EnvFault, Turn, check_reset, check_step
+from sfpo_rllib.env_runners.prompts import Observation
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+NO_DEADLINE = math.inf
+
+
+class EnvTimeout(EnvFault):
+    """A reset or step took longer than `env_timeout_s`."""
+
+
+class DeadlineError(Exception):
+    """The job's time is up, while an environment was at work."""
+
+
+class FaultLog:
+    """Logs faults: the first of a kind with its traceback, the others in a line."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, ...]] = set()
+
+    def report(self, what: str, error: BaseException) -> None:
+        """Logs an error, or what it was raised from."""
+        error = error.__cause__ or error
+        place = traceback.extract_tb(error.__traceback__)[-1:]
+        kind = (type(error).__name__, *(f"{p.filename}:{p.lineno}" for p in place))
+        logger.warning("%s", what, exc_info=error if kind not in self._seen else None)
+        self._seen.add(kind)
+
+
+class GuardedEnv:
+    """An environment whose every misbehaviour is an `EnvFault`.
+
+    With a time-out it lives in a thread of its own, and is left behind there when a call takes too
+    long. Without one it runs in the caller's, where code that uses signals works.
+
+    Attributes:
+        is_in_order: Whether it may be reset for another episode: not after a fault, nor while, or
+            since, a call was interrupted.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], gym.Env],
+        *,
+        timeout_s: float | None = None,
+        faults: FaultLog | None = None,
+        deadline: float = NO_DEADLINE,
+    ) -> None:
+        """Makes the environment.
+
+        Args:
+            make: Does so.
+            timeout_s: The longest that a reset or step may take, in seconds.
+            faults: Where to log what `close()` raises.
+            deadline: When to give up, a `time.monotonic()`. Looked at with a time-out only.
+
+        Raises:
+            EnvFault: If it could not be made.
+            DeadlineError: If it was not made by the deadline.
+        """
+        self._timeout_s = timeout_s
+        self._faults = faults or FaultLog()
+        self._thread = None if timeout_s is None else EnvThread()
+        self._env: gym.Env | None = None
+        self.is_in_order = True
+        try:
+            # Data sets are read here: only the deadline bounds it.
+            self._call("its constructor", lambda: self._make(make), math.inf, deadline)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self, make: Callable[[], gym.Env]) -> None:
+        self._env = make()
+
+    def reset(self, seed: int, *, deadline: float = NO_DEADLINE) -> tuple[Observation, dict]:
+        """Resets it; returns the first observation and info, checked.
+
+        Raises:
+            EnvFault: Whatever goes wrong.
+            DeadlineError: If it is not done by the deadline.
+        """
+        env: Any = self._env
+        return self._call(
+            f"reset(seed={seed})", lambda: check_reset(env.reset(seed=seed)), self._limit, deadline
+        )
+
+    def step(self, action: str, *, deadline: float = NO_DEADLINE) -> Turn:
+        """Steps it; returns what came of it, checked.
+
+        Raises:
+            EnvFault: Whatever goes wrong.
+            DeadlineError: If it is not done by the deadline.
+        """
+        env: Any = self._env
+        return self._call("step()", lambda: check_step(env.step(action)), self._limit, deadline)
+
+    def spaces(self) -> tuple[gym.Space, gym.Space]:
+        """Observation and action space.
+
+        Raises:
+            EnvFault: If it has none.
+        """
+        env: Any = self._env
+        return self._call(
+            "its spaces", lambda: (env.observation_space, env.action_space), self._limit
+        )
+
+    def close(self, *, wait_s: float = 0.0) -> None:
+        """Closes it. What that raises is logged.
+
+        Args:
+            wait_s: How long to wait for the environment's thread to do so.
+        """
+        if self._thread is None:
+            self._close()
+            return
+        closed = self._thread.submit(self._close)
+        self._thread.finish()
+        is_done(closed, wait_s)
+
+    @property
+    def _limit(self) -> float:
+        return math.inf if self._timeout_s is None else self._timeout_s
+
+    def _close(self) -> None:
+        if self._env is None:
+            return
+        try:
+            self._env.close()
+        except BaseException as error:
+            if self._thread is None and _is_from_outside(error):
+                raise
+            self._faults.report(f"An environment's close() raised {described(error)}", error)
+
+    def _call(
+        self, what: str, call: Callable[[], T], limit_s: float, deadline: float = NO_DEADLINE
+    ) -> T:
+        self.is_in_order = False
+        try:
+            if self._thread is None:
+                result = call()
+            else:
+                result = self._await(self._thread, what, call, limit_s, deadline)
+        except (EnvFault, DeadlineError):
+            raise
+        except BaseException as error:
+            if self._thread is not None or _is_from_outside(error):
+                raise
+            raise EnvFault(f"{what} raised {described(error)}") from error
+        self.is_in_order = True
+        return result
+
+    def _await(
+        self, thread: EnvThread, what: str, call: Callable[[], T], limit_s: float, deadline: float
+    ) -> T:
+        future = thread.submit(call)
+        left = deadline - time.monotonic()
+        if not is_done(future, min(limit_s, left)):
+            where = thread.where()
+            if left < limit_s:
+                raise DeadlineError(f"{what} was not over at the deadline; it is at {where}")
+            raise EnvTimeout(
+                f"{what} took longer than env_timeout_s={self._timeout_s}; it is at {where}"
+            )
+        if error := future.exception():
+            if isinstance(error, EnvFault):
+                raise error
+            raise EnvFault(f"{what} raised {described(error)}") from error
+        return future.result()
+
+
+def described(error: BaseException) -> str:
+    """An error with its type."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+def _is_from_outside(error: BaseException) -> bool:
+    """Whether Ctrl-C or a signal's handler raised it, in the midst of what the environment did."""
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    handler = getattr(signal.getsignal(signal.SIGTERM), "__code__", None)
+    frames = traceback.walk_tb(error.__traceback__)
+    return handler is not None and any(frame.f_code is handler for frame, _ in frames)
