@@ -6,9 +6,12 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_NUM_FRAMES = 4  # shown of a stuck thread's stack
 
 
 class EnvThread:
@@ -38,12 +41,12 @@ class EnvThread:
         self._calls.put(None)
 
     def where(self) -> str:
-        """The line at which the thread is now."""
+        """The lines at which the thread is now, the innermost first."""
         frame = sys._current_frames().get(self._thread.ident or 0)
         if frame is None:
             return "an unknown place"
-        place = traceback.extract_stack(frame)[-1]
-        return f"{place.filename}:{place.lineno}"
+        places = reversed(traceback.extract_stack(frame)[-_NUM_FRAMES:])
+        return " <- ".join(f"{Path(p.filename).name}:{p.lineno}" for p in places)
 
     def _work(self) -> None:
         while (work := self._calls.get()) is not None:

@@ -29,16 +29,20 @@ class DeadlineError(Exception):
 
 
 class FaultLog:
-    """Logs faults: the first of a kind with its traceback, the others in a line."""
+    """Logs faults: the first of a kind with its traceback, the others in a line.
+
+    Of a kind are errors of one type that come from the same lines.
+    """
 
     def __init__(self) -> None:
-        self._seen: set[tuple[str, ...]] = set()
+        self._seen: set[tuple[type, frozenset[str]]] = set()
 
     def report(self, what: str, error: BaseException) -> None:
         """Logs an error, or what it was raised from."""
         error = error.__cause__ or error
-        place = traceback.extract_tb(error.__traceback__)[-1:]
-        kind = (type(error).__name__, *(f"{p.filename}:{p.lineno}" for p in place))
+        frames = traceback.walk_tb(error.__traceback__)
+        lines = frozenset(f"{frame.f_code.co_filename}:{line}" for frame, line in frames)
+        kind = (type(error), lines)
         logger.warning("%s", what, exc_info=error if kind not in self._seen else None)
         self._seen.add(kind)
 
