@@ -163,9 +163,8 @@ class GroupRollout:
             if abort:
                 self._engine.abort()
         finally:
-            for dialogue in self._running.values():
-                self._envs.put_back(dialogue.env)
             self._running.clear()
+            self._envs.reclaim()
 
     def _start(self, seed: int, member: int) -> None:
         env = None

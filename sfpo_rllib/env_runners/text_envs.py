@@ -93,17 +93,19 @@ class EnvPool:
         return env
 
     def put_back(self, env: GuardedEnv) -> None:
-        """Keeps one for the next episode if it is in good order, else closes it.
-
-        A second time does nothing, so that whoever was interrupted may put back all he had.
-        """
-        if env not in self._taken:
+        """Keeps one for the next episode if it is in good order, else closes it."""
+        if env not in self._taken:  # reclaimed
             return
         self._taken.remove(env)
         if env.is_in_order:
             self._free.append(env)
         else:
             env.close()
+
+    def reclaim(self) -> None:
+        """Puts back all that were taken, whoever had them when he was interrupted."""
+        for env in list(self._taken):
+            self.put_back(env)
 
     def close(self) -> None:
         """Closes all that are free, and waits for it, though not for ever."""
