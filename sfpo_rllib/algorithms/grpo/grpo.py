@@ -22,6 +22,7 @@ from ray.rllib.core import (
     DEFAULT_MODULE_ID,
 )
 from ray.rllib.core.learner.learner import Learner
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import (
@@ -221,25 +222,48 @@ class GRPO(Algorithm):
     def _sync_weights(self) -> None:
         """Sends the learner's weights to every engine and waits until they are loaded."""
         self._weights_are_synced = False
-        state = self.learner_group.get_state(components=_LEARNER_MODULE, inference_only=True)
-        state = state[COMPONENT_LEARNER]
-        self._weights_version = int(state[WEIGHTS_SEQ_NO])
+        state = self._current_weights()
         ref = None
         for runners in filter(None, [self.env_runner_group, self.eval_env_runner_group]):
             if runners.local_env_runner is not None:
                 runners.local_env_runner.set_state(state)
-            if runners.num_remote_env_runners() == 0:
-                continue
-            ref = ref or ray.put(state)  # once for all runners
-            # Not RLlib's sync_weights(): it drops what it cannot send at once, silently.
-            answers = call_runners(
-                runners,
-                "set_state",
-                {worker_id: {"state": ref} for worker_id in runners.healthy_env_runner_ids()},
-                timeout_s=self.config.rollout_timeout_s,
-            )
-            self._num_runners_lost += len(answers.lost)
+            if runners.num_remote_env_runners() > 0:
+                ref = ref or ray.put(state)  # once for all runners
+                self._send_weights(runners, runners.healthy_env_runner_ids(), ref)
         self._weights_are_synced = True
+
+    def _current_weights(self) -> StateDict:
+        """The learner's, of which the version is noted."""
+        state = self.learner_group.get_state(components=_LEARNER_MODULE, inference_only=True)
+        state = state[COMPONENT_LEARNER]
+        self._weights_version = int(state[WEIGHTS_SEQ_NO])
+        return state
+
+    def _send_weights(
+        self, runners: EnvRunnerGroup, worker_ids: list[int], state: ray.ObjectRef
+    ) -> None:
+        """Not RLlib's sync_weights(): it drops what it cannot send at once, silently."""
+        answers = call_runners(
+            runners,
+            "set_state",
+            {worker_id: {"state": state} for worker_id in worker_ids},
+            timeout_s=self.config.rollout_timeout_s,
+        )
+        self._num_runners_lost += len(answers.lost)
+
+    @override(Algorithm)
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        """Gives runners that are up again the weights; one that does not take them is replaced.
+
+        RLlib's own would wait `env_runner_restore_timeout_s` for each.
+
+        Returns:
+            Their ids.
+        """
+        restored = env_runner_group.probe_unhealthy_env_runners()
+        if restored:
+            self._send_weights(env_runner_group, restored, ray.put(self._current_weights()))
+        return restored
 
     @override(Algorithm)
     def evaluate(self, parallel_train_future: Any = None) -> ResultDict:

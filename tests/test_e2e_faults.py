@@ -1,0 +1,117 @@
+"""Remote runners: interrupts, hung ones, problems that kill theirs, and environments unmade."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+import ray
+from probes import learned_groups, seeds, sfpo_results
+from ray.rllib.env.env_runner import EnvRunner
+
+from sfpo_rllib import SFPO
+from sfpo_rllib.env_runners import runner_calls
+from sfpo_rllib.env_runners.rollout import stable_hash
+
+CRUEL = "my_pkg.envs.cruel:mine/Cruel-v0"
+# Four problems a batch. One of the seventh batch's kills its runner, whoever is asked for it.
+FIRST = stable_hash("first problem", 0) % (1 << 31)
+DEADLY, ENDLESS = FIRST + 9, FIRST + 14
+
+MakeConfig = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def slow_while(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cruel") / "slow"
+
+
+@pytest.fixture(scope="module")
+def algo(make_config: MakeConfig, ray_cluster: None, slow_while: Path) -> Any:
+    """Two runners; the tests of this file go on from one another."""
+    env_config = {
+        "deadly_seed": DEADLY, "endless_seed": ENDLESS, "slow_while": str(slow_while),
+    }  # fmt: skip
+    config = make_config(env=CRUEL, env_config=env_config).env_runners(
+        num_env_runners=2, rollout_timeout_s=12, env_timeout_s=2.0
+    )
+    algo = config.build_algo()
+    yield algo
+    algo.stop()
+
+
+def train(algo: SFPO) -> tuple[list[int], dict[str, Any]]:
+    with learned_groups(algo) as batches:
+        result = algo.train()
+    assert sfpo_results(result)["engine_logp_diff"] < 1e-5
+    return [seed - FIRST for seed in seeds(batches[-1])], result["env_runners"]
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_runners_sample_stops_them_and_the_next_batch_is_right(
+    algo: SFPO, slow_while: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_while.touch()
+    wait = ray.wait
+
+    def interrupted(refs: list[ray.ObjectRef], *, timeout: float) -> None:
+        wait(refs, timeout=1.5)  # they are at work by now, for another seven seconds
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patches:
+        patches.setattr(runner_calls.ray, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            algo.train()
+    start = time.monotonic()
+    answers = algo.env_runner_group.foreach_env_runner(lambda runner: runner.worker_index)
+    assert time.monotonic() - start < 4 and sorted(answers) == [1, 2]
+    slow_while.unlink()
+    problems, rollouts = train(algo)
+    assert problems == [0, 1, 2, 3]
+    assert (rollouts["num_env_runners_lost"], rollouts["num_groups_reissued"]) == (0, 0)
+
+
+@pytest.mark.slow
+def test_a_runner_that_hangs_in_a_weight_sync_is_noticed_and_replaced(algo: SFPO) -> None:
+    def hang(runner: EnvRunner) -> None:
+        if runner.worker_index == 1:
+            runner._engine.load_weights = lambda weights: time.sleep(3600)
+
+    algo.env_runner_group.foreach_env_runner(hang)
+    start = time.monotonic()
+    problems, rollouts = train(algo)
+    assert 12 < time.monotonic() - start < 60
+    assert problems == [4, 5, 6, 7]
+    assert rollouts["num_env_runners_lost"] == 1
+    assert algo.env_runner_group.healthy_env_runner_ids() == [2]
+
+
+@pytest.mark.slow
+def test_a_problem_that_kills_its_runner_is_dropped_and_no_other(algo: SFPO) -> None:
+    problems, rollouts = train(algo)
+    assert problems == [8, 10, 11, 12]
+    assert (rollouts["num_groups_dropped"], rollouts["num_groups_given_up"]) == (1, 1)
+    assert rollouts["num_env_runners_lost"] >= 2
+
+
+@pytest.mark.slow
+def test_a_stuck_environment_costs_its_group_and_no_runner(algo: SFPO) -> None:
+    problems, rollouts = train(algo)
+    assert problems == [13, 15, 16, 17]
+    assert rollouts["num_envs_timed_out"] == rollouts["num_groups_dropped"] == 1
+    assert rollouts["num_env_runners_lost"] == rollouts["num_groups_given_up"] == 0
+
+
+@pytest.mark.slow
+def test_an_environment_that_no_runner_can_make_is_one_error_with_the_cause(
+    make_config: MakeConfig, ray_cluster: None
+) -> None:
+    config = make_config(env=CRUEL, env_config={"only_in_process": os.getpid()})
+    config.env_runners(num_env_runners=1)
+    with pytest.raises(RuntimeError, match=r"env=.*Cruel.*the data are on another machine"):
+        config.build_algo()
