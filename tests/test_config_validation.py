@@ -171,6 +171,9 @@ ENV_RUNNERS = [
     ("prompt_format", "chatml", "'auto'", "'raw'", "'chat'"),
     ("rollout_timeout_s", 0, "number > 0"),
     ("rollout_timeout_s", None, "number > 0"),
+    ("env_timeout_s", 0, "number > 0", "None"),
+    ("env_timeout_s", "10", "number > 0", "None"),
+    ("env_timeout_s", True, "number > 0", "None"),
 ]
 
 

@@ -16,7 +16,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
-from ray.rllib.utils.actor_manager import FaultTolerantActorManager
+from ray.rllib.utils.actor_manager import FaultAwareApply, FaultTolerantActorManager
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.tune import registry
 
@@ -61,6 +61,9 @@ CALLERS = [
     (Algorithm.default_resource_request, "cls._should_create_evaluation_env_runners("),
     (Algorithm.setup, "self._should_create_evaluation_env_runners("),
     (Algorithm.setup, "self._get_env_id_and_creator("),
+    # Public; called with what runners say of their environments.
+    (Algorithm.setup, "self.config.build_env_to_module_connector("),
+    (FaultAwareApply.apply, "func(self, *args, **kwargs)"),
 ]
 
 

@@ -104,7 +104,8 @@ class MathReasoningEnv(SingleTurnEnv):
             extraction: Where the answer of a reply is, a key of
                 :data:`~sfpo_envs.graders.EXTRACTORS`; ``None`` is what the template asks for.
             grader: A key of :data:`~sfpo_envs.graders.GRADERS`, or a function of reply and answer.
-            grader_settings: Further settings of a grader that has a name, as ``{"timeout_s": 2}``.
+            grader_settings: Further settings of the grader, as ``{"timeout_s": 2}``; that one is
+                the only one of a function.
             reward: A key of :data:`~sfpo_envs.rewards.REWARDS`, what each verdict is worth by its
                 name (0 where it is not named), or a function of the grade and the reply.
             overlong: Options of :class:`~sfpo_envs.rewards.Overlong`, at least ``max_length`` and

@@ -1,11 +1,13 @@
 """What can be wrong with an environment, found before anything expensive starts."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
+from sfpo_rllib.algorithms.grpo.values import is_number
 from sfpo_rllib.env_runners.env_values import EnvFault, short
 from sfpo_rllib.env_runners.guarded_env import DeadlineError, GuardedEnv, described
 from sfpo_rllib.env_runners.prompts import Observation, PromptFormatter
@@ -29,14 +31,16 @@ def environment_problems(
         context: How long prompts may be, in tokens.
     """
     name = f"env={config.env!r}"
-    timeout_s = config.env_timeout_s
-    if timeout_s is not None and not isinstance(timeout_s, int | float):
-        timeout_s = None  # reported among the cheap ones
+    # What is out of range is reported among the cheap ones.
+    env_timeout_s, rollout_timeout_s = (
+        value if is_number(value, above=0.0) else None
+        for value in (config.env_timeout_s, config.rollout_timeout_s)
+    )
     try:
         env = GuardedEnv(
             lambda: make_text_env(config.env, config.env_config),
-            timeout_s=timeout_s,
-            deadline=time.monotonic() + config.rollout_timeout_s,
+            timeout_s=env_timeout_s,
+            deadline=time.monotonic() + (rollout_timeout_s or math.inf),
         )
     except (EnvFault, DeadlineError) as error:
         # The constructor's own error, without our words for where it came from.
