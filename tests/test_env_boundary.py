@@ -66,6 +66,21 @@ def raises(error: BaseException) -> Callable[[], Any]:
     return act
 
 
+class Unshowable:
+    def __repr__(self) -> str:
+        raise OSError("not now")
+
+
+class UnshowableError(Exception):
+    def __str__(self) -> str:
+        raise OSError("not now")
+
+
+class Exits:
+    def __reduce__(self) -> Any:
+        raise SystemExit(1)
+
+
 def for_ever() -> None:
     return for_ever()
 
@@ -127,6 +142,16 @@ STEPS = {
     "observation is a generator": (fine(observation=(c for c in "ab")), "of type generator"),
     "observation goes on, as None": (fine(observation=None, terminated=False), "showed None"),
     "message has no role": (fine(observation=[{"content": "x"}]), "'role'"),
+    "message has a lock": (
+        fine(
+            observation=[{"role": "user", "content": "", "x": threading.Lock()}], terminated=False
+        ),
+        "an observation cannot be pickled",
+    ),
+    "observation is half a character": (fine(observation="\ud800", terminated=False), ""),
+    "step of async": (asyncio.sleep, "step() returned <function sleep"),
+    "info pickles by exiting": (fine(info={"a": Exits()}), "SystemExit"),
+    "reward cannot be shown": (fine(reward=Unshowable()), "reward=<Unshowable>"),
     "message has parts": (fine(observation=[{"role": "user", "content": ["x"]}]), "'content'"),
     "terminated is a text": (fine(terminated="False"), "terminated='False': must be a bool"),
     "truncated is None": (fine(truncated=None), "truncated=None: must be a bool"),
@@ -149,6 +174,8 @@ RESETS = {
     "bare observation": ("7=", "reset() returned '7='"),
     "observation is a number": ((7, {}), "reset() showed 7"),
     "observation is None": ((None, {}), "reset() showed None"),
+    "nothing to reply to": (("", {}), "prompt of 0 tokens"),
+    "half a character": (("\ud800", {}), ""),
     "info is a list": (("7=", []), "reset(): info=[]"),
     "info has a lock": (("7=", {"lock": threading.Lock()}), "cannot be pickled"),
 }
@@ -169,6 +196,8 @@ ERRORS = {
     "a cancellation": (asyncio.CancelledError(), "raised CancelledError"),
     "a group of errors": (BaseExceptionGroup("x", [SystemExit()]), "raised BaseExceptionGroup"),
     "a time-out of its own": (TimeoutError("server"), "raised TimeoutError: server"),
+    "an error that cannot be shown": (UnshowableError(), "raised UnshowableError"),
+    "an end of iteration": (StopIteration(3), "raised StopIteration: 3"),
     "no more memory": (MemoryError(), "raised MemoryError"),
 }
 

@@ -5,6 +5,7 @@ One algorithm with one remote runner for the whole file: vLLM changes the proces
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +109,63 @@ def test_abort_leaves_no_request(algo: SFPO) -> None:
 
     assert in_runner(algo, abort) == (5, False, [], 7)
     algo.train()  # loading weights is refused while requests are in flight
+
+
+def test_single_requests_can_be_aborted(algo: SFPO) -> None:
+    def abort(runner: GroupEnvRunner) -> tuple[list[int], list[int]]:
+        engine = runner._engine
+        for number in range(4):
+            engine.submit(
+                GenerationRequest(
+                    number, [3, 4, 5], number, SamplingSettings(max_tokens=3 + number)
+                )
+            )
+        engine.step()
+        engine.abort_requests([1, 3, 77])
+        finished = []
+        while engine._engine.has_unfinished_requests():
+            finished += [completion.request_id for completion in engine.step()]
+        return sorted(finished), list(engine._engine.output_processor.request_states)
+
+    assert in_runner(algo, abort) == ([0, 2], [])
+
+
+def test_an_interrupted_step_leaves_nothing_that_the_next_job_comes_upon(algo: SFPO) -> None:
+    """An interrupt in the forward pass, when the scheduler has cached the prefix already."""
+
+    def interrupt(runner: GroupEnvRunner) -> list[tuple[list[int], list[float]]]:
+        engine = runner._engine
+        prompt = [3 + i % 10 for i in range(LONG_PROMPT)]
+        request = GenerationRequest(0, prompt, 0, SamplingSettings(max_tokens=4))
+
+        def reply() -> tuple[list[int], list[float]]:
+            engine.submit(request)
+            while not (done := engine.step()):
+                pass
+            return done[0].token_ids.tolist(), done[0].logprobs.tolist()
+
+        engine.abort()  # forgets the prefix, too
+        expected = reply()
+        engine.abort()
+        worker = engine._engine.engine_core.engine_core.model_executor
+        execute = worker.execute_model
+
+        def interrupted(*args: Any, **kwargs: Any) -> None:
+            raise KeyboardInterrupt
+
+        worker.execute_model = interrupted
+        engine.submit(request)
+        try:
+            engine.step()
+        except KeyboardInterrupt:
+            worker.execute_model = execute
+            engine.abort()
+            return [expected, reply()]
+        raise AssertionError("was not interrupted")
+
+    (tokens, logprobs), (tokens_after, logprobs_after) = in_runner(algo, interrupt)
+    assert tokens == tokens_after
+    np.testing.assert_allclose(logprobs, logprobs_after, atol=TOLERANCE)
 
 
 def test_another_engine_works_after_close(

@@ -45,7 +45,7 @@ class Dialogue:
         Raises:
             EnvFault: If the environment does what it must not.
             DeadlineError: If the reset is not over by the deadline.
-            ValueError: If the prompt leaves no room for a reply.
+            ValueError: If the prompt is empty, or leaves no room for a reply.
         """
         self.env, self.seed, self.member = env, seed, member
         self._formatter, self._max_model_len, self._deadline = formatter, max_model_len, deadline
@@ -53,6 +53,8 @@ class Dialogue:
         self.episode = SingleAgentEpisode(len_lookback_buffer=0)
         self.episode.add_env_reset(observation=observation, infos=info)
         self.token_ids: list[int] = formatter.first(observation)
+        if not self.token_ids:
+            raise ValueError("prompt of 0 tokens: a model needs something to reply to")
         if self.room < 1:
             raise ValueError(
                 f"prompt of {len(self.token_ids)} tokens: leaves no room for a reply in the "

@@ -4,11 +4,13 @@ import math
 from collections.abc import Mapping
 from decimal import Decimal
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ray import cloudpickle
 
 from sfpo_rllib.env_runners.prompts import Observation
+
+T = TypeVar("T")
 
 # Returns become float32, and the squares of their differences are averaged.
 MAX_REWARD = 1e15
@@ -78,6 +80,21 @@ def as_number(value: Any) -> float | None:
         return None
 
 
+def described(error: BaseException) -> str:
+    """An error with its type."""
+    try:
+        return f"{type(error).__name__}: {error}".removesuffix(": ")
+    except Exception:  # its own __str__ raises
+        return type(error).__name__
+
+
+def words(observation: Observation) -> str | list[tuple[str, str]]:
+    """What a model is shown of an observation, to be compared."""
+    if isinstance(observation, str):
+        return observation
+    return [(message["role"], message["content"]) for message in observation]
+
+
 def short(value: Any) -> str:
     """A value as a message shows it."""
     try:
@@ -95,11 +112,11 @@ def _flag(name: str, value: Any) -> bool:
 
 
 def _observation(call: str, observation: Any) -> Observation:
-    """A copy that the environment cannot change any more."""
+    """A copy, which the environment cannot change any more."""
     if isinstance(observation, str):
         return str.__str__(observation)  # a plain one, of a subclass too
     if isinstance(observation, list | tuple) and all(map(_is_message, observation)):
-        return [dict(message) for message in observation]
+        return _copied(call, "an observation", [dict(message) for message in observation])
     raise EnvFault(
         f"{call} showed {short(observation)}: must be a text environment, and observations, of "
         f"type {type(observation).__name__}, be strings or lists of chat messages with 'role' and "
@@ -114,7 +131,7 @@ def _is_message(message: Any) -> bool:
 
 
 def _info(call: str, info: Any) -> dict[str, Any]:
-    """A copy as it will arrive in other processes, which the environment cannot change any more."""
+    """A copy, which the environment cannot change any more."""
     if info is None:
         return {}
     if not isinstance(info, Mapping):
@@ -136,12 +153,15 @@ def _info(call: str, info: Any) -> dict[str, Any]:
                 f"{call}: info['metrics'][{short(name)}]={short(value)}: must be a finite number, "
                 "under a name that is a string"
             )
-    if not info:
-        return {}
+    return _copied(call, f"info with {sorted(map(str, info))}", dict(info)) if info else {}
+
+
+def _copied(call: str, what: str, value: T) -> T:
+    """A copy as it will arrive in other processes."""
     try:
-        return cloudpickle.loads(cloudpickle.dumps(dict(info)))
+        return cloudpickle.loads(cloudpickle.dumps(value))
     except Exception as error:
         raise EnvFault(
-            f"{call}: info with {sorted(map(str, info))} cannot be pickled: must be plain data, "
-            f"as it travels between processes ({error!r})"
+            f"{call}: {what} cannot be pickled: must be plain data, as it travels between "
+            f"processes ({described(error)})"
         ) from error

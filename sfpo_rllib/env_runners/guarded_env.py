@@ -11,7 +11,13 @@ from typing import Any, TypeVar
 import gymnasium as gym
 
 from sfpo_rllib.env_runners.env_thread import EnvThread, is_done
-from sfpo_rllib.env_runners.env_values import EnvFault, Turn, check_reset, check_step
+from sfpo_rllib.env_runners.env_values import (
+    EnvFault,
+    Turn,
+    check_reset,
+    check_step,
+    described,
+)
 from sfpo_rllib.env_runners.prompts import Observation
 
 logger = logging.getLogger(__name__)
@@ -188,11 +194,6 @@ class GuardedEnv:
                 raise error
             raise EnvFault(f"{what} raised {described(error)}") from error
         return future.result()
-
-
-def described(error: BaseException) -> str:
-    """An error with its type."""
-    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def _is_from_outside(error: BaseException) -> bool:

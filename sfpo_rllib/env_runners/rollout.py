@@ -17,8 +17,8 @@ from sfpo_rllib.env_runners.engines import (
     RolloutEngine,
     SamplingSettings,
 )
-from sfpo_rllib.env_runners.env_values import EnvFault, short
-from sfpo_rllib.env_runners.guarded_env import DeadlineError, EnvTimeout, described
+from sfpo_rllib.env_runners.env_values import EnvFault, described, short, words
+from sfpo_rllib.env_runners.guarded_env import DeadlineError, EnvTimeout
 from sfpo_rllib.env_runners.prompts import PromptFormatter
 from sfpo_rllib.env_runners.text_envs import EnvPool
 
@@ -191,7 +191,7 @@ class GroupRollout:
 
     def _check_problem(self, dialogue: Dialogue) -> None:
         """That the members of a group can be compared."""
-        seed, shown = dialogue.seed, dialogue.first_observation
+        seed, shown = dialogue.seed, words(dialogue.first_observation)
         if self._problems.setdefault(seed, shown) != shown:
             raise EnvFault(
                 f"members of the group are shown different problems, {short(self._problems[seed])} "

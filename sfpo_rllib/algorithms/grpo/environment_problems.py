@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from sfpo_rllib.algorithms.grpo.values import is_number
-from sfpo_rllib.env_runners.env_values import EnvFault, short
-from sfpo_rllib.env_runners.guarded_env import DeadlineError, GuardedEnv, described
+from sfpo_rllib.env_runners.env_values import EnvFault, described, short, words
+from sfpo_rllib.env_runners.guarded_env import DeadlineError, GuardedEnv
 from sfpo_rllib.env_runners.prompts import Observation, PromptFormatter
 from sfpo_rllib.env_runners.text_envs import UnmadeEnvSpace, make_text_env
 
@@ -86,7 +86,7 @@ def _first_problem(
             return
     for seed in range(NUM_PROMPTS_REPEATED):
         again, _ = env.reset(seed)
-        if again != shown[seed]:
+        if words(again) != words(shown[seed]):
             yield (
                 f"reset(seed={seed}) shows {short(shown[seed])}, and then {short(again)}: the seed "
                 "alone must decide the problem, or the members of a group cannot be compared; "

@@ -294,6 +294,8 @@ class GRPO(Algorithm):
                     **summarize(collection.groups),
                     NUM_EPISODES: sum(map(len, collection.groups)),
                     "num_groups_dropped": len(collection.dropped),
+                    "num_groups_given_up": len(collection.given_up),
+                    "num_envs_timed_out": collection.num_envs_timed_out,
                     "num_groups_reissued": collection.num_groups_reissued,
                     "num_env_runners_lost": collection.num_runners_lost,
                     "tokens_per_s": num_sampled_tokens(collection.groups)
