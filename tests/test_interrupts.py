@@ -1,5 +1,6 @@
 """After Ctrl-C, or any error, in train() the next train() is what it would have been."""
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -85,6 +86,27 @@ def test_an_interrupted_job_leaves_nothing_to_the_next(
             assert one.get_actions() == other.get_actions()
             assert one.get_observations() == other.get_observations()
             assert TokenTrace.of(one).token_ids.tolist() == TokenTrace.of(other).token_ids.tolist()
+
+
+@pytest.mark.parametrize("where", ["reset", "step", "close"])
+def test_what_a_signals_handler_raises_is_no_fault_of_the_environment_it_interrupts(
+    tiny_model, monkeypatch, where
+):
+    def leave(number: int, frame: Any) -> None:
+        raise SystemExit(143)
+
+    def terminate(*args: Any, **kwargs: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    b = Bench(tokenizer, lambda r: ("1", False), fails="step 4 1")
+    monkeypatch.setattr(Dialogue, where, terminate)
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        with pytest.raises(SystemExit, match="143"):
+            b.run([3, 4])
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_ids_of_requests_are_unique_in_a_process(tiny_model):
