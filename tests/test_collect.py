@@ -27,6 +27,7 @@ class FakeRunners:
         self.samples = dict(enumerate(samples, start=1))
         self.healthy = list(self.samples if healthy is None else healthy)
         self.come_back = False  # lost runners, at once
+        self.raise_instead = False  # of dying
         self.jobs: list[tuple[int, RolloutJob]] = []
 
     local_env_runner = None
@@ -52,6 +53,8 @@ class FakeRunners:
                 answers.values[worker_id] = result
                 continue
             answers.lost[worker_id] = "the tool took it down"
+            if self.raise_instead:
+                answers.raised[worker_id] = "the tool took it down"
             if not self.come_back:
                 self.healthy.remove(worker_id)
         return answers
@@ -282,6 +285,13 @@ def test_runners_of_which_no_seed_ever_comes_back_are_an_error_with_the_reason()
     ):
         run(runners, range(200))
     assert len(runners.jobs) == collect.MAX_FRUITLESS_ROUNDS
+
+
+def test_runners_that_raise_whatever_they_are_asked_for_are_an_error_with_the_cause():
+    runners = FakeRunners([lose] * 2)
+    runners.come_back = runners.raise_instead = True
+    with pytest.raises(RuntimeError, match=r"no group was sampled in 4 rounds.*took it down"):
+        run(runners, range(200))
 
 
 def test_no_healthy_runner_is_an_error():

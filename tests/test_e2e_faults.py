@@ -104,3 +104,24 @@ def test_a_stuck_environment_costs_its_group_and_no_runner(algo: SFPO) -> None:
     assert problems == [13, 15, 16, 17]
     assert rollouts["num_envs_timed_out"] == rollouts["num_groups_dropped"] == 1
     assert rollouts["num_env_runners_lost"] == rollouts["num_groups_given_up"] == 0
+
+
+@pytest.mark.slow
+def test_a_runner_whose_engine_raises_costs_no_group_and_no_minute(
+    algo: SFPO, caplog: pytest.LogCaptureFixture
+) -> None:
+    def break_down(runner: EnvRunner) -> None:
+        def step() -> None:
+            raise RuntimeError("CUDA error: the device is on fire")
+
+        runner._engine.step = step
+
+    algo.restore_env_runners(algo.env_runner_group)
+    broken = algo.env_runner_group.healthy_env_runner_ids()[:1]
+    algo.env_runner_group.foreach_env_runner(break_down, remote_worker_ids=broken)
+    start = time.monotonic()
+    problems, rollouts = train(algo)
+    assert time.monotonic() - start < 50  # RLlib would let it sleep a minute
+    assert problems == [18, 19, 20, 21]
+    assert rollouts["num_env_runners_lost"] == 1 and rollouts["num_groups_reissued"] > 0
+    assert "the device is on fire" in caplog.text

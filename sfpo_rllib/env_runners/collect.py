@@ -11,7 +11,7 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from sfpo_rllib.env_runners.rollout import RolloutJob, RolloutResult
-from sfpo_rllib.env_runners.runner_calls import call_runners
+from sfpo_rllib.env_runners.runner_calls import Answers, call_runners
 
 logger = logging.getLogger(__name__)
 
@@ -118,12 +118,12 @@ class GroupCollector:
                 )
                 for worker_id, part in parts.items()
             }
-            results, lost = self._sample(jobs)
-            collection.num_runners_lost += len(lost)
+            answers = self._sample(jobs)
+            collection.num_runners_lost += len(answers.lost)
             for worker_id, part in parts.items():
-                result = results.get(worker_id)
+                result: RolloutResult | None = answers.values.get(worker_id)
                 if result is None:
-                    ledger.give_up(part, lost.get(worker_id, "its runner was lost"))
+                    ledger.give_up(part, answers.lost[worker_id])
                     continue
                 groups.update(result.groups)
                 collection.dropped.update(result.dropped)
@@ -133,30 +133,30 @@ class GroupCollector:
                 ledger.settle([*result.groups, *result.dropped])
                 if result.stale_version is None:
                     ledger.give_up(part, f"not over within rollout_timeout_s={self._timeout_s}")
-            if any(result.stale_version is not None for result in results.values()):
+            results = answers.values.values()
+            if any(result.stale_version is not None for result in results):
                 self._sync_weights()
             for seed, reason in ledger.drop_worn_out().items():
                 logger.warning("Group with seed %d is dropped: %s", seed, reason)
                 collection.dropped[seed] = reason
                 collection.given_up.append(seed)
-            ledger.end_round(any(r.groups or r.dropped for r in results.values()))
+            ledger.end_round(
+                came_to_something=any(result.groups or result.dropped for result in results),
+                only_raised=answers.lost.keys() == answers.raised.keys() and not results,
+            )
         collection.groups = [groups[seed] for seed in seeds if seed in groups]
         return collection
 
-    def _sample(
-        self, jobs: dict[int, RolloutJob]
-    ) -> tuple[dict[int, RolloutResult], dict[int, str]]:
-        """What came of jobs, and which runners were lost, by the id of the runner."""
+    def _sample(self, jobs: dict[int, RolloutJob]) -> Answers:
         if LOCAL in jobs:
-            return {LOCAL: self._runners.local_env_runner.sample(job=jobs[LOCAL])}, {}
+            return Answers({LOCAL: self._runners.local_env_runner.sample(job=jobs[LOCAL])})
         grace = max(GRACE_S, GRACE_SHARE * self._timeout_s)
-        answers = call_runners(
+        return call_runners(
             self._runners,
             "sample",
             {worker_id: {"job": job} for worker_id, job in jobs.items()},
             timeout_s=self._timeout_s + grace,
         )
-        return answers.values, answers.lost
 
     def _wait_for_healthy(self) -> list[int]:
         """The runners to ask: `LOCAL`, or the healthy ones of the remote ones."""
@@ -181,7 +181,7 @@ class _Ledger:
         self._attempts: Counter[int] = Counter()
         self._job_size: dict[int, int] = {}  # of the last one a seed was in
         self._reasons: dict[int, str] = {}
-        self._num_fruitless_rounds = 0
+        self._num_fruitless_rounds = self._num_raised_rounds = 0
 
     def deal(self, num_runners: int) -> list[list[int]]:
         """Seeds for one round, a part a runner.
@@ -226,16 +226,24 @@ class _Ledger:
         self.settle(worn_out)
         return worn_out
 
-    def end_round(self, came_to_something: bool) -> None:
+    def end_round(self, *, came_to_something: bool, only_raised: bool) -> None:
         """Counts rounds in a row that came to nothing.
+
+        Args:
+            came_to_something: Whether anything was sampled, or dropped for what it did.
+            only_raised: Whether all runners raised: then it is hardly the problems.
 
         Raises:
             RuntimeError: If there were too many.
         """
         self._num_fruitless_rounds = 0 if came_to_something else self._num_fruitless_rounds + 1
-        if self.pending and self._num_fruitless_rounds >= MAX_FRUITLESS_ROUNDS:
+        self._num_raised_rounds = self._num_raised_rounds + 1 if only_raised else 0
+        if self.pending and (
+            self._num_fruitless_rounds >= MAX_FRUITLESS_ROUNDS
+            or self._num_raised_rounds > MAX_ATTEMPTS
+        ):
             reasons = {self._reasons.get(seed, "stale weights") for seed in self.pending}
             raise RuntimeError(
-                f"no group was sampled in {MAX_FRUITLESS_ROUNDS} rounds, {len(self.pending)} are "
-                f"missing: {sorted(reasons)[:3]}"
+                f"no group was sampled in {self._num_fruitless_rounds} rounds, "
+                f"{len(self.pending)} are missing: {'; '.join(sorted(reasons)[:3])}"
             )

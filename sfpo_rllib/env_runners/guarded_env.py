@@ -200,6 +200,7 @@ def _is_from_outside(error: BaseException) -> bool:
     """Whether Ctrl-C or a signal's handler raised it, in the midst of what the environment did."""
     if isinstance(error, KeyboardInterrupt):
         return True
-    handler = getattr(signal.getsignal(signal.SIGTERM), "__code__", None)
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    codes = [getattr(handler, "__code__", None) for handler in handlers]
     frames = traceback.walk_tb(error.__traceback__)
-    return handler is not None and any(frame.f_code is handler for frame, _ in frames)
+    return any(frame.f_code in codes for frame, _ in frames)

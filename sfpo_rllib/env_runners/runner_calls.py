@@ -26,10 +26,12 @@ class Answers:
     Attributes:
         values: What the runners returned.
         lost: Runners that died, raised, or did not answer, with the reason. They are replaced.
+        raised: Those of them that raised.
     """
 
     values: dict[int, Any] = field(default_factory=dict)
     lost: dict[int, str] = field(default_factory=dict)
+    raised: dict[int, str] = field(default_factory=dict)
 
 
 def call_runners(
@@ -82,7 +84,8 @@ def call_runners(
                     if failure is None:
                         answers.values[worker_id] = value
                     else:
-                        answers.lost[worker_id] = f"{method}() raised:\n{failure}"
+                        reason = f"{method}() raised:\n{failure}"
+                        answers.lost[worker_id] = answers.raised[worker_id] = reason
                         replace_runner(runners, worker_id)
     except BaseException:
         for ref in waiting:

@@ -1,10 +1,18 @@
 """What groups of episodes show, as numbers."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
+    NUM_EPISODES_LIFETIME,
+)
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from sfpo_rllib.env_runners.env_values import as_number
 from sfpo_rllib.token_trace import TokenTrace
@@ -51,3 +59,37 @@ def summarize(groups: Sequence[Sequence[SingleAgentEpisode]]) -> dict[str, float
         for name, value in (info.get("metrics") or {}).items():
             numbers[f"env_metrics/{name}"].append(as_number(value) or 0.0)
     return result | {name: fmean(values) for name, values in numbers.items()}
+
+
+def log_rollouts(
+    metrics: MetricsLogger,
+    groups: Sequence[Sequence[SingleAgentEpisode]],
+    counts: Mapping[str, float],
+    *,
+    seconds: float,
+) -> None:
+    """Logs what was sampled for a batch.
+
+    Args:
+        metrics: The algorithm's.
+        groups: All that were sampled.
+        counts: Further numbers of this iteration.
+        seconds: How long it took.
+    """
+    num_episodes = sum(map(len, groups))
+    num_steps = sum(len(episode) for group in groups for episode in group)
+    numbers = {
+        **summarize(groups),
+        **counts,
+        "tokens_per_s": num_sampled_tokens(groups) / seconds,
+    }
+    for name, value in numbers.items():
+        metrics.log_value((ENV_RUNNER_RESULTS, *name.split("/")), value, reduce="mean", window=1)
+    for name, value in {NUM_EPISODES: num_episodes, NUM_ENV_STEPS_SAMPLED: num_steps}.items():
+        metrics.log_value((ENV_RUNNER_RESULTS, name), value, reduce="sum")
+    for name, value in {
+        "num_rollouts_lifetime": num_episodes,
+        NUM_EPISODES_LIFETIME: num_episodes,
+        NUM_ENV_STEPS_SAMPLED_LIFETIME: num_steps,
+    }.items():
+        metrics.log_value((ENV_RUNNER_RESULTS, name), value, reduce="lifetime_sum")

@@ -28,10 +28,8 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     LEARNER_RESULTS,
-    NUM_ENV_STEPS_SAMPLED,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
     NUM_EPISODES,
-    NUM_EPISODES_LIFETIME,
     TIMERS,
     WEIGHTS_SEQ_NO,
 )
@@ -47,7 +45,12 @@ from sfpo_rllib.env_runners.collect import Collection as GroupCollection
 from sfpo_rllib.env_runners.collect import GroupCollector
 from sfpo_rllib.env_runners.rollout import stable_hash
 from sfpo_rllib.env_runners.runner_calls import call_runners
-from sfpo_rllib.env_runners.summary import has_equal_rewards, num_sampled_tokens, summarize
+from sfpo_rllib.env_runners.summary import (
+    has_equal_rewards,
+    log_rollouts,
+    num_sampled_tokens,
+    summarize,
+)
 from sfpo_rllib.env_runners.text_envs import make_text_env
 from sfpo_rllib.rl_modules.lora import write_adapter
 from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
@@ -90,8 +93,6 @@ class GRPO(Algorithm):
 
     @override(Algorithm)
     def training_step(self) -> None:
-        if not self._weights_are_synced:  # the last iteration was interrupted
-            self._sync_weights()
         with self.metrics.log_time((TIMERS, "sample"), reduce="mean", window=1):
             groups = self._sample_batch()
         self._weights_are_synced = False
@@ -111,8 +112,9 @@ class GRPO(Algorithm):
         cursor = self._cursor
         try:
             return self._sample_groups()
-        except KeyboardInterrupt:  # the next attempt is at the same problems
-            self._cursor = cursor
+        except BaseException as error:
+            if not isinstance(error, Exception):  # Ctrl-C: the next attempt is at the same problems
+                self._cursor = cursor
             raise
 
     def _sample_groups(self) -> list[Group]:
@@ -145,7 +147,12 @@ class GRPO(Algorithm):
                 groups, set_aside = groups + set_aside[:missing], set_aside[missing:]
             rounds = max(rounds - 1, 0)
         tally["num_groups_resampled"] = len(set_aside)
-        self._log_rollouts(sampled, tally, seconds=time.monotonic() - start)
+        log_rollouts(
+            self.metrics,
+            sampled,
+            {**tally, "weights_version": self._weights_version},
+            seconds=time.monotonic() - start,
+        )
         return groups
 
     def _next_seeds(self, count: int) -> list[int]:
@@ -156,6 +163,8 @@ class GRPO(Algorithm):
 
     def _collect(self, seeds: list[int], *, evaluation: bool = False) -> GroupCollection:
         """One group a seed, from the training runners or, if there are any, the evaluation ones."""
+        if not self._weights_are_synced:  # the last iteration was interrupted
+            self._sync_weights()
         runners = self.env_runner_group
         if evaluation and self.eval_env_runner_group is not None:
             runners = self.eval_env_runner_group
@@ -176,30 +185,6 @@ class GRPO(Algorithm):
         )
         self._num_runners_lost += 0 if evaluation else collection.num_runners_lost
         return collection
-
-    def _log_rollouts(self, groups: list[Group], tally: Counter[str], *, seconds: float) -> None:
-        num_episodes = sum(map(len, groups))
-        num_steps = sum(len(episode) for group in groups for episode in group)
-        values = {
-            **summarize(groups),
-            **tally,
-            "tokens_per_s": num_sampled_tokens(groups) / seconds,
-            "weights_version": self._weights_version,
-        }
-        for name, value in values.items():
-            key = (ENV_RUNNER_RESULTS, *name.split("/"))
-            self.metrics.log_value(key, value, reduce="mean", window=1)
-        for name, value in {
-            NUM_EPISODES: num_episodes,
-            NUM_ENV_STEPS_SAMPLED: num_steps,
-        }.items():
-            self.metrics.log_value((ENV_RUNNER_RESULTS, name), value, reduce="sum")
-        for name, value in {
-            "num_rollouts_lifetime": num_episodes,
-            NUM_EPISODES_LIFETIME: num_episodes,
-            NUM_ENV_STEPS_SAMPLED_LIFETIME: num_steps,
-        }.items():
-            self.metrics.log_value((ENV_RUNNER_RESULTS, name), value, reduce="lifetime_sum")
 
     def _learn(self, groups: list[Group]) -> None:
         """One update on whole groups: for each learner as many, and about as many tokens."""
@@ -250,6 +235,10 @@ class GRPO(Algorithm):
             timeout_s=self.config.rollout_timeout_s,
         )
         self._num_runners_lost += len(answers.lost)
+        if answers.raised and not answers.values:
+            raise RuntimeError(
+                f"no env runner took the new weights: {next(iter(answers.raised.values()))}"
+            )
 
     @override(Algorithm)
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
