@@ -108,3 +108,9 @@ def test_what_only_runners_cannot_make_is_one_error_with_the_cause(good):
     good.env_config = {"only_in_process": os.getpid()}
     made = GroupEnvRunner(config=good, worker_index=1).get_spaces()
     assert isinstance(made[INPUT_ENV_SPACES][0], gym.spaces.Text)
+
+
+def test_an_environment_without_spaces_is_fine(good):
+    good.environment(lambda _: Shows(), env_config={}).validate()
+    spaces = GroupEnvRunner(config=good, worker_index=0).get_spaces()
+    assert all(isinstance(space, gym.spaces.Text) for space in spaces[INPUT_ENV_SPACES])

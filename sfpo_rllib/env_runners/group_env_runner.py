@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -25,6 +26,8 @@ from sfpo_rllib.env_runners.text_envs import EnvPool, UnmadeEnvSpace
 from sfpo_rllib.rl_modules.weights import unpack_weights
 
 logger = logging.getLogger(__name__)
+
+ANY_TEXT = gym.spaces.Text(1 << 20)
 
 
 class _Setting:
@@ -177,12 +180,15 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
     @override(EnvRunner)
     def get_spaces(self) -> dict[str, tuple]:
         pool = self._settings[False].envs
+        spaces: tuple[gym.Space, gym.Space]
         try:
             env = pool.take()
             try:
-                spaces = env.spaces()
+                observation_space, action_space = env.spaces()
             finally:
                 pool.put_back(env)
+            # RLlib wants some; nothing is checked against them.
+            spaces = observation_space or ANY_TEXT, action_space or ANY_TEXT
         except EnvFault as error:
             if self.worker_index == 0:
                 raise

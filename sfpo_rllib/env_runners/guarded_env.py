@@ -121,15 +121,20 @@ class GuardedEnv:
         env: Any = self._env
         return self._call("step()", lambda: check_step(env.step(action)), self._limit, deadline)
 
-    def spaces(self) -> tuple[gym.Space, gym.Space]:
-        """Observation and action space.
+    def spaces(self) -> tuple[gym.Space | None, gym.Space | None]:
+        """Observation and action space, None where it has none.
 
         Raises:
-            EnvFault: If it has none.
+            EnvFault: If it raises when it is asked.
         """
         env: Any = self._env
         return self._call(
-            "its spaces", lambda: (env.observation_space, env.action_space), self._limit
+            "its spaces",
+            lambda: (
+                getattr(env, "observation_space", None),
+                getattr(env, "action_space", None),
+            ),
+            self._limit,
         )
 
     def close(self, *, wait_s: float = 0.0) -> None:

@@ -97,10 +97,7 @@ def _first_problem(
 
 def _not_text(env: GuardedEnv) -> str | None:
     """Why a language model cannot act in an environment, None if it can."""
-    try:
-        _, action_space = env.spaces()
-    except EnvFault:  # none declared is fine
-        return None
+    _, action_space = env.spaces()
     if not isinstance(action_space, gym.spaces.Text | None):
         return f"must be a text environment, and its action space, {action_space}, is not text"
     return None
