@@ -35,7 +35,7 @@ class DeadlineError(Exception):
 
 
 class FaultLog:
-    """Logs faults: the first of a kind with its traceback, the others in a line.
+    """Logs faults: the first of a kind as a warning with its traceback.
 
     Of a kind are errors of one type that come from the same lines.
     """
@@ -43,14 +43,23 @@ class FaultLog:
     def __init__(self) -> None:
         self._seen: set[tuple[type, frozenset[str]]] = set()
 
-    def report(self, what: str, error: BaseException) -> None:
-        """Logs an error, or what it was raised from."""
+    def report(self, what: str, error: BaseException, *, again: int = logging.WARNING) -> None:
+        """Logs an error, or what it was raised from.
+
+        Args:
+            what: The line.
+            error: The error.
+            again: The level at which the line is logged for others of the kind.
+        """
         error = error.__cause__ or error
         frames = traceback.walk_tb(error.__traceback__)
         lines = frozenset(f"{frame.f_code.co_filename}:{line}" for frame, line in frames)
         kind = (type(error), lines)
-        logger.warning("%s", what, exc_info=error if kind not in self._seen else None)
-        self._seen.add(kind)
+        if kind in self._seen:
+            logger.log(again, "%s", what)
+        else:
+            self._seen.add(kind)
+            logger.warning("%s", what, exc_info=error)
 
 
 class GuardedEnv:
@@ -162,7 +171,8 @@ class GuardedEnv:
         except BaseException as error:
             if self._thread is None and _is_from_outside(error):
                 raise
-            self._faults.report(f"An environment's close() raised {described(error)}", error)
+            line = f"An environment's close() raised {described(error)}"
+            self._faults.report(line, error, again=logging.DEBUG)
 
     def _call(
         self, what: str, call: Callable[[], T], limit_s: float, deadline: float = NO_DEADLINE
