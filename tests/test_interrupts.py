@@ -2,12 +2,13 @@
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from probes import ECHO, assert_equal_weights, learned_groups, seeds, sfpo_results
 from scripted import Bench, Dialogue
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 from sfpo_rllib.env_runners.engines.transformers_engine import TransformersEngine
@@ -42,6 +43,11 @@ def interrupt(monkeypatch) -> Interrupt:
     return Interrupt(monkeypatch, KeyboardInterrupt())
 
 
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
 # A job, on an engine that replies by rule.
 
 
@@ -55,10 +61,8 @@ PLACES = [
 @pytest.mark.parametrize(("where", "nth"), PLACES, ids=lambda p: str(p))
 @pytest.mark.parametrize("timeout_s", [None, 60.0], ids=["no time-out", "time-out"])
 def test_an_interrupted_job_leaves_nothing_to_the_next(
-    tiny_model, interrupt, where, nth, after, timeout_s
+    tokenizer, interrupt, where, nth, after, timeout_s
 ):
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-
     def bench() -> Bench:
         return Bench(
             tokenizer, lambda r: (str(r.request_id % 7), False), num_turns=2, timeout_s=timeout_s
@@ -90,7 +94,7 @@ def test_an_interrupted_job_leaves_nothing_to_the_next(
 
 @pytest.mark.parametrize("where", ["reset", "step", "close"])
 def test_what_a_signals_handler_raises_is_no_fault_of_the_environment_it_interrupts(
-    tiny_model, monkeypatch, where
+    tokenizer, monkeypatch, where
 ):
     def leave(number: int, frame: Any) -> None:
         raise SystemExit(143)
@@ -98,7 +102,6 @@ def test_what_a_signals_handler_raises_is_no_fault_of_the_environment_it_interru
     def terminate(*args: Any, **kwargs: Any) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     b = Bench(tokenizer, lambda r: ("1", False), fails="step 4 1")
     monkeypatch.setattr(Dialogue, where, terminate)
     before = signal.signal(signal.SIGTERM, leave)
@@ -109,8 +112,7 @@ def test_what_a_signals_handler_raises_is_no_fault_of_the_environment_it_interru
         signal.signal(signal.SIGTERM, before)
 
 
-def test_ids_of_requests_are_unique_in_a_process(tiny_model):
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+def test_ids_of_requests_are_unique_in_a_process(tokenizer):
     ids: list[int] = []
     for _ in range(2):
         b = Bench(tokenizer, lambda r: ("1", False))
@@ -135,27 +137,24 @@ def undisturbed(make_config: Callable[..., Any], ray_cluster: None) -> tuple[lis
     return [seeds(groups) for groups in batches], weights
 
 
+CTRL_C, ERROR = KeyboardInterrupt(), RuntimeError("CUDA error")
 ALGORITHM_PLACES = [
-    (TransformersEngine, "_decode", 0, False),
-    (TransformersEngine, "_decode", 1, True),
-    (TransformersEngine, "submit", 9, True),
-    (TransformersEngine, "load_weights", 0, False),
-    (TransformersEngine, "load_weights", 0, True),
-    (GroupEnvRunner, "_fire_callbacks", 0, False),
-    (GRPOTorchLearner, "update", 0, False),
-    (GRPOTorchLearner, "update", 0, True),
+    (TransformersEngine, "_decode", 0, False, CTRL_C),
+    (TransformersEngine, "_decode", 1, True, CTRL_C),
+    (TransformersEngine, "_decode", 1, True, ERROR),
+    (TransformersEngine, "submit", 9, True, CTRL_C),
+    (TransformersEngine, "load_weights", 0, False, CTRL_C),
+    (TransformersEngine, "load_weights", 0, True, ERROR),
+    (GroupEnvRunner, "_fire_callbacks", 0, False, CTRL_C),
+    (GRPOTorchLearner, "update", 0, False, CTRL_C),
+    (GRPOTorchLearner, "update", 0, True, ERROR),
 ]
 
 
-@pytest.mark.parametrize(
-    "error", [KeyboardInterrupt(), RuntimeError("CUDA error")], ids=["Ctrl-C", "error"]
-)
-@pytest.mark.parametrize(("owner", "method", "nth", "after"), ALGORITHM_PLACES, ids=str)
+@pytest.mark.parametrize(("owner", "method", "nth", "after", "error"), ALGORITHM_PLACES)
 def test_the_iteration_after_an_interrupt_is_right(
     make_config, running, monkeypatch, undisturbed, owner, method, nth, after, error
 ):
-    if method == "submit" and isinstance(error, Exception):
-        pytest.skip("a request that an engine refuses drops its group")
     algo = running(make_config(env=ECHO, env_config={"turns": 2}).build_algo())
     with monkeypatch.context() as patches, learned_groups(algo) as batches:
         algo.train()
@@ -169,7 +168,7 @@ def test_the_iteration_after_an_interrupt_is_right(
     versions = [{TokenTrace.of(e).weights_version for g in batch for e in g} for batch in batches]
     assert all(len(each) == 1 for each in versions)
     problems, weights = undisturbed
-    if owner is not GRPOTorchLearner and "load" not in method and type(error) is KeyboardInterrupt:
+    if owner is not GRPOTorchLearner and "load" not in method and error is CTRL_C:
         # What was interrupted is done once more, and all is as if nothing had been.
         assert [seeds(groups) for groups in batches] == problems
         assert_equal_weights(algo.get_module_weights(), weights)

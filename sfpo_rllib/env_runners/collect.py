@@ -79,6 +79,7 @@ class GroupCollector:
         self._restore = restore
         self._sync_weights = sync_weights
         self._restore_timeout_s = restore_timeout_s
+        self._losses: list[str] = []  # the reasons
 
     def collect(
         self,
@@ -110,7 +111,7 @@ class GroupCollector:
         ledger = _Ledger(seeds)
         while ledger.pending:
             ids = self._wait_for_healthy()
-            parts = dict(zip(ids, ledger.deal(max(len(ids), 1)), strict=False))
+            parts = dict(zip(ids, ledger.deal(len(ids)), strict=False))
             collection.num_groups_reissued += ledger.num_reissued(parts.values())
             jobs = {
                 worker_id: RolloutJob(
@@ -120,6 +121,7 @@ class GroupCollector:
             }
             answers = self._sample(jobs)
             collection.num_runners_lost += len(answers.lost)
+            self._losses += answers.lost.values()
             for worker_id, part in parts.items():
                 result: RolloutResult | None = answers.values.get(worker_id)
                 if result is None:
@@ -165,9 +167,10 @@ class GroupCollector:
         deadline = time.monotonic() + self._restore_timeout_s
         while not self._runners.healthy_env_runner_ids():
             if time.monotonic() > deadline:
+                reason = self._losses[-1] if self._losses else "see the runners' logs"
                 raise RuntimeError(
                     f"no env runner is healthy, and none came back within "
-                    f"{self._restore_timeout_s:.0f} s; the runners' logs say why they died"
+                    f"{self._restore_timeout_s:.0f} s; the last one was lost as: {reason}"
                 )
             self._restore()
         return list(self._runners.healthy_env_runner_ids())
