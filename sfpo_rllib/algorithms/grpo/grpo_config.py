@@ -55,6 +55,7 @@ class GRPOConfig(AlgorithmConfig):
         self.engine_kwargs: dict[str, Any] = {}
         self.sampling: dict[str, Any] = {}
         self.prompt_format = "auto"
+        self.chat_template_kwargs: dict[str, Any] = {}
         self.rollout_timeout_s = 1800.0
         # The update.
         self.update_rule: str | UpdateRule = "single"
@@ -111,6 +112,7 @@ class GRPOConfig(AlgorithmConfig):
         engine_kwargs: dict[str, Any] = NotProvided,
         sampling: dict[str, Any] = NotProvided,
         prompt_format: str = NotProvided,
+        chat_template_kwargs: dict[str, Any] = NotProvided,
         rollout_timeout_s: float = NotProvided,
         **kwargs: Any,
     ) -> Self:
@@ -120,10 +122,11 @@ class GRPOConfig(AlgorithmConfig):
             rollout_engine: "vllm", or "transformers" (no vLLM needed, for small work).
             engine_kwargs: Of the engine: for vllm those of `vllm.LLM`, e.g. `max_model_len`,
                 `kv_cache_memory_bytes`, `gpu_memory_utilization`, `tensor_parallel_size`.
-            sampling: `temperature`, `max_tokens`; in evaluation also `top_p` and `top_k`. Keys
-                that are not given keep their value.
+            sampling: `temperature`, `max_tokens`, `stop`; in evaluation also `top_p` and `top_k`;
+                see `SamplingSettings`. Keys that are not given keep their value.
             prompt_format: "chat": a string observation is one user turn of the tokenizer's chat
                 template; "raw": its tokens as they are; "auto": chat if there is a template.
+            chat_template_kwargs: Variables of the template, e.g. `{"enable_thinking": False}`.
             rollout_timeout_s: Groups not finished after so many seconds are given up and asked
                 for again; a runner that does not answer is replaced.
             kwargs: Of `AlgorithmConfig.env_runners()`.
@@ -140,6 +143,8 @@ class GRPOConfig(AlgorithmConfig):
             self.sampling = {**self.sampling, **sampling}
         if prompt_format is not NotProvided:
             self.prompt_format = prompt_format
+        if chat_template_kwargs is not NotProvided:
+            self.chat_template_kwargs = chat_template_kwargs
         if rollout_timeout_s is not NotProvided:
             self.rollout_timeout_s = rollout_timeout_s
         return self
