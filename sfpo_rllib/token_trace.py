@@ -20,6 +20,7 @@ class TokenTrace:
         member: Index in the group, 0 to group_size - 1.
         weights_version: The version of the weights it was sampled from.
         truncated: Whether a reply was cut at max_tokens.
+        cut_replies: Where in `token_ids` the replies that were cut begin and end.
     """
 
     token_ids: np.ndarray
@@ -29,6 +30,7 @@ class TokenTrace:
     member: int
     weights_version: int
     truncated: bool
+    cut_replies: tuple[tuple[int, int], ...] = ()
 
     def attach(self, episode: SingleAgentEpisode) -> None:
         """Stores the trace with its episode."""

@@ -117,9 +117,9 @@ class PromptFormatter:
         The token that ended it is left out, and padding and the like; tags such as "<answer>" are
         there even where they are special tokens. Spaces are left as they are.
         """
-        *before, last = token_ids or [None]
-        ended = self._stop is not None and last in self._stop
-        return self._text([i for i in (before if ended else token_ids) if i not in self._unseen])
+        ended = self._stop is not None and token_ids and token_ids[-1] in self._stop
+        said = token_ids[:-1] if ended else token_ids
+        return self._text([i for i in said if i not in self._unseen])
 
     def _text(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(

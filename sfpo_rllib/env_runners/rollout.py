@@ -81,12 +81,16 @@ class _Dialogue:
         self._loss_mask = [False] * len(self.token_ids)
         self._logprobs = [0.0] * len(self.token_ids)
         self._truncated = False
+        self._cut_replies: list[tuple[int, int]] = []
 
     def take_reply(self, reply: Completion) -> bool:
         """Steps the environment with a reply. Returns whether the episode is over."""
         tokens: list[int] = reply.token_ids.tolist()
         self._extend(tokens, True, reply.logprobs.tolist())
         self._truncated |= reply.truncated
+        if reply.truncated:
+            end_of_reply = len(self.token_ids)
+            self._cut_replies.append((end_of_reply - len(tokens), end_of_reply))
         action = self._formatter.decode(tokens)
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.episode.add_env_step(
@@ -117,6 +121,7 @@ class _Dialogue:
             member=self.member,
             weights_version=weights_version,
             truncated=self._truncated,
+            cut_replies=tuple(self._cut_replies),
         ).attach(self.episode)
         return self.episode
 

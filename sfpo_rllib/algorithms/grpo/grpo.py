@@ -45,7 +45,12 @@ from sfpo_rllib.core.balance import even_shares
 from sfpo_rllib.env_runners.collect import Collection as GroupCollection
 from sfpo_rllib.env_runners.collect import GroupCollector
 from sfpo_rllib.env_runners.rollout import stable_hash
-from sfpo_rllib.env_runners.summary import has_equal_rewards, num_sampled_tokens, summarize
+from sfpo_rllib.env_runners.summary import (
+    has_equal_rewards,
+    num_cut_replies,
+    num_sampled_tokens,
+    summarize,
+)
 from sfpo_rllib.env_runners.text_envs import make_text_env
 from sfpo_rllib.rl_modules.lora import write_adapter
 from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
@@ -123,6 +128,9 @@ class GRPO(Algorithm):
                 groups, set_aside = groups + set_aside[:missing], set_aside[missing:]
             rounds = max(rounds - 1, 0)
         tally["num_groups_resampled"] = len(set_aside)
+        tally["num_replies_masked"] = 0
+        if self.config.truncated_replies == "mask":
+            tally["num_replies_masked"] = num_cut_replies(groups)
         self._log_rollouts(sampled, tally, seconds=time.monotonic() - start)
         return groups
 

@@ -64,6 +64,7 @@ class GRPOConfig(AlgorithmConfig):
         self.group_size = 8
         self.equal_reward_groups = "keep"
         self.max_resampling_rounds = 3
+        self.truncated_replies = "train"
         # The objective. None: the loss's own default.
         self.loss: str | PolicyLoss | LossFunction = "grpo"
         self.loss_aggregation: str | None = None
@@ -161,6 +162,7 @@ class GRPOConfig(AlgorithmConfig):
         minibatches_per_pass: int | None = NotProvided,
         equal_reward_groups: str = NotProvided,
         max_resampling_rounds: int = NotProvided,
+        truncated_replies: str = NotProvided,
         loss: str | PolicyLoss | LossFunction = NotProvided,
         loss_aggregation: str | None = NotProvided,
         advantages: AdvantageEstimator | None = NotProvided,
@@ -204,6 +206,8 @@ class GRPOConfig(AlgorithmConfig):
                 trains on them all the same (they count in the loss's mean), "drop" does not count
                 them, "resample" replaces them by other problems.
             max_resampling_rounds: With "resample", how often; what is then still equal is kept.
+            truncated_replies: "train" on replies that were cut, or "mask" them: their tokens do not
+                count, their rewards still do in the group's baseline (DAPO's overlong filtering).
             loss: "grpo", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", a `core.PolicyLoss`, or
                 a function of `core.LossInputs` and `core.ClipRange`. It brings defaults of the
                 four settings that follow, which None leaves as they are.
@@ -259,6 +263,7 @@ class GRPOConfig(AlgorithmConfig):
             "group_size": group_size,
             "equal_reward_groups": equal_reward_groups,
             "max_resampling_rounds": max_resampling_rounds,
+            "truncated_replies": truncated_replies,
             "loss": loss,
             "loss_aggregation": loss_aggregation,
             "advantages": advantages,
@@ -460,7 +465,12 @@ class GRPOConfig(AlgorithmConfig):
     ) -> LearnerConnectorPipeline:
         return LearnerConnectorPipeline(
             connectors=[
-                TokenBatch(group_size=self.group_size, device=device),
+                TokenBatch(
+                    group_size=self.group_size,
+                    truncated_replies=self.truncated_replies,
+                    count_turns=self.policy_loss.aggregation == "constant",
+                    device=device,
+                ),
                 GroupRelativeAdvantages(
                     group_size=self.group_size,
                     advantages=self.policy_loss.advantages,

@@ -22,10 +22,12 @@ from sfpo_rllib.algorithms.grpo.bypassed import bypassed_problems
 from sfpo_rllib.algorithms.grpo.lora_problems import lora_model_problems, lora_problems
 from sfpo_rllib.algorithms.grpo.objective_problems import objective_problems
 from sfpo_rllib.algorithms.grpo.parallelism_problems import parallelism_problems
+from sfpo_rllib.connectors.token_batch import TRUNCATED_REPLIES
 from sfpo_rllib.core.entropy_trigger import check_entropy_trigger
 from sfpo_rllib.core.optimizers import make_optimizer
 from sfpo_rllib.core.values import is_int, is_number
 from sfpo_rllib.env_runners.engines import ENGINES
+from sfpo_rllib.env_runners.engines.context import context_length
 from sfpo_rllib.env_runners.engines.sampling import engine_kwargs_problems, sampling_problems
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS, PromptFormatter
 from sfpo_rllib.env_runners.text_envs import make_text_env
@@ -148,6 +150,8 @@ def _update(config: "GRPOConfig") -> Iterator[str]:
             f"equal_reward_groups={config.equal_reward_groups!r}: "
             f"must be one of {EQUAL_REWARD_GROUPS}"
         )
+    if config.truncated_replies not in TRUNCATED_REPLIES:
+        yield f"truncated_replies={config.truncated_replies!r}: must be one of {TRUNCATED_REPLIES}"
     if not is_int(config.max_resampling_rounds, 0):
         yield f"max_resampling_rounds={config.max_resampling_rounds!r}: must be an integer >= 0"
     if config.grad_clip is not None and not is_number(config.grad_clip, above=0.0):
@@ -330,8 +334,7 @@ def _load_tokenizer_and_context(config: "GRPOConfig") -> tuple[PromptFormatter |
             f"model_config['model']={model!r}: must be a causal language model, and is a "
             f"{model_config.model_type!r}"
         )
-    own_context = getattr(model_config, "max_position_embeddings", math.inf)
-    context = config.engine_kwargs.get("max_model_len") or own_context
+    context = context_length(model_config, config.engine_kwargs)
     if config.prompt_format not in PROMPT_FORMATS:
         return None, context  # reported among the cheap ones
     formatter = PromptFormatter(
