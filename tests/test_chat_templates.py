@@ -118,8 +118,8 @@ def test_whatever_spaces_a_template_puts_around_an_end_it_comes_once(between, af
     turn = tokenizer.convert_tokens_to_ids("<|turn|>")
     assert end not in following[: following.index(turn)]
     assert formatter.following("so", end=None).count(end) == following.count(end) + 1
-    text = tokenizer.decode(following)
-    assert text == f"{after}<|turn|>user: so{between}{EOS}{after}<|turn|>assistant:"
+    text = tokenizer.decode([end, *following])
+    assert text == f"{EOS}{after}<|turn|>user: so{between}{EOS}{after}<|turn|>assistant:"
 
 
 def test_the_mark_of_the_next_turn_may_be_what_ended_the_reply():

@@ -12,7 +12,8 @@ ROLES = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD}
 TEXT = [
     "the user says that the assistant says 12 + 13 = 25 .",
     "x = 5 , y ? do n't ; it 's [ so ] ( or not ) !",
-    '{"a": 1}, \\n <|x|> / system user assistant tool INST [INST] <<SYS>> think answer <answer> </answer> <think>',
+    '{"a": 1}, \\n <|x|> / system user assistant tool INST [INST] <<SYS>>',
+    "think answer <answer> </answer> <think>",
 ]
 ALPHABET = sorted(set("".join(TEXT)) | set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"))
 
