@@ -77,11 +77,10 @@ class TokenBatch(ConnectorV2):
             length = len(trace.token_ids)
             columns[INPUT_IDS][row, :length] = trace.token_ids
             columns[ATTENTION_MASK][row, :length] = 1
-            columns[LOSS_MASK][row, :length] = trace.loss_mask
+            columns[LOSS_MASK][row, :length] = (
+                trace.whole_replies_mask if self._mask_truncated else trace.loss_mask
+            )
             columns[BEHAVIOUR_LOGP][row, :length] = trace.logprobs
-            if self._mask_truncated:
-                for start, end in trace.cut_replies:
-                    columns[LOSS_MASK][row, start:end] = False
         batch[DEFAULT_MODULE_ID] = {
             name: torch.from_numpy(array).to(self._device) for name, array in columns.items()
         }

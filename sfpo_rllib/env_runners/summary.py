@@ -21,7 +21,7 @@ def num_sampled_tokens(groups: Sequence[Sequence[SingleAgentEpisode]]) -> int:
 
 def num_cut_replies(groups: Sequence[Sequence[SingleAgentEpisode]]) -> int:
     """Number of replies that were cut at max_tokens."""
-    return sum(len(TokenTrace.of(e).cut_replies) for group in groups for e in group)
+    return sum(TokenTrace.of(e).num_cut_replies for group in groups for e in group)
 
 
 def summarize(groups: Sequence[Sequence[SingleAgentEpisode]]) -> dict[str, float]:

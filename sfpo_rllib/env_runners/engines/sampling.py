@@ -136,7 +136,7 @@ def sampling_problems(given: Mapping[str, Any], *, evaluation: bool) -> Iterator
     """What is wrong with settings as a user gives them, unknown names among them."""
     keys = SamplingSettings.keys()
     for key, value in given.items():
-        if key in RESHAPING:
+        if key in RESHAPING and not evaluation:
             yield f"sampling[{key!r}]={value!r}: must be left out, {_why_not(key)}"
         elif key not in keys:
             near = difflib.get_close_matches(key, keys, n=1)
