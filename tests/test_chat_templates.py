@@ -48,6 +48,33 @@ def test_a_last_message_of_the_assistant_is_continued(tokenizer, template, prefi
     assert tokens[: len(asked_alone)] == asked_alone
 
 
+@pytest.mark.parametrize("tag", ["<think>", "<answer>", "[TOOL]"])
+@pytest.mark.parametrize("name", [*TEMPLATES])
+def test_a_tag_in_a_prefill_is_the_token_that_the_policy_would_sample(name, tag):
+    text, _, special = TEMPLATES[name]
+    tokenizer = KINDS["byte level"]([*special, "<think>", "<answer>", "[TOOL]"])
+    tokenizer.chat_template = text
+    token = tokenizer.convert_tokens_to_ids(tag)
+    asked = messages("user: 1", f"assistant: {tag} so")
+    whole = tokenizer.apply_chat_template(asked, tokenize=False, continue_final_message=True)
+    formatter = PromptFormatter(tokenizer)
+    assert formatter.first(asked) == encode(tokenizer, whole)
+    assert formatter.first(asked).count(token) == 1
+    # What the user says is text, whatever it is, and so are control tokens in a prefill.
+    assert token not in formatter.first(messages(f"user: {tag} so"))
+    for control in {EOS, *special}:
+        tokens = formatter.first(messages("user: 1", f"assistant: 2 {control} so"))
+        ends = tokens.count(tokenizer.convert_tokens_to_ids(control))
+        assert ends == formatter.first(messages("user: 1", "assistant: 2 so")).count(
+            tokenizer.convert_tokens_to_ids(control)
+        )
+
+
+def test_messages_without_a_template_are_refused():
+    with pytest.raises(ValueError, match="the tokenizer has no chat template for messages"):
+        PromptFormatter(KINDS["characters"]()).first(messages("user: 1", "assistant: 2"))
+
+
 @pytest.mark.parametrize("prefill", PREFILLS)
 def test_a_later_turn_is_continued_too(tokenizer, template, prefill):
     formatter = PromptFormatter(tokenizer)

@@ -1,10 +1,15 @@
 """What an environment sees of a reply: its text with all tags, without the end and padding."""
 
+import gymnasium as gym
+import numpy as np
 import pytest
 from small_tokenizers import BOS, KINDS, byte_level, char_level, metaspace, word_piece
 from transformers import PreTrainedTokenizerBase
 
+from sfpo_rllib.env_runners.engines import Completion, GenerationRequest, SamplingSettings
 from sfpo_rllib.env_runners.prompts import PromptFormatter
+from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob
+from sfpo_rllib.env_runners.text_envs import EnvPool
 
 TAGS = ["<answer>", "</answer>", "<think>", "</think>", "<tool_call>", "[TOOL_CALLS]", "<|python|>"]
 REPLIES = [
@@ -70,3 +75,44 @@ def test_spaces_are_never_cleaned_up(make, text):
     tokens = encode(tokenizer, text)
     assert tokenizer.decode(tokens) != text  # as by the tokenizer's own settings
     assert PromptFormatter(tokenizer).decode([*tokens, tokenizer.eos_token_id]) == text
+
+
+class Tagged(gym.Env):
+    """Pays for an answer in its tags."""
+
+    def reset(self, *, seed=None, options=None):
+        return "12 + 13", {}
+
+    def step(self, action):
+        return "", float(action == "<answer>25</answer>"), True, False, {}
+
+
+class Says:
+    """An engine that always says the same."""
+
+    max_model_len = 100
+
+    def __init__(self, tokens: list[int]) -> None:
+        self._tokens = np.array(tokens, np.int32)
+        self._waiting: list[GenerationRequest] = []
+
+    def submit(self, request: GenerationRequest) -> None:
+        self._waiting.append(request)
+
+    def step(self) -> list[Completion]:
+        logprobs = np.zeros(len(self._tokens), np.float32)
+        return [Completion(self._waiting.pop().request_id, self._tokens, logprobs, False)]
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["by EOS", "by a stop string"])
+def test_an_answer_between_tags_that_are_special_tokens_is_rewarded(tagged, stopped):
+    tokens = encode(tagged, "<answer>25</answer>") + [tagged.eos_token_id] * (not stopped)
+    result = GroupRollout(
+        RolloutJob((3,), 0, (0,), False, 60.0),
+        group_size=2,
+        sampling=SamplingSettings(),
+        engine=Says(tokens),
+        formatter=PromptFormatter(tagged, stop_token_ids=[tagged.eos_token_id]),
+        envs=EnvPool(lambda _: Tagged(), {}),
+    ).run()
+    assert [episode.get_return() for episode in result.groups[3]] == [1.0, 1.0]

@@ -3,7 +3,7 @@
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jinja2 import TemplateError
@@ -63,6 +63,10 @@ class ChatTemplate:
         Raises:
             ValueError: If the text of a message is not in it, or the template takes no such ones.
         """
+        if not self._tokenizer.chat_template:
+            raise ValueError(
+                "observation: must be a string, as the tokenizer has no chat template for messages"
+            )
         kind = tuple((message["role"], *sorted(message)) for message in messages)
         if kind not in self._complete:
             self._check_roles(messages)
@@ -78,6 +82,21 @@ class ChatTemplate:
                 if _without_spaces(as_json) not in rendered:
                     raise _lost(message)
         return text
+
+    def written_around_messages(self, strings: Iterable[str]) -> set[str]:
+        """Those of the strings that the template itself writes in a dialogue."""
+        if not self._tokenizer.chat_template:
+            return set()
+        roles = ("user", "assistant", "user")
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [{"role": role, "content": MARK} for role in roles],
+                tokenize=False,
+                **self._variables,
+            )
+        except (TemplateError, TypeError):  # of no such dialogue; it is said where it is rendered
+            return set()
+        return {string for string in strings if string in text}
 
     def _check_roles(self, messages: Sequence[Message]) -> None:
         """Raises if a dialogue of such messages loses one, whatever they say."""
@@ -131,9 +150,10 @@ def _check_variables(tokenizer: PreTrainedTokenizerBase, variables: Any) -> None
 
 
 def _lost(message: Message) -> ValueError:
+    said = re.sub(rf"{MARK}\d+;", "...", message["content"])[:80]
     return ValueError(
         f"observation: the chat template loses the message with role={message['role']!r}, its "
-        f"content is not in the prompt: {str(message['content'])[:80]!r}; give it a role that the "
+        f"content is not in the prompt: {said!r}; give it a role that the "
         "template writes, or the tokenizer another template"
     )
 

@@ -1,7 +1,7 @@
 """Observations to tokens and replies to text: raw, or through the tokenizer's chat template."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from transformers import (
@@ -31,7 +31,8 @@ class PromptFormatter:
     decoded and encoded again.
 
     Only the template writes control tokens: where an environment's text contains a string such as
-    "<|im_end|>", it is encoded as the characters that it is.
+    "<|im_end|>", it is encoded as the characters that it is. In what it lets the assistant say tags
+    such as "<think>" are the tokens that they would be in the policy's own words.
     """
 
     def __init__(
@@ -70,9 +71,16 @@ class PromptFormatter:
         added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
         # The longest first, as one may begin with another.
         self._special = sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
-        self._find_special = re.compile("|".join(map(re.escape, self._special)) or r"(?!)")
+        self._find_special = _finder(self._special)
         self._stop = None if stop_token_ids is None else frozenset(stop_token_ids)
         self._unseen = {getattr(tokenizer, f"{name}_token_id", None) for name in _CONTROL}
+        written = self._template.written_around_messages(self._special)
+        control = self._unseen | (self._stop or set())
+        self._find_control = _finder(
+            special
+            for special in self._special
+            if special in written or tokenizer.convert_tokens_to_ids(special) in control
+        )
         self._raw_start = _tokens_before_text(tokenizer)
 
     def first(self, observation: Observation) -> list[int]:
@@ -135,10 +143,14 @@ class PromptFormatter:
                 f"observation={observation!r}: must be a string, or a list of chat messages, dicts "
                 "with a 'role' and a 'content' that are strings"
             )
-        return [message | {"content": self._mark(message["content"])} for message in observation]
+        return [
+            message | {"content": self._mark(message["content"], message["role"] == "assistant")}
+            for message in observation
+        ]
 
-    def _mark(self, text: str) -> str:
-        return self._find_special.sub(lambda m: f"{MARK}{self._special.index(m[0])};", text)
+    def _mark(self, text: str, of_the_assistant: bool) -> str:
+        find = self._find_control if of_the_assistant else self._find_special
+        return find.sub(lambda match: f"{MARK}{self._special.index(match[0])};", text)
 
     def _encode_after(self, end: int, text: str) -> list[int]:
         """What the template wrote after a reply, without the end that the reply has already."""
@@ -162,6 +174,10 @@ class PromptFormatter:
 
     def _encode_text(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+
+def _finder(strings: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, strings)) or r"(?!)")
 
 
 def _is_message(message: Any) -> bool:
