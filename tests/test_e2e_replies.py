@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 
 from sfpo_rllib import GRPO, GRPOConfig
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import WEIGHTS
+from sfpo_rllib.algorithms.grpo.longest_episode import LongestEpisode
 from sfpo_rllib.rl_modules.causal_lm import ADVANTAGES, INPUT_IDS, LOSS_MASK
 from sfpo_rllib.token_trace import TokenTrace
 
@@ -189,6 +190,13 @@ def test_a_restored_learner_knows_of_several_turns_from_its_first_batch(build, t
     other = build(1, loss="dr_grpo")
     other.learner_group._learner.set_update_state(state)
     assert set(constants(other)) == {CONTEXT}
+
+
+@pytest.mark.parametrize("of_others", [0, 3])
+def test_all_learners_take_the_constant_of_all_episodes(make_config, of_others):
+    longest = LongestEpisode(make_config(GRPOConfig))
+    longest.look_at(torch.tensor([1, 1]), lambda count: count.add_(of_others))
+    assert longest.tokens == (CONTEXT if of_others else MAX_TOKENS)
 
 
 def test_other_losses_are_not_told_of_turns(build):
