@@ -15,7 +15,7 @@ pytest.importorskip("ray")
 pytest.importorskip("vllm", reason="vllm is not installed")
 
 from probes import learned_groups, sfpo_results
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from vllm_probes import (
     ENGINE_KWARGS,
     LONG_PROMPT,
@@ -31,7 +31,14 @@ from vllm_probes import (
 
 from sfpo_rllib import SFPO
 from sfpo_rllib.env_runners import GroupEnvRunner
-from sfpo_rllib.env_runners.engines import GenerationRequest, SamplingSettings, make_engine
+from sfpo_rllib.env_runners.engines import (
+    Completion,
+    GenerationRequest,
+    RolloutEngine,
+    SamplingSettings,
+    make_engine,
+)
+from sfpo_rllib.env_runners.engines.transformers_engine import TransformersEngine
 from sfpo_rllib.rl_modules.weights import load_weights
 from sfpo_rllib.token_trace import TokenTrace
 
@@ -90,6 +97,37 @@ def test_logprobs_are_those_of_transformers_before_and_after_training(
     assert all(result["pass_0"]["grad_norm"] > 0 for result in results)
     lengths = {len(TokenTrace.of(e).token_ids) for groups in batches for g in groups for e in g}
     assert min(lengths) > LONG_PROMPT
+
+
+def test_both_engines_end_replies_at_the_same_stop_strings(algo: SFPO, vllm_model: Path) -> None:
+    prompts = [[3 + i, 4, 5, 6] for i in range(8)]
+
+    def replies(engine: RolloutEngine, stop: list[str]) -> dict[int, Completion]:
+        for number, prompt in enumerate(prompts):
+            settings = SamplingSettings(temperature=0, max_tokens=12, stop=stop)
+            engine.submit(GenerationRequest(number, prompt, 0, settings))
+        done: dict[int, Completion] = {}
+        while len(done) < len(prompts):
+            done |= {completion.request_id: completion for completion in engine.step()}
+        return done
+
+    plain = TransformersEngine(model=str(vllm_model), dtype="float32", stop_token_ids=[1])
+    plain.load_weights(algo.get_module_weights())
+    tokenizer = AutoTokenizer.from_pretrained(vllm_model)
+    whole = replies(plain, [])
+    texts = [tokenizer.decode(reply.token_ids) for reply in whole.values()]
+    longest = max(texts, key=len)
+    num_ended = 0
+    for stop in ([longest[4:6]], [longest[:3], longest[-1]], ["<eos>"], ["no such text"]):
+        expected = replies(plain, stop)
+        for number, found in in_runner(
+            algo, lambda runner, s=stop: replies(runner._engine, s)
+        ).items():
+            assert found.token_ids.tolist() == expected[number].token_ids.tolist()
+            assert found.truncated == expected[number].truncated
+            np.testing.assert_allclose(found.logprobs, expected[number].logprobs, atol=1e-4)
+            num_ended += not found.truncated and found.token_ids[-1] != 1
+    assert num_ended >= 2
 
 
 def test_abort_leaves_no_request(algo: SFPO) -> None:

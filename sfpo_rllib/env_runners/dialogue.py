@@ -63,6 +63,7 @@ class Dialogue:
         self._loss_mask = [False] * len(self.token_ids)
         self._logprobs = [0.0] * len(self.token_ids)
         self._truncated = False
+        self._cut_replies: list[tuple[int, int]] = []
 
     @property
     def first_observation(self) -> Any:
@@ -87,6 +88,9 @@ class Dialogue:
         tokens: list[int] = reply.token_ids.tolist()
         self._extend(tokens, True, reply.logprobs.tolist())
         self._truncated |= reply.truncated
+        if reply.truncated:
+            end_of_reply = len(self.token_ids)
+            self._cut_replies.append((end_of_reply - len(tokens), end_of_reply))
         action = self._formatter.decode(tokens)
         turn = self.env.step(action, deadline=self._deadline)
         self.episode.add_env_step(
@@ -121,5 +125,6 @@ class Dialogue:
             member=self.member,
             weights_version=weights_version,
             truncated=self._truncated,
+            cut_replies=tuple(self._cut_replies),
         ).attach(self.episode)
         return self.episode

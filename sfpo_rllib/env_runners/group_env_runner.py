@@ -16,11 +16,11 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.rllib.utils.typing import StateDict
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import PreTrainedTokenizerBase
 
 from sfpo_rllib.env_runners.engines import SamplingSettings, make_engine
 from sfpo_rllib.env_runners.env_values import EnvFault
-from sfpo_rllib.env_runners.prompts import PromptFormatter, stop_token_ids
+from sfpo_rllib.env_runners.prompts import PromptFormatter, load_tokenizer
 from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob, RolloutResult
 from sfpo_rllib.env_runners.text_envs import EnvPool, UnmadeEnvSpace
 from sfpo_rllib.rl_modules.weights import unpack_weights
@@ -31,9 +31,17 @@ ANY_TEXT = gym.spaces.Text(1 << 20)
 
 
 class _Setting:
-    """What differs between training and evaluation: environment, sampling, group size."""
+    """What differs between training and evaluation: environment, prompts, sampling, group size."""
 
-    def __init__(self, config: AlgorithmConfig) -> None:
+    def __init__(
+        self, config: AlgorithmConfig, tokenizer: PreTrainedTokenizerBase, stop: Sequence[int]
+    ) -> None:
+        self.formatter = PromptFormatter(
+            tokenizer,
+            config.prompt_format,
+            chat_template_kwargs=config.chat_template_kwargs,
+            stop_token_ids=stop,
+        )
         self.envs = EnvPool(config.env, config.env_config, timeout_s=config.env_timeout_s)
         self.sampling = SamplingSettings(**config.sampling)
         self.group_size: int = config.group_size
@@ -57,16 +65,12 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
             "trust_remote_code": model.get("trust_remote_code", False),
             "revision": model.get("revision"),
         }
-        tokenizer = AutoTokenizer.from_pretrained(model["model"], **source)
-        try:
-            generation_config = GenerationConfig.from_pretrained(
-                model["model"], revision=source["revision"]
-            )
-        except OSError:  # not every model folder has one
-            generation_config = None
-        self._formatter = PromptFormatter(tokenizer, config.prompt_format)
+        tokenizer, stop = load_tokenizer(model["model"], **source)
         evaluation = config if config.in_evaluation else config.get_evaluation_config_object()
-        self._settings = {False: _Setting(config), True: _Setting(evaluation)}
+        self._settings = {
+            False: _Setting(config, tokenizer, stop),
+            True: _Setting(evaluation, tokenizer, stop),
+        }
         self._callbacks = [
             callback() for callback in _as_list(config.callbacks_class) if callback is not None
         ]
@@ -78,7 +82,7 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
             gpu_share=config.num_gpus_per_env_runner if config.num_env_runners else local_share,
             model=model["model"],
             dtype=model.get("dtype", "float32"),
-            stop_token_ids=stop_token_ids(tokenizer, generation_config),
+            stop_token_ids=stop,
             lora=model.get("lora"),
             **{key: value for key, value in source.items() if value},
             **config.engine_kwargs,
@@ -100,7 +104,7 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
             group_size=setting.group_size,
             sampling=setting.sampling,
             engine=self._engine,
-            formatter=self._formatter,
+            formatter=setting.formatter,
             envs=setting.envs,
             is_cancelled=self._is_cancelled,
         ).run()

@@ -28,6 +28,11 @@ def num_sampled_tokens(groups: Sequence[Sequence[SingleAgentEpisode]]) -> int:
     return sum(int(TokenTrace.of(e).loss_mask.sum()) for group in groups for e in group)
 
 
+def num_cut_replies(groups: Sequence[Sequence[SingleAgentEpisode]]) -> int:
+    """Number of replies that were cut at max_tokens."""
+    return sum(TokenTrace.of(e).num_cut_replies for group in groups for e in group)
+
+
 def summarize(groups: Sequence[Sequence[SingleAgentEpisode]]) -> dict[str, float]:
     """Means over the episodes of one or more groups.
 

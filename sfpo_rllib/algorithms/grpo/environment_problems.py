@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from sfpo_rllib.algorithms.grpo.values import is_number
+from sfpo_rllib.core.values import is_number
 from sfpo_rllib.env_runners.env_values import EnvFault, described, short, words
 from sfpo_rllib.env_runners.guarded_env import DeadlineError, GuardedEnv
 from sfpo_rllib.env_runners.prompts import Observation, PromptFormatter
@@ -77,7 +77,11 @@ def _first_problem(
         if seed == 0 and (fault := _not_text(env)):
             yield fault
             return
-        length = 0 if formatter is None else len(formatter.first(shown[seed]))
+        try:
+            length = 0 if formatter is None else len(formatter.first(shown[seed]))
+        except ValueError as error:
+            yield f"no prompt can be made of seed {seed}'s {error}"
+            return
         if length >= context:
             yield (
                 f"the prompt of seed {seed} has {length} tokens, and must leave room for a reply "

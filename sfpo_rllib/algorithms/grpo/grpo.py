@@ -48,6 +48,7 @@ from sfpo_rllib.env_runners.runner_calls import call_runners
 from sfpo_rllib.env_runners.summary import (
     has_equal_rewards,
     log_rollouts,
+    num_cut_replies,
     num_sampled_tokens,
     summarize,
 )
@@ -147,6 +148,9 @@ class GRPO(Algorithm):
                 groups, set_aside = groups + set_aside[:missing], set_aside[missing:]
             rounds = max(rounds - 1, 0)
         tally["num_groups_resampled"] = len(set_aside)
+        tally["num_replies_masked"] = 0
+        if self.config.truncated_replies == "mask":
+            tally["num_replies_masked"] = num_cut_replies(groups)
         log_rollouts(
             self.metrics,
             sampled,

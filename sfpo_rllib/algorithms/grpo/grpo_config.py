@@ -56,6 +56,7 @@ class GRPOConfig(AlgorithmConfig):
         self.engine_kwargs: dict[str, Any] = {}
         self.sampling: dict[str, Any] = {}
         self.prompt_format = "auto"
+        self.chat_template_kwargs: dict[str, Any] = {}
         self.rollout_timeout_s = 1800.0
         self.env_timeout_s: float | None = None
         # The update.
@@ -65,6 +66,7 @@ class GRPOConfig(AlgorithmConfig):
         self.group_size = 8
         self.equal_reward_groups = "keep"
         self.max_resampling_rounds = 3
+        self.truncated_replies = "train"
         # The objective. None: the loss's own default.
         self.loss: str | PolicyLoss | LossFunction = "grpo"
         self.loss_aggregation: str | None = None
@@ -113,6 +115,7 @@ class GRPOConfig(AlgorithmConfig):
         engine_kwargs: dict[str, Any] = NotProvided,
         sampling: dict[str, Any] = NotProvided,
         prompt_format: str = NotProvided,
+        chat_template_kwargs: dict[str, Any] = NotProvided,
         rollout_timeout_s: float = NotProvided,
         env_timeout_s: float | None = NotProvided,
         **kwargs: Any,
@@ -123,10 +126,11 @@ class GRPOConfig(AlgorithmConfig):
             rollout_engine: "vllm", or "transformers" (no vLLM needed, for small work).
             engine_kwargs: Of the engine: for vllm those of `vllm.LLM`, e.g. `max_model_len`,
                 `kv_cache_memory_bytes`, `gpu_memory_utilization`, `tensor_parallel_size`.
-            sampling: `temperature`, `max_tokens`; in evaluation also `top_p` and `top_k`. Keys
-                that are not given keep their value.
+            sampling: `temperature`, `max_tokens`, `stop`; in evaluation also `top_p` and `top_k`;
+                see `SamplingSettings`. Keys that are not given keep their value.
             prompt_format: "chat": a string observation is one user turn of the tokenizer's chat
                 template; "raw": its tokens as they are; "auto": chat if there is a template.
+            chat_template_kwargs: Variables of the template, e.g. `{"enable_thinking": False}`.
             rollout_timeout_s: Groups not finished after so many seconds are given up and asked
                 for again; a runner that does not answer is replaced. A problem for which that goes
                 on is dropped.
@@ -148,6 +152,8 @@ class GRPOConfig(AlgorithmConfig):
             self.sampling = {**self.sampling, **sampling}
         if prompt_format is not NotProvided:
             self.prompt_format = prompt_format
+        if chat_template_kwargs is not NotProvided:
+            self.chat_template_kwargs = chat_template_kwargs
         if rollout_timeout_s is not NotProvided:
             self.rollout_timeout_s = rollout_timeout_s
         if env_timeout_s is not NotProvided:
@@ -166,6 +172,7 @@ class GRPOConfig(AlgorithmConfig):
         minibatches_per_pass: int | None = NotProvided,
         equal_reward_groups: str = NotProvided,
         max_resampling_rounds: int = NotProvided,
+        truncated_replies: str = NotProvided,
         loss: str | PolicyLoss | LossFunction = NotProvided,
         loss_aggregation: str | None = NotProvided,
         advantages: AdvantageEstimator | None = NotProvided,
@@ -209,6 +216,8 @@ class GRPOConfig(AlgorithmConfig):
                 trains on them all the same (they count in the loss's mean), "drop" does not count
                 them, "resample" replaces them by other problems.
             max_resampling_rounds: With "resample", how often; what is then still equal is kept.
+            truncated_replies: "train" on replies that were cut, or "mask" them: their tokens do not
+                count, their rewards still do in the group's baseline (DAPO's overlong filtering).
             loss: "grpo", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", a `core.PolicyLoss`, or
                 a function of `core.LossInputs` and `core.ClipRange`. It brings defaults of the
                 four settings that follow, which None leaves as they are.
@@ -264,6 +273,7 @@ class GRPOConfig(AlgorithmConfig):
             "group_size": group_size,
             "equal_reward_groups": equal_reward_groups,
             "max_resampling_rounds": max_resampling_rounds,
+            "truncated_replies": truncated_replies,
             "loss": loss,
             "loss_aggregation": loss_aggregation,
             "advantages": advantages,
@@ -474,7 +484,12 @@ class GRPOConfig(AlgorithmConfig):
     ) -> LearnerConnectorPipeline:
         return LearnerConnectorPipeline(
             connectors=[
-                TokenBatch(group_size=self.group_size, device=device),
+                TokenBatch(
+                    group_size=self.group_size,
+                    truncated_replies=self.truncated_replies,
+                    count_turns=self.policy_loss.aggregation == "constant",
+                    device=device,
+                ),
                 GroupRelativeAdvantages(
                     group_size=self.group_size,
                     advantages=self.policy_loss.advantages,

@@ -12,6 +12,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.typing import ModuleID, ParamDict, StateDict, TensorType
 
+from sfpo_rllib.algorithms.grpo.longest_episode import LongestEpisode
 from sfpo_rllib.core.anchor import whole
 from sfpo_rllib.core.balance import micro_batches
 from sfpo_rllib.core.importance import effective_sample_share
@@ -28,6 +29,7 @@ from sfpo_rllib.rl_modules.causal_lm import (
     INPUT_IDS,
     LOGP,
     LOSS_MASK,
+    NUM_TURNS,
     REFERENCE_LOGP,
     forward_train,
 )
@@ -65,6 +67,7 @@ class GRPOTorchLearner(TorchLearner):
         self._objective = self.config.make_objective()
         self._lr_schedule = self.config.make_lr_schedule()
         self._num_batches = 0
+        self._longest_episode = LongestEpisode(self.config)
         super().build()
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
         if self.config.kl_coeff and not hasattr(module, "reference_logp"):
@@ -108,7 +111,9 @@ class GRPOTorchLearner(TorchLearner):
 
     @override(TorchLearner)
     def _update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
-        minibatches = self._partition(dict(batch[DEFAULT_MODULE_ID]))
+        rollouts = dict(batch[DEFAULT_MODULE_ID])
+        self._longest_episode.look_at(rollouts.pop(NUM_TURNS, None), self._all_reduce)
+        minibatches = self._partition(rollouts)
         parameters = [param for param in self._params.values() if param.requires_grad]
         # Later mini-batches of the first pass are no longer at the start of the batch.
         if len(minibatches) > 1 or not self._updater.active_rule.first_pass_at_start:
@@ -272,7 +277,7 @@ class GRPOTorchLearner(TorchLearner):
             aggregation=self._objective.loss.aggregation,
             num_tokens=float(counts[0]),
             num_sequences=float(counts[1]),
-            max_tokens=self.config.sampling_settings.max_tokens,
+            max_tokens=self._longest_episode.tokens,
         )
         lengths = rollouts[ATTENTION_MASK][rows].sum(dim=1)
         parts = []
@@ -361,6 +366,7 @@ class GRPOTorchLearner(TorchLearner):
             "optimizer_steps": self._optimizer_steps,
             "skipped_steps": self._step_guard.skipped,
             "num_batches": self._num_batches,
+            "several_turns": self._longest_episode.several_turns,
             "partition_rng": self._partition_rng.get_state().numpy(),
             **self._updater.state_dict(),
         }
@@ -370,6 +376,7 @@ class GRPOTorchLearner(TorchLearner):
         self._optimizer_steps = int(state["optimizer_steps"])
         self._step_guard.skipped = int(state.get("skipped_steps", 0))
         self._num_batches = int(state.get("num_batches", 0))
+        self._longest_episode.restore(several_turns=state.get("several_turns", False))
         self._partition_rng.set_state(torch.tensor(state["partition_rng"], dtype=torch.uint8))
         self._updater.load_state_dict(state)
 

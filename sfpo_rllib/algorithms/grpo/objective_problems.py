@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sfpo_rllib.algorithms.grpo.values import is_number
 from sfpo_rllib.core.advantages import make_advantages
 from sfpo_rllib.core.importance import ENGINE_CORRECTIONS
 from sfpo_rllib.core.losses import LOSS_AGGREGATIONS, make_loss
 from sfpo_rllib.core.objective import KL_ESTIMATORS
+from sfpo_rllib.core.values import is_number
 
 if TYPE_CHECKING:
     from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig

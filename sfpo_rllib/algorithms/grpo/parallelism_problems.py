@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sfpo_rllib.algorithms.grpo.values import is_int
+from sfpo_rllib.core.values import is_int
 from sfpo_rllib.preflight.memory import PARALLELISMS
 
 if TYPE_CHECKING:

@@ -2,32 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """The distribution replies are sampled from.
-
-    Attributes:
-        temperature: Logits are divided by it. 0 is greedy.
-        max_tokens: Longest reply, in tokens.
-        top_p: Nucleus: the smallest set of tokens of this probability is kept.
-        top_k: Number of tokens kept, 0 for all.
-    """
-
-    temperature: float = 1.0
-    max_tokens: int = 256
-    top_p: float = 1.0
-    top_k: int = 0
-
-    @staticmethod
-    def keys() -> list[str]:
-        """Names of the settings."""
-        return [field.name for field in fields(SamplingSettings)]
+from sfpo_rllib.env_runners.engines.sampling import SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -54,7 +34,8 @@ class Completion:
 
     Attributes:
         request_id: Of the request.
-        token_ids: int32, shape (L,); ends with EOS unless truncated.
+        token_ids: int32, shape (L,). Ends with a stop token, or the token that completes a stop
+            string, unless truncated.
         logprobs: Of these tokens under the distribution they were sampled from, float32, (L,).
         truncated: Whether the reply was cut at `max_tokens`.
     """

@@ -1,5 +1,6 @@
 """A rollout engine on plain transformers: no vLLM needed, for small work and exact resumes."""
 
+import functools
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from ray.rllib.utils.annotations import override
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from sfpo_rllib.env_runners.engines.base import (
     Completion,
@@ -16,6 +17,7 @@ from sfpo_rllib.env_runners.engines.base import (
     RolloutEngine,
     SamplingSettings,
 )
+from sfpo_rllib.env_runners.engines.stopping import StopStrings
 from sfpo_rllib.rl_modules.lora import add_lora, load_adapter
 from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
 
@@ -23,6 +25,8 @@ MAX_BATCH_SIZE = 512
 
 # (step, rows of the batch still running, their log-probs (rows, V)) -> the next tokens (rows,)
 Choose = Callable[[int, np.ndarray, torch.Tensor], torch.Tensor]
+# (row of the batch, its newest token) -> whether the reply ends there
+Ends = Callable[[int, int], bool]
 
 
 class TransformersEngine(RolloutEngine):
@@ -65,6 +69,11 @@ class TransformersEngine(RolloutEngine):
         if lora is not None:
             add_lora(self._model, lora)
         self._lora = lora
+        self._load_tokenizer = functools.cache(  # stop strings alone need one
+            lambda: AutoTokenizer.from_pretrained(
+                model, trust_remote_code=trust_remote_code, revision=revision
+            )
+        )
         self._model.to(self._device).eval()
         self._stop = frozenset(stop_token_ids)
         self._max_batch_size = max_batch_size
@@ -100,7 +109,18 @@ class TransformersEngine(RolloutEngine):
             point = uniform.unsqueeze(1) * cumulative[:, -1:]
             return torch.searchsorted(cumulative, point, right=True).squeeze(1)
 
-        return self._decode(batch, choose, self._stop)
+        return self._decode(batch, choose, self._ends(batch))
+
+    def _ends(self, batch: Sequence[GenerationRequest]) -> Ends:
+        """Where the replies of a batch end, besides at their `max_tokens`."""
+        strings = [
+            StopStrings(self._load_tokenizer(), request.prompt_ids, request.sampling.stop)
+            for request in batch
+            if request.sampling.stop  # all or none, as they share a distribution
+        ]
+        if not strings:
+            return lambda row, token: token in self._stop
+        return lambda row, token: strings[row].completed_by(token) or token in self._stop
 
     @override(RolloutEngine)
     def abort(self) -> None:
@@ -134,7 +154,7 @@ class TransformersEngine(RolloutEngine):
             forced = [token_ids[row][prompt_lens[row] + step] for row in rows]
             return torch.tensor(forced, device=logp.device)
 
-        return [completion.logprobs for completion in self._decode(requests, choose, frozenset())]
+        return [completion.logprobs for completion in self._decode(requests, choose, _never)]
 
     @override(RolloutEngine)
     def close(self) -> None:
@@ -145,7 +165,7 @@ class TransformersEngine(RolloutEngine):
 
     @torch.no_grad()
     def _decode(
-        self, batch: list[GenerationRequest], choose: Choose, stop: frozenset[int]
+        self, batch: list[GenerationRequest], choose: Choose, ends: Ends
     ) -> list[Completion]:
         """Decodes a batch to its end; completions come in the order of the requests."""
         lengths = [len(request.prompt_ids) for request in batch]
@@ -159,6 +179,7 @@ class TransformersEngine(RolloutEngine):
 
         tokens: list[list[int]] = [[] for _ in batch]
         logprobs: list[list[float]] = [[] for _ in batch]
+        ended = [False] * len(batch)
         cache = DynamicCache(config=self._model.config)
         rows = np.arange(len(batch))  # of the requests still running
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
@@ -178,7 +199,8 @@ class TransformersEngine(RolloutEngine):
             for place, (row, token) in enumerate(zip(rows.tolist(), chosen.tolist(), strict=True)):
                 tokens[row].append(token)
                 logprobs[row].append(chosen_logp[place])
-                if token not in stop and len(tokens[row]) < batch[row].sampling.max_tokens:
+                ended[row] = ends(row, token)
+                if not ended[row] and len(tokens[row]) < batch[row].sampling.max_tokens:
                     running.append(place)
             if not running:
                 break
@@ -200,10 +222,14 @@ class TransformersEngine(RolloutEngine):
                 request_id=request.request_id,
                 token_ids=np.array(tokens[row], np.int32),
                 logprobs=np.array(logprobs[row], np.float32),
-                truncated=tokens[row][-1] not in stop,
+                truncated=not ended[row],
             )
             for row, request in enumerate(batch)
         ]
+
+
+def _never(row: int, token: int) -> bool:
+    return False
 
 
 def _distribution(request: GenerationRequest) -> SamplingSettings:

@@ -103,9 +103,8 @@ class VLLMEngine(RolloutEngine):
             top_k=sampling.top_k,
             seed=seed,
             stop_token_ids=self._stop,
-            detokenize=False,
             output_kind=self._final_only,
-            **{"logprobs": 0, **extra},
+            **{"logprobs": 0, **_text_params(sampling), **extra},
         )
         self._engine.add_request(
             request_id,
@@ -157,7 +156,7 @@ class VLLMEngine(RolloutEngine):
         # One request a token, that samples one token after the given ones and reports the
         # log-prob of the one asked for: the sampler, the decode kernels and the prefix cache are
         # those of sampling, which vLLM's prompt log-probs bypass.
-        one = replace(sampling, max_tokens=1)
+        one = replace(sampling, max_tokens=1, stop=())
         wanted = {}
         for row, (ids, prompt_len) in enumerate(zip(token_ids, prompt_lens, strict=True)):
             for position in range(prompt_len, len(ids)):
@@ -220,6 +219,18 @@ class _Adapter:
     def close(self) -> None:
         """Removes the folder."""
         self._folder.cleanup()
+
+
+def _text_params(sampling: SamplingSettings) -> dict[str, Any]:
+    """What vLLM needs to know of the text: nothing, unless it is to look for stop strings."""
+    if not sampling.stop:
+        return {"detokenize": False}
+    # Special tokens may be part of a string, and its tokens are part of the reply.
+    return {
+        "stop": list(sampling.stop),
+        "include_stop_str_in_output": True,
+        "skip_special_tokens": False,
+    }
 
 
 def _completion(output: Any) -> Completion:
