@@ -12,26 +12,19 @@ from sfpo_envs import UnicodeText
 class CruelEnv(gym.Env[str, str]):
     """Two turns, in which small digits are rewarded."""
 
-    def __init__(
-        self,
-        deadly_seed: int | None = None,
-        endless_seed: int | None = None,
-        slow_while: str | None = None,
-        only_in_process: int | None = None,
-    ) -> None:
+    def __init__(self, misdeeds: str | None = None, only_in_process: int | None = None) -> None:
         """Create the environment.
 
         Args:
-            deadly_seed: A step for it ends the process, without a word.
-            endless_seed: A step for it takes an hour.
-            slow_while: A path; while there is something, steps take half a second.
+            misdeeds: A folder. A file named like a seed says what a step for it does: "exit" ends
+                the process, without a word; "hang" takes an hour. While there is one named "slow",
+                steps take half a second.
             only_in_process: In any other the constructor raises.
         """
         if only_in_process not in (None, os.getpid()):
             raise FileNotFoundError("the data are on another machine")
         self.observation_space, self.action_space = UnicodeText(100), UnicodeText(1000)
-        self._deadly_seed, self._endless_seed = deadly_seed, endless_seed
-        self._slow_while = slow_while
+        self._misdeeds = None if misdeeds is None else Path(misdeeds)
         self._seed: int | None = None
         self._turn = 0
 
@@ -44,15 +37,21 @@ class CruelEnv(gym.Env[str, str]):
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Reward a reply."""
-        if self._seed == self._deadly_seed:
-            os._exit(1)
-        if self._seed == self._endless_seed:
-            time.sleep(3600)
-        if self._slow_while is not None and Path(self._slow_while).exists():
-            time.sleep(0.5)
+        if self._misdeeds is not None:
+            self._misbehave(self._misdeeds)
         self._turn += 1
         reward = sum(c in "01234" for c in action) / 4
         return f"+{self._turn}=", reward, self._turn == 2, False, {}
+
+    def _misbehave(self, misdeeds: Path) -> None:
+        if (misdeeds / "slow").exists():
+            time.sleep(0.5)
+        deed = misdeeds / str(self._seed)
+        if not deed.exists():
+            return
+        if deed.read_text() == "exit":
+            os._exit(1)
+        time.sleep(3600)
 
 
 gym.register("mine/Cruel-v0", entry_point=CruelEnv)
