@@ -31,6 +31,7 @@ _NEAR = 1e-9
 _TOLERANCE, _SMALL_TOLERANCE = 5e-7, 1e-5
 _PRECISION = 1e-14  # of what is computed, as a share
 _PERCENT = re.compile(r"%|percent|pct")  # 10% is 10, and 0.1
+_BOX = re.compile(r"\\boxed\{((?!\\boxed).)*\}", re.DOTALL)
 _BRACES = re.compile(r"\\(?:\{|lbrace)")
 
 
@@ -74,7 +75,13 @@ def _load_comparison() -> Callable[[str, str], bool | None]:
     _quicken_latex()
     _compare_small_numbers()
     # Its own timeouts would have to be whole seconds, and a repeated gold need not be parsed again.
-    parse = functools.partial(math_verify.parse, parsing_timeout=None, raise_on_error=True)
+    options: dict[str, Any] = {"parsing_timeout": None, "raise_on_error": True}
+
+    def parse(text: str) -> list[Any]:
+        # All that a box holds is the answer: a fraction found somewhere in it is not.
+        mode = "first_match" if _BOX.fullmatch(text) else "any_match"
+        return math_verify.parse(text, extraction_mode=mode, **options)
+
     parse_gold = functools.lru_cache(_NUM_GOLDS_KEPT)(parse)
     verify = functools.partial(math_verify.verify, timeout_seconds=None, raise_on_error=True)
 
@@ -146,13 +153,14 @@ def _compare_small_numbers() -> None:
     are: alone, in tuples, sets, intervals and matrices.
     """
     from math_verify import grader
-    from sympy import Float, UnevaluatedExpr
+    from sympy import Float, MatrixBase, UnevaluatedExpr
 
     stock = grader.sympy_numeric_eq
 
     def numeric_eq(gold: Any, answer: Any, float_rounding: int, numeric_precision: int) -> bool:
         if not (getattr(gold, "is_number", False) and getattr(answer, "is_number", False)):
-            return stock(gold, answer, float_rounding, numeric_precision)
+            is_right = stock(gold, answer, float_rounding, numeric_precision)
+            return is_right and (isinstance(gold, MatrixBase) or leaves_nothing(gold, answer))
         pairs = [(gold, answer)]
         if gold.has(UnevaluatedExpr) or answer.has(UnevaluatedExpr):  # a percent sign
             pairs.append((grader.get_pct_val(gold, gold), grader.get_pct_val(answer, answer)))
@@ -171,6 +179,16 @@ def _compare_small_numbers() -> None:
         if (gold.has(Float) or answer.has(Float)) and not gold.doit().is_Integer:
             allowed = max(allowed, min(_TOLERANCE, size * _SMALL_TOLERANCE))
         return bool(distance > allowed)
+
+    def leaves_nothing(gold: Any, answer: Any) -> bool:
+        """Tell whether no term of a difference that is nearly zero is so for being small."""
+        difference = (gold - answer).expand().evalf(15).as_coefficients_dict()
+        terms = gold.expand().evalf(15).as_coefficients_dict()
+        return all(
+            abs(coefficient) <= abs(terms[term]) * _PRECISION
+            for term, coefficient in difference.items()
+            if coefficient and term in terms
+        )
 
     grader.sympy_numeric_eq = numeric_eq
 

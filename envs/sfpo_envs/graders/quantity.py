@@ -35,6 +35,7 @@ _NUMERAL = re.compile(
     r"[\s}]*"
 )
 _DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+)")
+_EQUATION = re.compile(r"\s*[^A-Za-z=\s][^=]*=")
 _BRACKETS = {**dict.fromkeys("([{", 1), **dict.fromkeys(")]}", -1)}
 
 
@@ -118,7 +119,8 @@ def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]]:
 def _read_item(text: str) -> Quantity:
     if percent := _PERCENT.search(text):
         head = text[: percent.start()]
-        if head and not head.endswith("\\"):
+        # The sign of "0.56 = 56%" belongs to one side.
+        if head and not head.endswith("\\") and not _EQUATION.match(head):
             return Quantity(text, head, is_percent=True)
     measured = split_unit(text)
     return Quantity(text, measured.value, unit=measured.unit, is_unit_sure=measured.is_sure)

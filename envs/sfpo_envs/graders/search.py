@@ -45,8 +45,10 @@ _OPERATOR_AFTER = re.compile(r"\s?[-+*/^\u00d7\u00f7=]\s?[0-9(]|[\^_(]")
 _OPERATOR_BEFORE = re.compile(r"[0-9)]\s?[-+*/^\u00d7\u00f7]\s?$")
 _FUNCTION = r"(?!(?:sin|cos|tan|cot|sec|csc|ln|log|exp|sqrt|arc|pi)[a-z]*\b)"
 _SENTENCE = re.compile(
-    r"(?<![\\A-Za-z])[A-Za-z']+[\s,:]+[A-Za-z']+[\s,:]+[A-Za-z']"  # three words in a row
-    rf"|^[^\w\\]*{_FUNCTION}[A-Za-z']{{2,}}(?:[\s,:]+{_FUNCTION}[A-Za-z']{{2,}})*[:\s]+\(?[-+$.]?[0-9]"
+    # three words in a row
+    r"(?<![\\A-Za-z])[A-Za-z']{2,}[\s,:]+[A-Za-z']+[\s,:]+[A-Za-z']{2}"
+    # words that lead to a number
+    rf"|^[^\w\\]*{_FUNCTION}[A-Za-z']{{2,}}(?:[\s,:]+{_FUNCTION}[A-Za-z']+)*[:\s]+\(?[-+$.]?[0-9]"
 )
 _ANCHORS = (
     re.compile(r"(?i)final answer.{0,100}?\s+is:?"),

@@ -17,6 +17,7 @@ GROUP = r"\{(?:[^{}]|\{[^{}]*\})*\}"
 """What braces hold, and one more level of them."""
 TEXT_COMMAND = r"\\(?:text(?:normal|bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf)|mbox|hbox|operatorname)"
 
+_ORDINAL = rf"\{{?\s*(?:{TEXT_COMMAND}\s*\{{\s*)?(?:st|nd|rd|th)\s*\}}{{0,2}}"
 _DEGREES = r"^{\\circ}"
 _SYNONYMS = [
     (re.compile(r"(?:\^\s*)?(?:\{\s*)?\\(?:degrees?|textdegree)(?![A-Za-z])(?:\s*\})?"), _DEGREES),
@@ -25,6 +26,9 @@ _SYNONYMS = [
     (re.compile(r"\\(?:varnothing|O)(?![A-Za-z])"), r"\\emptyset "),
     (re.compile(rf"(?:{TEXT_COMMAND}|\\rm)\s*\{{\s*([ie])\s*\}}"), r" \1"),
     (re.compile(r"\\imath(?![A-Za-z])"), " i"),
+    (re.compile(rf"{TEXT_COMMAND}\s*\{{\s*\\?\$\s*\}}"), r"\$"),
+    (re.compile(rf",?\s*{TEXT_COMMAND}\s*\{{[\s,]*(?:and|or)[\s,]*\}}\s*"), ", "),
+    (re.compile(rf"(?<=[0-9])\s*\^?\s*{_ORDINAL}$"), ""),
     # `3i` is to be read as `3 i` is, in which math-verify sees the imaginary unit.
     (re.compile(r"(?<=[0-9])i(?![A-Za-z])"), " i"),
     (re.compile(r"\*\*"), "^"),
@@ -42,6 +46,15 @@ _E_NOTATION = re.compile(
     r"[eE](?:\{([+-]?[0-9]+)\}|([+-]?[0-9]+))(?![\w(]|\.[0-9]|\s*[_^!])"
 )
 _TIMES_TEN = re.compile(r"(?<=[0-9.])(\s*)(?:[xX*]|\\ast)(\s*)(?=10\s*\^)")
+
+_POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_COUNTED = re.compile(
+    rf"(?<=[0-9])(?:\s|~|\\[,;: ])*(?P<text>{TEXT_COMMAND}\s*\{{)?\s*"
+    rf"(?P<power>{'|'.join(_POWERS)})(?![A-Za-z])"
+)
+_ALL_TEXT = re.compile(rf"{TEXT_COMMAND}\s*\{{\s*((?:[-+$]|\\\$)*\.?[0-9][^{{}}]*)\}}")
+_CHOICE = rf"(?:{TEXT_COMMAND}\s*\{{)?\s*(?:\([A-Z]\)|[A-Z])\s*\}}?"
+_CHOICES = re.compile(rf"{_CHOICE}(?:\s*,\s*{_CHOICE})+")
 
 _WHOLE = r"(?<![\w.])([0-9]*)\.([0-9]*)"
 _REPEATING = re.compile(
@@ -82,44 +95,38 @@ def respell(text: str) -> str:
         text: The answer alone, without dollar signs or a box around it.
     """
     if not text.isascii():
-        text = _close_roots(to_ascii(text))
+        text = to_ascii(text)
+    if all_text := _ALL_TEXT.fullmatch(text.strip()):
+        text = all_text[1]
     text = _E_LETTER.sub(r"\1", text)
     for pattern, replacement in _SYNONYMS:
         text = pattern.sub(replacement, text)
     text = _E_NOTATION.sub(_as_power_of_ten, text)
     text = _TIMES_TEN.sub(r"\\times ", text)
+    text = _COUNTED.sub(_as_multiple, text)
     text = _REPEATING.sub(_as_fraction, text)
     text = _DOTTED.sub(_dotted_as_fraction, text)
     if _MAY_BE_PLAIN.search(text):
         text = _with_backslashes(text)
-    return text.strip()
+    if _CHOICES.fullmatch(text):
+        text = ", ".join(rf"\text{{{letter}}}" for letter in re.findall("[A-Z]", text))
+    return _braced(text).strip()
 
 
-_OPEN_ROOT = re.compile(r"\\sqrt(?:\[[34]\])?\(")
+_PARENTHESES = re.compile(r"(\\sqrt(?:\[[34]\])?\s*|\^\s*)?\(|\)")
 
 
-def _close_roots(text: str) -> str:
-    r"""Return a text with ``\sqrt{}`` for ``\sqrt()``."""
-    out, position = [], 0
-    while match := _OPEN_ROOT.search(text, position):
-        end = _closing(text, match.end())
-        if end is None:
-            break
-        out.append(f"{text[position : match.end() - 1]}{{")
-        # What is inside may hold roots as well; they are closed when the search comes to them.
-        text = f"{text[: match.end()]}{text[match.end() : end]}}}{text[end + 1 :]}"
-        position = match.end()
-    return "".join(out) + text[position:]
-
-
-def _closing(text: str, start: int) -> int | None:
-    """Return where the parenthesis closes that is open at a place."""
-    depth = 1
-    for place in range(start, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[place], 0)
-        if depth == 0:
-            return place
-    return None
+def _braced(text: str) -> str:
+    r"""Return a text with ``\sqrt{x}`` for ``\sqrt(x)`` and ``^{x}`` for ``^(x)``."""
+    chars, opened = list(text), []
+    for match in _PARENTHESES.finditer(text):
+        if match[0] != ")":
+            opened.append((match.end() - 1, match[1] is not None))
+        elif opened:
+            start, is_argument = opened.pop()
+            if is_argument:
+                chars[start], chars[match.start()] = "{", "}"
+    return "".join(chars)
 
 
 def _as_power_of_ten(match: re.Match[str]) -> str:
@@ -127,6 +134,11 @@ def _as_power_of_ten(match: re.Match[str]) -> str:
     power = rf"{number} \times 10^{{{(match[2] or match[3]).lstrip('+')}}}"
     before = match.string[: match.start()].rstrip()
     return f"({power})" if before.endswith(("/", "^", "*")) else power
+
+
+def _as_multiple(match: re.Match[str]) -> str:
+    r"""Return ``5\times 10^{6}`` of 5 million, with what ``\text{`` of its is to begin."""
+    return rf"\times 10^{{{_POWERS[match['power']]}}} {match['text'] or ''}"
 
 
 def _as_fraction(match: re.Match[str]) -> str:
@@ -163,4 +175,4 @@ def _with_backslashes(text: str) -> str:
             return match[0]
         return f"{name} " if text[match.end() : match.end() + 1].isalpha() else name
 
-    return _close_roots(_PLAIN.sub(command, text))
+    return _PLAIN.sub(command, text)
