@@ -153,9 +153,10 @@ def _compare_small_numbers() -> None:
     are: alone, in tuples, sets, intervals and matrices.
     """
     from math_verify import grader
-    from sympy import Float, MatrixBase, UnevaluatedExpr
+    from sympy import Float, Integral, Limit, MatrixBase, Product, Sum, UnevaluatedExpr
 
-    stock = grader.sympy_numeric_eq
+    stock, stock_solve_and_compare = grader.sympy_numeric_eq, grader.sympy_solve_and_compare
+    inexact = (Float, Integral, Limit, Product, Sum)
 
     def numeric_eq(gold: Any, answer: Any, float_rounding: int, numeric_precision: int) -> bool:
         if not (getattr(gold, "is_number", False) and getattr(answer, "is_number", False)):
@@ -168,15 +169,17 @@ def _compare_small_numbers() -> None:
 
     def differ(gold: Any, answer: Any) -> bool | None:
         """Tell whether two numbers differ, ``None`` if they cannot be evaluated."""
-        if gold == answer or gold.doit() == answer.doit():
+        gold, answer = gold.doit(), answer.doit()
+        if gold == answer:
             return False
         if gold.is_Rational and answer.is_Rational:
             return True
         size, distance = abs(gold.evalf(15)), abs((gold - answer).evalf(15))
         if not (size.is_number and distance.is_number and size.is_finite and distance.is_finite):
             return None
-        allowed = size * _PRECISION
-        if (gold.has(Float) or answer.has(Float)) and not gold.doit().is_Integer:
+        is_exact = not (gold.has(*inexact) or answer.has(*inexact))
+        allowed = size * (_PRECISION**5 if is_exact else _PRECISION)
+        if (gold.has(Float) or answer.has(Float)) and not gold.is_Integer:
             allowed = max(allowed, min(_TOLERANCE, size * _SMALL_TOLERANCE))
         return bool(distance > allowed)
 
@@ -190,7 +193,13 @@ def _compare_small_numbers() -> None:
             if coefficient and term in terms
         )
 
+    def solve_and_compare(gold: Any, answer: Any, *settings: int) -> bool:
+        # Without unknowns there is no solution, as there is none of 1 = 2.
+        has_unknowns = bool(gold.free_symbols and answer.free_symbols)
+        return has_unknowns and stock_solve_and_compare(gold, answer, *settings)
+
     grader.sympy_numeric_eq = numeric_eq
+    grader.sympy_solve_and_compare = solve_and_compare
 
 
 def _quicken_latex() -> None:

@@ -35,7 +35,9 @@ _NUMERAL = re.compile(
     r"[\s}]*"
 )
 _DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+)")
-_EQUATION = re.compile(r"\s*[^A-Za-z=\s][^=]*=")
+_LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
+_EQUALS = re.compile(r"(?<![<>!\\])=")
+_APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])")
 _BRACKETS = {**dict.fromkeys("([{", 1), **dict.fromkeys(")]}", -1)}
 
 
@@ -69,6 +71,10 @@ def read_quantity(answer: str) -> Quantity:
     """
     text = respell(_DOLLAR.sub("", answer))
     text = _TRAILING.sub("", _LEADING.sub("", text)) or text
+    if not _LETTER.search(
+        text
+    ):  # numbers alone: "2/3 = 0.5" comes to 0.5, "2/3 \approx 0.67" to 2/3
+        text = _APPROXIMATELY.split(_EQUALS.split(text)[-1])[0]
     if numeral := _as_numeral(text):
         return numeral
     items = _items(text)
@@ -95,8 +101,9 @@ def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]]:
     Returns:
         Pairs of a gold value and another, one of which has to be equal; none if none can be.
     """
-    if gold.base and answer.base and gold.base != answer.base:
-        return []
+    if gold.base or answer.base:
+        is_same = not (gold.base and answer.base) or gold.base == answer.base
+        return [(_digits(gold), _digits(answer))] if is_same else []
     if (gold.is_percent and answer.unit) or (answer.is_percent and gold.unit):
         return []
     pairs = [(gold.value, answer.value)]
@@ -119,8 +126,7 @@ def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]]:
 def _read_item(text: str) -> Quantity:
     if percent := _PERCENT.search(text):
         head = text[: percent.start()]
-        # The sign of "0.56 = 56%" belongs to one side.
-        if head and not head.endswith("\\") and not _EQUATION.match(head):
+        if head and not head.endswith("\\"):
             return Quantity(text, head, is_percent=True)
     measured = split_unit(text)
     return Quantity(text, measured.value, unit=measured.unit, is_unit_sure=measured.is_sure)
@@ -141,6 +147,12 @@ def _as_numeral(text: str) -> Quantity | None:
         return None  # a name
     value = match["sign"].replace("+", "") + (digits.lstrip("0") or "0")
     return Quantity(text, value, base=base)
+
+
+def _digits(number: Quantity) -> str:
+    """Return the digits of a number, as a word if some are letters."""
+    digits = re.sub(rf"{TEXT_COMMAND}\s*\{{|[\s,}}]", "", number.value).upper()
+    return rf"\text{{{digits}}}" if digits.isalnum() and not digits.isdigit() else number.value
 
 
 def _items(text: str) -> list[str]:

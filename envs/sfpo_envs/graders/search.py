@@ -69,6 +69,9 @@ def find_answer(reply: str) -> str | None:
     if boxes:
         return last_boxed(reply) if boxes == 1 else None
     formulas = list(_FORMULA.finditer(reply))
+    inside = re.split(r"(?<!\\)\$", reply)[1::2]
+    if inside and all(_JOINT.fullmatch(part) for part in inside):
+        return reply.replace("$", "")  # in `1$, $2` they stand the other way round
     if not formulas and not _is_prose(reply):
         return None if re.search(r"\\[(\[]|\$[^0-9]*\$", reply) else reply
     for anchor in _ANCHORS:

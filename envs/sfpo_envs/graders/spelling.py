@@ -20,6 +20,7 @@ TEXT_COMMAND = r"\\(?:text(?:normal|bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf)|mbox|hb
 _ORDINAL = rf"\{{?\s*(?:{TEXT_COMMAND}\s*\{{\s*)?(?:st|nd|rd|th)\s*\}}{{0,2}}"
 _DEGREES = r"^{\\circ}"
 _SYNONYMS = [
+    (re.compile(r"\\(?:display|text)style(?![A-Za-z])\s*"), ""),
     (re.compile(r"(?:\^\s*)?(?:\{\s*)?\\(?:degrees?|textdegree)(?![A-Za-z])(?:\s*\})?"), _DEGREES),
     (re.compile(r"\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\})"), _DEGREES),
     (re.compile(r"(?<=[0-9])\^o(?![A-Za-z])"), _DEGREES),

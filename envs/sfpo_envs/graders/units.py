@@ -221,7 +221,7 @@ def _start_of_unit(text: str) -> tuple[int, bool]:
                 break
         elif kind in ("text", "word", "greek", "degree"):
             content = _flat(token[0])
-            is_last = not text[token.end() :].strip()
+            is_last = re.match(r"\s*(?:\^|/|$)", text[token.end() :]) is not None
             if kind == "word" and not _is_unit_word(content, text[: token.start()], is_last):
                 break
             if kind == "text" and not _is_unit_text(content):
