@@ -44,12 +44,19 @@ _UNIT_AFTER = re.compile(
 _OPERATOR_AFTER = re.compile(r"\s?[-+*/^\u00d7\u00f7=]\s?[0-9(]|[\^_(]")
 _OPERATOR_BEFORE = re.compile(r"[0-9)]\s?[-+*/^\u00d7\u00f7]\s?$")
 _FUNCTION = r"(?!(?:sin|cos|tan|cot|sec|csc|ln|log|exp|sqrt|arc|pi)[a-z]*\b)"
+_VALUE = r"\(?[-+$.\u2212]?(?:[0-9]|\\[dtc]?frac|\\sqrt|\\pi)"
 _SENTENCE = re.compile(
     # three words in a row
-    r"(?<![\\A-Za-z])[A-Za-z']{2,}[\s,:]+[A-Za-z']+[\s,:]+[A-Za-z']{2}"
+    rf"(?<![\\A-Za-z']){_FUNCTION}[A-Za-z']{{2,}}[\s,:]+[A-Za-z']+[\s,:]+[A-Za-z']{{2}}"
     # words that lead to a number
-    rf"|^[^\w\\]*{_FUNCTION}[A-Za-z']{{2,}}(?:[\s,:]+{_FUNCTION}[A-Za-z']+)*[:\s]+\(?[-+$.]?[0-9]"
+    rf"|^[^\w\\]*{_FUNCTION}[A-Za-z']{{2,}}(?:[\s,:]+{_FUNCTION}[A-Za-z']+)+[:\s]+{_VALUE}"
+    rf"|^[^\w\\]*{_FUNCTION}[A-Za-z']{{2,}}(?:\s?:\s*{_VALUE}|\s+\(?[-+$.\u2212]?[0-9])"
 )
+# What leads to an answer that is all of the rest: "It is", "Answer:".
+_LEAD = re.compile(
+    r"^(?:[A-Za-z']+[\s,]+){0,8}(?:is|are|equals|be|get|have|obtain)\s*:?\s+(?!\w)|^[A-Za-z' ]{2,40}:\s+"
+)
+_EMPHASIS = re.compile(r"(?:^|(?<=\s))\*\*|\*\*(?=[\s.,]|$)|^\s*(?:#+|>)\s")
 _ANCHORS = (
     re.compile(r"(?i)final answer.{0,100}?\s+is:?"),
     re.compile(r"(?i)answer:"),
@@ -65,6 +72,7 @@ def find_answer(reply: str) -> str | None:
     Args:
         reply: A reply, or a gold answer.
     """
+    reply = _EMPHASIS.sub("", reply).strip()
     boxes = len(_BOX.findall(reply))
     if boxes:
         return last_boxed(reply) if boxes == 1 else None
@@ -72,8 +80,12 @@ def find_answer(reply: str) -> str | None:
     inside = re.split(r"(?<!\\)\$", reply)[1::2]
     if inside and all(_JOINT.fullmatch(part) for part in inside):
         return reply.replace("$", "")  # in `1$, $2` they stand the other way round
-    if not formulas and not _is_prose(reply):
-        return None if re.search(r"\\[(\[]|\$[^0-9]*\$", reply) else reply
+    if not formulas:
+        rest = _LEAD.sub("", reply)
+        if rest and "$" not in rest and not _is_prose(rest):
+            return rest
+        if not _is_prose(reply):
+            return None if re.search(r"\\[(\[]|\$[^0-9]*\$", reply) else reply
     for anchor in _ANCHORS:
         places = [match.end() for match in anchor.finditer(reply)]
         if places:
