@@ -7,7 +7,9 @@ import time
 
 import pytest
 from sfpo_envs import Verdict, make_grader
+from sfpo_envs.graders import _worker
 from sfpo_envs.graders.search import find_answer
+from sfpo_envs.graders.sight import SMALL_TOLERANCE, TOLERANCE
 from sfpo_envs.graders.spelling import respell
 from sfpo_envs.graders.units import split_unit
 
@@ -252,6 +254,28 @@ def test_a_unit_may_be_missing_but_not_another(gold, right, wrong):
     check(gold, right, wrong)
 
 
+UNITS = [
+    r"\,M_{\odot}",
+    r"\text{ erg s}^{-1}",
+    r"\text{ particles/cm}^3",
+    r"~\text{m}",
+    r"\,{\rm m}",
+]
+UNITS += [r"\,\mathrm{erg\,s^{-1}\,cm^{-2}}", r"\text{ J}\cdot\text{s}", r"\ \mu\text{m}", " °C"]
+UNITS += [r"\ (\text{m/s})", r"\ \frac{\mathrm{m}}{\mathrm{s}^2}", r"\,\rm m", r"\text{ (m/s)}"]
+UNITS += [
+    r"\text{ miles per gallon}",
+    r"\text{ years old}",
+    r"\text{ light-years}",
+    r"\text{ $m^2$}",
+]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_number_with_any_unit_is_that_number(unit):
+    check("4.5e3", [f"4500{unit}", rf"4.5 \times 10^3{unit}"], [f"4501{unit}", f"-4500{unit}"])
+
+
 @pytest.mark.parametrize(
     ("gold", "right", "wrong"),
     [
@@ -342,6 +366,13 @@ def test_a_list_says_how_often_and_a_set_does_not(gold, right, wrong):
 )
 def test_nothing_is_picked_out_of_what_cannot_be_read(gold, answer):
     assert boxed(rf"\boxed{{{answer}}}", gold).verdict is Verdict.WRONG
+
+
+def test_a_worker_and_this_process_allow_the_same_difference():
+    assert (_worker._TOLERANCE, _worker._SMALL_TOLERANCE) == (
+        float(TOLERANCE),
+        float(SMALL_TOLERANCE),
+    )
 
 
 def test_reading_a_hostile_answer_takes_little_time():

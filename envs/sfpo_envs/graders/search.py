@@ -54,8 +54,11 @@ _SENTENCE = re.compile(
 )
 # What leads to an answer that is all of the rest: "It is", "Answer:".
 _LEAD = re.compile(
-    r"^(?:[A-Za-z']+[\s,]+){0,8}(?:is|are|equals|be|get|have|obtain)\s*:?\s+(?!\w)|^[A-Za-z' ]{2,40}:\s+"
+    r"^(?:[A-Za-z']+[\s,]+){0,8}(?:is|are|equals|be|get|have|obtain)\s*:?\s+(?!\w)"
+    r"|^[A-Za-z' ]{2,40}:\s+"
 )
+_DOLLAR = re.compile(r"(?<!\\)\$")
+_TEXT = re.compile(rf"{TEXT_COMMAND}\s*{GROUP}")
 _EMPHASIS = re.compile(r"(?:^|(?<=\s))\*\*|\*\*(?=[\s.,]|$)|^\s*(?:#+|>)\s")
 _ANCHORS = (
     re.compile(r"(?i)final answer.{0,100}?\s+is:?"),
@@ -72,14 +75,14 @@ def find_answer(reply: str) -> str | None:
     Args:
         reply: A reply, or a gold answer.
     """
-    reply = _EMPHASIS.sub("", reply).strip()
+    reply = _TEXT.sub(lambda text: _DOLLAR.sub("", text[0]), _EMPHASIS.sub("", reply)).strip()
     boxes = len(_BOX.findall(reply))
     if boxes:
         return last_boxed(reply) if boxes == 1 else None
     formulas = list(_FORMULA.finditer(reply))
-    inside = re.split(r"(?<!\\)\$", reply)[1::2]
+    inside = _DOLLAR.split(reply)[1::2]
     if inside and all(_JOINT.fullmatch(part) for part in inside):
-        return reply.replace("$", "")  # in `1$, $2` they stand the other way round
+        return _DOLLAR.sub("", reply)  # in `1$, $2` they stand the other way round
     if not formulas:
         rest = _LEAD.sub("", reply)
         if rest and "$" not in rest and not _is_prose(rest):
@@ -95,7 +98,7 @@ def find_answer(reply: str) -> str | None:
 
 def _is_prose(text: str) -> bool:
     """Tell whether a text is sentences rather than an answer alone."""
-    outside = re.sub(rf"{TEXT_COMMAND}\s*{GROUP}", " ", text)
+    outside = _TEXT.sub(" ", text)
     if not re.search(r"[0-9\u00bc-\u00be]", outside) or not _SENTENCE.search(outside):
         return False
     measured = split_unit(text)  # "3 square feet of carpet" is an answer alone

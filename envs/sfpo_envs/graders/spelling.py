@@ -15,7 +15,11 @@ from sfpo_envs.graders.glyphs import to_ascii
 
 GROUP = r"\{(?:[^{}]|\{[^{}]*\})*\}"
 """What braces hold, and one more level of them."""
-TEXT_COMMAND = r"\\(?:text(?:normal|bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf)|mbox|hbox|operatorname)"
+TEXT_COMMAND = (
+    r"\\(?:text(?:normal|bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf)|[mh]box|operatorname|unit|si|rm)"
+    r"(?![A-Za-z])"
+)
+"""What words stand in, in LaTeX."""
 
 _ORDINAL = rf"\{{?\s*(?:{TEXT_COMMAND}\s*\{{\s*)?(?:st|nd|rd|th)\s*\}}{{0,2}}"
 _DEGREES = r"^{\\circ}"
@@ -25,7 +29,8 @@ _SYNONYMS = [
     (re.compile(r"\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\})"), _DEGREES),
     (re.compile(r"(?<=[0-9])\^o(?![A-Za-z])"), _DEGREES),
     (re.compile(r"\\(?:varnothing|O)(?![A-Za-z])"), r"\\emptyset "),
-    (re.compile(rf"(?:{TEXT_COMMAND}|\\rm)\s*\{{\s*([ie])\s*\}}"), r" \1"),
+    (re.compile(r"\\rm\s+([A-Za-z/ ]+)$"), r"\\text{\1}"),
+    (re.compile(rf"{TEXT_COMMAND}\s*\{{\s*([ie])\s*\}}"), r" \1"),
     (re.compile(r"\\imath(?![A-Za-z])"), " i"),
     (re.compile(rf"{TEXT_COMMAND}\s*\{{\s*\\?\$\s*\}}"), r"\$"),
     (re.compile(rf",?\s*{TEXT_COMMAND}\s*\{{[\s,]*(?:and|or)[\s,]*\}}\s*"), ", "),
@@ -55,7 +60,7 @@ _COUNTED = re.compile(
 )
 _ALL_TEXT = re.compile(rf"{TEXT_COMMAND}\s*\{{\s*((?:[-+$]|\\\$)*\.?[0-9][^{{}}]*)\}}")
 _CHOICE = rf"(?:{TEXT_COMMAND}\s*\{{)?\s*(?:\([A-Z]\)|[A-Z])\s*\}}?"
-_CHOICES = re.compile(rf"{_CHOICE}(?:\s*,\s*{_CHOICE})+")
+_CHOICES = re.compile(rf"{_CHOICE}(?:\s*,\s*{_CHOICE})+[\s.]*")
 
 _WHOLE = r"(?<![\w.])([0-9]*)\.([0-9]*)"
 _REPEATING = re.compile(
@@ -97,7 +102,7 @@ def respell(text: str) -> str:
     """
     if not text.isascii():
         text = to_ascii(text)
-    if all_text := _ALL_TEXT.fullmatch(text.strip()):
+    if all_text := _ALL_TEXT.fullmatch(text.strip(" .")):
         text = all_text[1]
     text = _E_LETTER.sub(r"\1", text)
     for pattern, replacement in _SYNONYMS:

@@ -111,9 +111,10 @@ _FACTOR = re.compile(
     r"(?P<over>/|\bper\b)|(?P<open>\()|(?P<close>\))"
     r"|(?P<name>[A-Za-z]+)(?:\.(?=[a-z]\.))?(?:\s*\^?\s*\{?\s*(?P<power>[+-]?[0-9]+)\s*\}?)?"
 )
-_FRACTION = re.compile(
-    rf"\\[dtc]?frac\s*\{{\s*({TEXT_COMMAND}\s*{GROUP})\s*\}}\s*\{{\s*({TEXT_COMMAND}\s*{GROUP})\s*\}}$"
-)
+_UNIT = rf"({TEXT_COMMAND}\s*{GROUP}(?:\s*\^\s*(?:[0-9]|\{{\s*-?[0-9]\s*\}}))?)"
+_FRACTION = re.compile(rf"\\[dtc]?frac\s*\{{\s*{_UNIT}\s*\}}\s*\{{\s*{_UNIT}\s*\}}$")
+_IN_PARENTHESES = re.compile(rf"(?<=[0-9}}\s])\(\s*{_UNIT}\s*\)$")
+_SUN = re.compile(rf"(?<=[0-9}}\s,~])(?:M|{TEXT_COMMAND}\s*\{{\s*M\s*\}})_\s*\{{?\s*\\odot\s*\}}?$")
 _CURRENCY = re.compile(
     rf"(?P<sign>[+-]?)\s*(?:\\?\$|\\(?P<command>euro|pounds|yen)(?![A-Za-z])\s*(?:\{{\}})?"
     rf"|(?:{TEXT_COMMAND}\s*\{{)?\s*(?P<name>euros|pounds|yen|cents|USD|EUR|Rs\.?|US\\?\$)\s*\}}?(?=[\s0-9\\]))\s*(?=[-+0-9.\\])"
@@ -181,9 +182,10 @@ def split_unit(text: str) -> Measured:
         name = (currency["command"] or currency["name"] or "dollar").lower().rstrip(".")
         powers = _power_of(name) or Counter(dollar=1)
         value = currency["sign"] + text[currency.end() :]
+    value = _SUN.sub(r"\\text{solar mass}", _IN_PARENTHESES.sub(r"\1", value))
     if fraction := _FRACTION.search(value):
-        inside = [one[one.index("{") + 1 : -1] for one in fraction.groups()]
-        value = rf"{value[: fraction.start()]}\text{{{inside[0]}/({inside[1]})}}"
+        over, under = map(_words, fraction.groups())
+        value = rf"{value[: fraction.start()]}\text{{{over}/({under})}}"
     start, is_marked = _start_of_unit(value)
     phrase, before = value[start:], value[:start]
     head = _trimmed(before)
@@ -260,8 +262,7 @@ def _is_unit_text(content: str) -> bool:
 
 def _read(phrase: str) -> tuple[Powers, set[str]]:
     """Return the base units of a phrase, and its other words."""
-    flat = " ".join(_flat(token[0]) for token in _TOKEN.finditer(phrase))
-    flat = _CLOCK.sub(r"\1m", flat)
+    flat = _CLOCK.sub(r"\1m", _words(phrase))
     flat = re.sub(r"\bu\s+(?=[A-Za-z])", "u", flat)
     powers: Powers = Counter()
     words: set[str] = set()
@@ -293,6 +294,10 @@ def _read(phrase: str) -> tuple[Powers, set[str]]:
     if powers.keys() & {"celsius", "fahrenheit"}:
         del powers["degree"]
     return powers, words
+
+
+def _words(phrase: str) -> str:
+    return " ".join(_flat(token[0]) for token in _TOKEN.finditer(phrase))
 
 
 def _flat(token: str) -> str:
