@@ -369,10 +369,10 @@ def test_nothing_is_picked_out_of_what_cannot_be_read(gold, answer):
 
 
 def test_a_worker_and_this_process_allow_the_same_difference():
-    assert (_worker._TOLERANCE, _worker._SMALL_TOLERANCE) == (
+    assert (
         float(TOLERANCE),
         float(SMALL_TOLERANCE),
-    )
+    ) == (_worker._TOLERANCE, _worker._SMALL_TOLERANCE)
 
 
 def test_reading_a_hostile_answer_takes_little_time():

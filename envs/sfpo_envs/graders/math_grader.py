@@ -42,8 +42,8 @@ class MathGrader:
 
     Attributes:
         extraction: How the answer is found in a reply: a key of
-            :data:`~sfpo_envs.graders.extraction.EXTRACTORS`. With ``"whole"``, math-verify searches
-            the reply for the answer: a box, a formula or a number, the last before the others.
+            :data:`~sfpo_envs.graders.extraction.EXTRACTORS`. With ``"whole"``, the reply is
+            searched for the answer: a box, what follows "answer", the last formula or number.
         timeout_s: Time a comparison may take, in seconds.
         memory_mb: Address space a comparison may take, in MiB; at least 256. Linux only.
         cache_size: How many comparisons of the last are remembered; 0 for none. Only what

@@ -71,24 +71,22 @@ def read_quantity(answer: str) -> Quantity:
     """
     text = respell(_DOLLAR.sub("", answer))
     text = _TRAILING.sub("", _LEADING.sub("", text)) or text
-    if not _LETTER.search(
-        text
-    ):  # numbers alone: "2/3 = 0.5" comes to 0.5, "2/3 \approx 0.67" to 2/3
+    if not _LETTER.search(text):
+        # Of numbers alone the last counts, "2 + 3 = 5", and the exact one, "2/3 \approx 0.67".
         text = _APPROXIMATELY.split(_EQUALS.split(text)[-1])[0]
-    if numeral := _as_numeral(text):
-        return numeral
     items = _items(text)
     parts = [_read_item(item) for item in items]
     if len(parts) == 1:
         return parts[0]
-    percents, units = {part.is_percent for part in parts}, {part.unit for part in parts}
-    if len(percents) > 1 or len(units) > 1 or not all(part.is_unit_sure for part in parts):
+    said = {(part.is_percent, part.base, part.unit) for part in parts}
+    if len(said) > 1 or not all(part.is_unit_sure for part in parts):
         # "2 and 3 cm" has a unit; what else differs from item to item stays with the items.
-        if units - {None} == {parts[-1].unit} and percents == {False} and parts[-1].is_unit_sure:
-            return Quantity(text, ",".join([*items[:-1], parts[-1].value]), unit=parts[-1].unit)
+        unit = parts[-1].unit
+        if unit and parts[-1].is_unit_sure and said == {(False, None, None), (False, None, unit)}:
+            return Quantity(text, ",".join([*items[:-1], parts[-1].value]), unit=unit)
         return Quantity(text, text)
     value = ",".join(part.value for part in parts)
-    return Quantity(text, value, parts[0].is_percent, unit=parts[0].unit)
+    return Quantity(text, value, parts[0].is_percent, parts[0].base, parts[0].unit)
 
 
 def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]]:
@@ -128,6 +126,8 @@ def _read_item(text: str) -> Quantity:
         head = text[: percent.start()]
         if head and not head.endswith("\\"):
             return Quantity(text, head, is_percent=True)
+    if numeral := _as_numeral(text.strip()):
+        return numeral
     measured = split_unit(text)
     return Quantity(text, measured.value, unit=measured.unit, is_unit_sure=measured.is_sure)
 
