@@ -20,11 +20,13 @@ from sfpo_envs.graders.pool import ComparisonError, UngradableGoldError, equival
 from sfpo_envs.graders.quantity import comparisons, read_quantity
 from sfpo_envs.graders.search import find_answer
 from sfpo_envs.graders.sight import bare, equal_at_sight
+from sfpo_envs.graders.spelling import GROUP
 
 logger = logging.getLogger(__name__)
 
 _MIN_MEMORY_MB = 256
 
+_BOX = re.compile(rf"(\\f?box(?:ed)?\s*)\{{((?:[^{{}}]|{GROUP})*)\}}")
 # I_{\max} and k_{\mathrm{B}} are names, but only I_{max} and k_{B} are read as such.
 _NAME = re.compile(
     r"_\s*\{\s*\\(?:(?:mathrm|text|operatorname)\s*\{\s*([a-zA-Z]+)\s*\}|([a-zA-Z]+))\s*\}"
@@ -107,7 +109,7 @@ class MathGrader:
             found_gold, found = find_answer(gold), find_answer(answer)
             if found_gold is None or found is None:  # math-verify searches better
                 texts = (
-                    text if one is None else _as_text(read_quantity(one).text)
+                    _BOX.sub(_respelled, text) if one is None else _as_text(read_quantity(one).text)
                     for text, one in ((gold, found_gold), (answer, found))
                 )
                 return self._ask(*texts)
@@ -131,6 +133,10 @@ class MathGrader:
 
 class _TooCostlyError(Exception):
     """The value of an expression is not to be computed."""
+
+
+def _respelled(box: re.Match[str]) -> str:
+    return f"{box[1]}{{{read_quantity(box[2]).text}}}"
 
 
 def _as_text(answer: str) -> str:

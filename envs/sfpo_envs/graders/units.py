@@ -86,7 +86,7 @@ _WORDS = """
 and or not to is are if for when where plus minus times over with than at from by but mod real none
 no all any otherwise undefined both then hundred thousand million billion trillion dozen percent
 base sin cos tan cot csc log ln exp sqrt arcsin arccos arctan sinh cosh tanh lim max gcd lcm det
-half third quarter such that only odd even
+half third quarter such that only odd even factorial
 """
 _STOP = frozenset(_WORDS.split())
 _WORDS = "of the a an each total th st nd rd unit units"
@@ -196,6 +196,8 @@ def split_unit(text: str) -> Measured:
             else Measured(text)
         )
     found, words = _read(phrase)
+    if not found and _SIZES_AFTER.keys() & set(re.findall("[a-z]+", phrase)):
+        return Measured(text)  # "12 squared" is 144
     if not found and not is_numeric(head):
         return (
             Measured(value, Unit(frozenset(powers.items()), frozenset()))
@@ -238,8 +240,10 @@ def _start_of_unit(text: str) -> tuple[int, bool]:
 def _is_unit_word(word: str, before: str, is_last: bool) -> bool:
     """Tell whether bare letters are a unit or a noun, and no variables."""
     word = _CLOCK.sub(r"\1m", word).rstrip(".")
-    if word in ("per", "p", "a") or word.lower() in _JOINING:
-        return len(word) > 1 and before[-1:].isspace()
+    if word == "a":
+        return before.endswith("of ")
+    if word == "per" or word.lower() in _JOINING:
+        return before[-1:].isspace()
     if word.lower() in _STOP:
         return False
     if word == "in" and not is_last:
