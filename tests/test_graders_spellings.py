@@ -316,6 +316,8 @@ def test_a_variable_and_a_word_are_no_unit(gold, right, wrong):
         (r"1+\sqrt{3} i", [r"1+\sqrt3i", r"1+\mathrm{i}\sqrt{3}"], [r"1-\sqrt{3}i"]),
         (r"\emptyset", [r"\varnothing", "∅", r"\{\}"], [r"\{0\}", "0"]),
         (r"I_{\max}=\frac{q}{2}", [r"\frac{q}{2}", "I_{max}=q/2"], [r"\frac{q}{3}"]),
+        (r"\frac{1}{3} E_{1}", [r"\frac{E_1}{3}"], [r"\frac{E_2}{3}", r"\frac{1}{3} e"]),
+        (r"\text{October 30}", ["October 30", "october 30"], ["October 31"]),
         (r"\text{B,E}", ["E, B", r"\text{B}, \text{E}"], [r"\text{B}", r"\text{B,D}"]),
     ],
 )

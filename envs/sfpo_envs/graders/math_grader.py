@@ -31,8 +31,9 @@ _BOX = re.compile(rf"(\\f?box(?:ed)?\s*)\{{((?:[^{{}}]|{GROUP})*)\}}")
 _NAME = re.compile(
     r"_\s*\{\s*\\(?:(?:mathrm|text|operatorname)\s*\{\s*([a-zA-Z]+)\s*\}|([a-zA-Z]+))\s*\}"
 )
-# And the I of a name would be taken for the imaginary unit.
-_NAMED_I = re.compile(r"(?<![a-zA-Z\\])I(?=\s*_)")
+# And an I in a name would be the imaginary unit, an E or e Euler's number.
+_NAMED = re.compile(r"(?<![a-zA-Z\\])[IEe](?=\s*_)")
+_SAFE_NAMES = {"I": r"\iota", "E": r"\varepsilon", "e": r"\epsilon"}
 # One or two letters at the end would be taken for a unit, and left out.
 _LETTERS_AFTER_SIGN = re.compile(r"(?<=[-+*/=,;(<>|&])\s+(?=[a-zA-Z]{1,2}$)")
 _LAST_LETTERS = re.compile(r"(?<=[0-9}\s)])([a-zA-Z]{1,2})$")
@@ -141,6 +142,6 @@ def _respelled(box: re.Match[str]) -> str:
 
 def _as_text(answer: str) -> str:
     """Return a text in which math-verify finds an answer, all of it."""
-    answer = _NAMED_I.sub(r"\\iota", _NAME.sub(r"_{\1\2}", answer))
+    answer = _NAMED.sub(lambda name: _SAFE_NAMES[name[0]], _NAME.sub(r"_{\1\2}", answer))
     answer = _LAST_LETTERS.sub(r"{\1}", _LETTERS_AFTER_SIGN.sub("", answer))
     return rf"\boxed{{{answer}}}"

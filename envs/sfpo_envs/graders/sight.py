@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from sfpo_envs.graders.spelling import TEXT_COMMAND
+
 TOLERANCE = Fraction(1, 2_000_000)
 """How far a decimal may be from what it stands for: it agrees to six decimals."""
 SMALL_TOLERANCE = Fraction(1, 100_000)
 """How far it may be as a share of the gold number, which counts if that is small."""
 
 _SPACING = re.compile(r"\\[,;: ]|~|\\(?:left|right|displaystyle)(?![a-zA-Z])")
+_ALL_TEXT = re.compile(rf"{TEXT_COMMAND}\s*\{{([^{{}}]*)\}}")
 _NEGATIVE_SPACE = re.compile(r"\\!\s*")
 # White space between two words or numbers stays: "1 1/2" is not "11/2", nor "\pi r" a command.
 _IDLE_SPACE = re.compile(r"(?<!\w)\s+|\s+(?!\w)")
@@ -45,7 +48,7 @@ def equal_at_sight(gold: str, answer: str) -> bool | None:
     if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
         return int(gold) == int(answer)
     gold, answer = _canonical(gold), _canonical(answer)
-    if gold == answer:
+    if gold == answer or _are_same_words(gold, answer):
         return True
     gold_value, value = _rational(gold), _rational(answer)
     if gold_value is None or value is None:
@@ -54,6 +57,15 @@ def equal_at_sight(gold: str, answer: str) -> bool | None:
         return gold_value == value
     # Of two fractions none stands for the other.
     return "." in gold + answer and is_near(gold_value, value)
+
+
+def _are_same_words(gold: str, answer: str) -> bool:
+    r"""Tell whether two answers are alike once one is out of its ``\text{}``, in any case."""
+    texts = [_ALL_TEXT.fullmatch(one) for one in (gold, answer)]
+    if not any(texts):
+        return False
+    words = (text[1] if text else one for text, one in zip(texts, (gold, answer), strict=True))
+    return len({" ".join(one.casefold().split()) for one in words}) == 1
 
 
 def is_near(gold: Fraction, value: Fraction) -> bool:
