@@ -34,7 +34,7 @@ class MathReasoningEnv(SingleTurnEnv):
     ``docs/math_problems.md`` shows what the options are for.
 
     Attributes:
-        num_skipped: Rows dropped because their answer was blank.
+        num_skipped: Rows dropped because they had no answer.
         reward_range: The lowest and the highest reward there can be.
     """
 
@@ -86,8 +86,10 @@ class MathReasoningEnv(SingleTurnEnv):
                 name (``"hashes"`` for GSM8K, ``"boxed"`` for worked solutions) or a regular
                 expression, whose first group counts; ``None`` if it is the whole field.
             solution_field: Field with a worked solution, for few-shot examples.
-            filters: Keep only rows whose fields, by name, have a value, or one of several.
-            skip_blank: Drop problems whose answer is blank instead of raising.
+            filters: Keep only rows whose fields, by name, have a value, or one of several; with
+                ``{"not": ...}`` none of them. ``None`` is null, missing or not a number.
+            skip_blank: Drop and count problems without an answer instead of raising: where it is
+                blank, null, missing or not a number, or ``answer_pattern`` finds none.
             split: Which part of the problems: ``"all"``, or ``"train"`` or ``"test"`` with one of
                 the next two.
             test_fraction: About which share of the problems is held out for ``"test"``.

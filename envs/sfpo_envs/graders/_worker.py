@@ -49,6 +49,7 @@ def main() -> None:
 def _serve(connection: Connection) -> None:
     try:
         compare = _load_comparison()
+        compare("$(x+1)^2$", "$x^2+2x+1$")  # loads the rest: the first request need not wait for it
     except ImportError as error:
         _send(connection, {"error": f"{type(error).__name__}: {error}"})
         return

@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
+from sfpo_envs.graders.cache import ResultCache
 from sfpo_envs.graders.extraction import EXTRACTORS, MAX_ANSWER_CHARS, check_extraction
 from sfpo_envs.graders.grade import MAX_GOLD_CHARS, Grade, Verdict, check_gold
 from sfpo_envs.graders.guards import is_too_costly
@@ -25,6 +24,9 @@ from sfpo_envs.graders.spelling import GROUP
 logger = logging.getLogger(__name__)
 
 _MIN_MEMORY_MB = 256
+
+COMPARISONS = ResultCache()
+"""What math-verify decided lately, for all graders of this process."""
 
 _BOX = re.compile(rf"(\\f?box(?:ed)?\s*)\{{((?:[^{{}}]|{GROUP})*)\}}")
 # I_{\max} and k_{\mathrm{B}} are names, but only I_{max} and k_{B} are read as such.
@@ -49,8 +51,8 @@ class MathGrader:
             searched for the answer: a box, what follows "answer", the last formula or number.
         timeout_s: Time a comparison may take, in seconds.
         memory_mb: Address space a comparison may take, in MiB; at least 256. Linux only.
-        cache_size: How many comparisons of the last are remembered; 0 for none. Only what
-            math-verify decided is.
+        cache_size: How many of math-verify's last decisions this process remembers for all its
+            graders, the largest number of any of them; 0 neither asks nor adds to them.
     """
 
     extraction: str = "boxed"
@@ -66,12 +68,6 @@ class MathGrader:
             raise ValueError(f"memory_mb={self.memory_mb}: must be {_MIN_MEMORY_MB} or more")
         if self.cache_size < 0:
             raise ValueError(f"cache_size={self.cache_size}: must not be negative")
-        # What raises is not kept.
-        self._equivalent = lru_cache(self.cache_size)(self._ask_math_verify)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """The settings make the copy; the cache stays here."""
-        return type(self), (self.extraction, self.timeout_s, self.memory_mb, self.cache_size)
 
     def __call__(self, reply: str, gold: str) -> Grade:
         """Grade a reply.
@@ -126,10 +122,8 @@ class MathGrader:
     def _ask(self, gold: str, answer: str) -> bool:
         if is_too_costly(gold) or is_too_costly(answer):
             raise _TooCostlyError
-        return self._equivalent(gold, answer)
-
-    def _ask_math_verify(self, gold: str, answer: str) -> bool:
-        return equivalent(gold, answer, self.timeout_s, self.memory_mb)
+        request = (gold, answer, self.timeout_s, self.memory_mb)
+        return COMPARISONS.get(request, lambda: equivalent(*request), self.cache_size)
 
 
 class _TooCostlyError(Exception):
