@@ -22,6 +22,7 @@ from ray.rllib.utils.typing import StateDict
 from torch.distributed.device_mesh import init_device_mesh
 
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import WEIGHTS, Batch, GRPOTorchLearner
+from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.rl_modules.causal_lm import INPUT_IDS, LOSS_MASK
 from sfpo_rllib.rl_modules.sharding import gather, like
@@ -126,7 +127,7 @@ def _blank(micro: Batch) -> Batch:
     return {**one, **{name: torch.zeros_like(one[name]) for name in (LOSS_MASK, WEIGHTS)}}
 
 
-class FSDPLearnerGroup(LearnerGroup):
+class FSDPLearnerGroup(GRPOLearnerGroup):
     """Gathers the learners' shards before the first learner is asked for them."""
 
     @override(LearnerGroup)
@@ -151,18 +152,13 @@ class FSDPLearnerGroup(LearnerGroup):
         with self.gathered():
             return super().save_to_path(path, **kwargs)
 
+    @override(GRPOLearnerGroup)
     @contextlib.contextmanager
     def gathered(
         self,
         components: str | Collection[str] | None = None,
         not_components: str | Collection[str] | None = None,
     ) -> Iterator[None]:
-        """The first learner can be asked for weights and state in the body.
-
-        Args:
-            components: Of the learner that will be asked for; None: all.
-            not_components: Of the learner that will not be.
-        """
         self._on_all(lambda learner: learner.gather_state(components, not_components))
         try:
             yield

@@ -1,11 +1,9 @@
 """GRPO for language models over gymnasium text environments, through group rollouts."""
 
-import logging
 import secrets
 import time
 from collections import Counter
 from collections.abc import Collection
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,7 @@ from ray.rllib.core import (
     COMPONENT_LEARNER,
     COMPONENT_LEARNER_GROUP,
     COMPONENT_RL_MODULE,
-    DEFAULT_MODULE_ID,
 )
-from ray.rllib.core.learner.learner import Learner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import (
@@ -38,9 +34,8 @@ from ray.rllib.utils.typing import ResultDict, StateDict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sfpo_rllib.algorithms.grpo import resources
-from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
-from sfpo_rllib.algorithms.grpo.remote import values_of
+from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 from sfpo_rllib.core.balance import even_shares
 from sfpo_rllib.env_runners.collect import Collection as GroupCollection
 from sfpo_rllib.env_runners.collect import GroupCollector
@@ -50,8 +45,6 @@ from sfpo_rllib.env_runners.text_envs import make_text_env
 from sfpo_rllib.rl_modules.lora import write_adapter
 from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
 from sfpo_rllib.token_trace import TokenTrace
-
-logger = logging.getLogger(__name__)
 
 _DRIVER_STATE = "rollout_driver"
 _LEARNER_MODULE = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
@@ -67,6 +60,7 @@ class GRPO(Algorithm):
     """
 
     config: GRPOConfig
+    learner_group: GRPOLearnerGroup
 
     @classmethod
     @override(Algorithm)
@@ -282,17 +276,7 @@ class GRPO(Algorithm):
 
         With `model_config["lora"]` the adapter's, under the names of peft's files.
         """
-
-        def copied(learner: Learner) -> dict[str, torch.Tensor]:
-            weights = learner.module[DEFAULT_MODULE_ID].unwrapped().weights()
-            return {name: tensor.cpu().clone() for name, tensor in weights.items()}
-
-        group = self.learner_group
-        gathered = group.gathered if isinstance(group, FSDPLearnerGroup) else nullcontext
-        first = None if group.is_local else [0]
-        with gathered(COMPONENT_RL_MODULE):
-            (weights,) = values_of(group.foreach_learner(copied, remote_actor_ids=first))
-        return weights
+        return self.learner_group.get_module_weights()
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Saves model and tokenizer as a transformers folder, in the dtype the engines run.
@@ -343,7 +327,7 @@ class GRPO(Algorithm):
             state[_DRIVER_STATE] = {
                 "run_seed": self._run_seed,
                 "cursor": self._cursor,
-                "recent_batches": self._get_recent_batches(),
+                "recent_batches": self.learner_group.get_recent_batches(),
             }
         return state
 
@@ -353,38 +337,10 @@ class GRPO(Algorithm):
         if _DRIVER_STATE in state:
             self._run_seed = state[_DRIVER_STATE]["run_seed"]
             self._cursor = state[_DRIVER_STATE]["cursor"]
-            self._set_recent_batches(state[_DRIVER_STATE].get("recent_batches", []))
+            recent_batches = state[_DRIVER_STATE].get("recent_batches", [])
+            self.learner_group.set_recent_batches(recent_batches)
         if COMPONENT_LEARNER_GROUP in state:
             self._sync_weights()
-
-    def _get_recent_batches(self) -> list[Any]:
-        """The batches that the update rule keeps, each learner's share of them."""
-        if not self.config.make_update_rule().history:
-            return []
-        results = self.learner_group.foreach_learner(lambda learner: learner.get_recent_batches())
-        return values_of(results)
-
-    def _set_recent_batches(self, shares: list[Any]) -> None:
-        if not self.config.make_update_rule().history:
-            return
-        num_learners = max(self.config.num_learners, 1)
-        if shares and len(shares) != num_learners:
-            logger.warning(
-                "The checkpoint has the recent batches of %d learners, there are %d: the update "
-                "rule's history starts empty.",
-                len(shares),
-                num_learners,
-            )
-        if len(shares) != num_learners:  # what has been seen here so far is not the checkpoint's
-            shares = [[]] * num_learners
-        for i, share in enumerate(shares):
-            values_of(
-                self.learner_group.foreach_learner(
-                    lambda learner, batches: learner.set_recent_batches(batches),
-                    remote_actor_ids=None if self.learner_group.is_local else [i],
-                    batches=share,
-                )
-            )
 
     @override(Algorithm)
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:

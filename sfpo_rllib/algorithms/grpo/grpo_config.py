@@ -434,16 +434,11 @@ class GRPOConfig(AlgorithmConfig):
         rl_module_spec: Any = None,
         placement_group: Any = None,
     ) -> LearnerGroup:
-        if self.parallelism != "fsdp":
-            return super().build_learner_group(
-                env=env,
-                spaces=spaces,
-                rl_module_spec=rl_module_spec,
-                placement_group=placement_group,
-            )
         from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
+        from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 
-        return FSDPLearnerGroup(
+        group = FSDPLearnerGroup if self.parallelism == "fsdp" else GRPOLearnerGroup
+        return group(
             config=self.copy(),
             module_spec=rl_module_spec or self.get_multi_rl_module_spec(env=env, spaces=spaces),
             placement_group=placement_group,
