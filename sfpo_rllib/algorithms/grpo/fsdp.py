@@ -7,13 +7,11 @@ first one answers from what it then holds in host memory.
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_OPTIMIZER, DEFAULT_MODULE_ID
-from ray.rllib.core.learner.learner_group import LearnerGroup
+from ray.rllib.core import COMPONENT_OPTIMIZER, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.utils.annotations import override
@@ -129,28 +127,6 @@ def _blank(micro: Batch) -> Batch:
 
 class FSDPLearnerGroup(GRPOLearnerGroup):
     """Gathers the learners' shards before the first learner is asked for them."""
-
-    @override(LearnerGroup)
-    def get_state(
-        self,
-        components: str | Collection[str] | None = None,
-        *,
-        not_components: str | Collection[str] | None = None,
-        **kwargs: Any,
-    ) -> StateDict:
-        if not self._check_component(COMPONENT_LEARNER, components, not_components):
-            return super().get_state(components, not_components=not_components, **kwargs)
-        of_learner = (
-            self._get_subcomponents(COMPONENT_LEARNER, components),
-            self._get_subcomponents(COMPONENT_LEARNER, not_components),
-        )
-        with self.gathered(*of_learner):
-            return super().get_state(components, not_components=not_components, **kwargs)
-
-    @override(LearnerGroup)
-    def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
-        with self.gathered():
-            return super().save_to_path(path, **kwargs)
 
     @override(GRPOLearnerGroup)
     @contextlib.contextmanager

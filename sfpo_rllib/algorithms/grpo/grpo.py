@@ -17,7 +17,9 @@ from ray.rllib.core import (
     COMPONENT_LEARNER,
     COMPONENT_LEARNER_GROUP,
     COMPONENT_RL_MODULE,
+    DEFAULT_MODULE_ID,
 )
+from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import (
@@ -30,7 +32,7 @@ from ray.rllib.utils.metrics import (
     TIMERS,
     WEIGHTS_SEQ_NO,
 )
-from ray.rllib.utils.typing import ResultDict, StateDict
+from ray.rllib.utils.typing import ModuleID, ResultDict, StateDict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sfpo_rllib.algorithms.grpo import resources
@@ -80,12 +82,16 @@ class GRPO(Algorithm):
 
     @override(Algorithm)
     def training_step(self) -> None:
+        self.learner_group.check()  # before a batch is sampled that none can learn from
         with self.metrics.log_time((TIMERS, "sample"), reduce="mean", window=1):
             groups = self._sample_batch()
         with self.metrics.log_time((TIMERS, "learn"), reduce="mean", window=1):
             self._learn(groups)
         with self.metrics.log_time((TIMERS, "sync_weights"), reduce="mean", window=1):
             self._sync_weights()
+        restarts = self.learner_group.num_restarts
+        key = (LEARNER_RESULTS, "num_learner_restarts_lifetime")
+        self.metrics.log_value(key, restarts, reduce="mean", window=1)
 
     def _sample_batch(self) -> list[Group]:
         """Samples the groups of one batch: always the same number, dropped ones replaced."""
@@ -270,6 +276,11 @@ class GRPO(Algorithm):
         # RLlib refuses callables that are not classes, and takes an id with a dot for a class
         # path. Runners make environments themselves.
         return env_specifier, partial(make_text_env, env_specifier)
+
+    @override(Algorithm)
+    def get_module(self, module_id: ModuleID = DEFAULT_MODULE_ID) -> RLModule | None:
+        """The module that is trained; see `GRPOLearnerGroup.get_module`."""
+        return self.learner_group.get_module(module_id)
 
     def get_module_weights(self) -> dict[str, torch.Tensor]:
         """The trained float32 weights under transformers' names, on the CPU.

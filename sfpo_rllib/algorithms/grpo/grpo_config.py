@@ -87,6 +87,7 @@ class GRPOConfig(AlgorithmConfig):
         self.lr_total_batches: int | None = None
         self.lr_min_ratio = 0.0
         self.parallelism = "ddp"
+        self.restart_failed_learners = False
         # RLlib's own settings, where its defaults do not fit.
         self.torch_skip_nan_gradients = True  # no second look at gradients: the learner has one
         self.lr = 1e-6
@@ -297,6 +298,26 @@ class GRPOConfig(AlgorithmConfig):
         super().learners(**kwargs)
         if parallelism is not NotProvided:
             self.parallelism = parallelism
+        return self
+
+    @override(AlgorithmConfig)
+    def fault_tolerance(
+        self, *, restart_failed_learners: bool = NotProvided, **kwargs: Any
+    ) -> Self:
+        """Sets what is done about failures.
+
+        Args:
+            restart_failed_learners: When a learner dies, or raises in an update, all learners are
+                started again and go on from the last update. Their state, 12 bytes a trained
+                weight with AdamW, is copied to Ray's object store after every update.
+            kwargs: Of `AlgorithmConfig.fault_tolerance()`.
+
+        Returns:
+            This updated config.
+        """
+        super().fault_tolerance(**kwargs)
+        if restart_failed_learners is not NotProvided:
+            self.restart_failed_learners = restart_failed_learners
         return self
 
     @property

@@ -1,6 +1,7 @@
 """The GRPO learner: an update rule over passes, a pass in mini-batches and micro-batches."""
 
 import contextlib
+import copy
 import math
 from collections.abc import Collection
 from typing import Any
@@ -354,6 +355,11 @@ class GRPOTorchLearner(TorchLearner):
         super().set_state(state)
         if RESULTS in state:
             self.set_update_state(state[RESULTS])
+
+    @override(TorchLearner)
+    def _set_optimizer_state(self, state: StateDict) -> None:
+        # Out of Ray's object store it is memory that learners share, and torch would write to it.
+        super()._set_optimizer_state(copy.deepcopy(state))
 
     def get_update_state(self) -> StateDict:
         """What the update carries from batch to batch, besides weights and optimizer."""
