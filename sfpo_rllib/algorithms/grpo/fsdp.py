@@ -19,8 +19,9 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.typing import StateDict
 from torch.distributed.device_mesh import init_device_mesh
 
-from sfpo_rllib.algorithms.grpo.grpo_torch_learner import WEIGHTS, Batch, GRPOTorchLearner
+from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
+from sfpo_rllib.algorithms.grpo.minibatches import WEIGHTS, Batch
 from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.rl_modules.causal_lm import INPUT_IDS, LOSS_MASK
 from sfpo_rllib.rl_modules.sharding import gather, like

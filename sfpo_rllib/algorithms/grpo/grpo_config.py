@@ -75,6 +75,7 @@ class GRPOConfig(AlgorithmConfig):
         self.engine_correction: str | None = "token_truncate"
         self.engine_ratio_cap = 2.0
         self.engine_ratio_floor = 0.5
+        self.max_engine_logp_diff: float | None = 0.5
         self.max_skipped_steps = 10
         self.max_tokens_per_micro_batch = 16_384
         self.snapshot_device: str | None = None
@@ -100,6 +101,7 @@ class GRPOConfig(AlgorithmConfig):
         self.env_runner_cls = GroupEnvRunner
         self.create_local_env_runner = False  # the driver would start an engine of its own
         self.sample_timeout_s = None  # RLlib would drop late samples; we have our own deadline
+        self.delay_between_env_runner_restarts_s = 0.0  # a runner that raised would wait as long
         self.merge_env_runner_states = False  # there are no connector states in the runners
         self.broadcast_env_runner_states = False
         self.evaluation_duration = 512
@@ -168,6 +170,7 @@ class GRPOConfig(AlgorithmConfig):
         engine_correction: str | None = NotProvided,
         engine_ratio_cap: float = NotProvided,
         engine_ratio_floor: float = NotProvided,
+        max_engine_logp_diff: float | None = NotProvided,
         max_skipped_steps: int = NotProvided,
         max_tokens_per_micro_batch: int = NotProvided,
         snapshot_device: str | None = NotProvided,
@@ -220,6 +223,8 @@ class GRPOConfig(AlgorithmConfig):
                 ratios), or None.
             engine_ratio_cap: The upper bound.
             engine_ratio_floor: The lower bound, for the masks.
+            max_engine_logp_diff: Batches in which the log-probs of engine and learner differ by
+                more, nats a token in the mean, are refused and counted. None: none is.
             max_skipped_steps: Optimizer steps whose gradient is not finite are skipped and
                 counted. More than so many in a row end the training.
             max_tokens_per_micro_batch: Tokens of one forward pass, padding included unless
@@ -266,6 +271,7 @@ class GRPOConfig(AlgorithmConfig):
             "engine_correction": engine_correction,
             "engine_ratio_cap": engine_ratio_cap,
             "engine_ratio_floor": engine_ratio_floor,
+            "max_engine_logp_diff": max_engine_logp_diff,
             "max_skipped_steps": max_skipped_steps,
             "max_tokens_per_micro_batch": max_tokens_per_micro_batch,
             "snapshot_device": snapshot_device,

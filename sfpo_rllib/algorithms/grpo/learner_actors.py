@@ -15,16 +15,11 @@ from ray.rllib.utils.actor_manager import (
 )
 from ray.rllib.utils.annotations import override
 
-from sfpo_rllib.algorithms.grpo.remote import values_of
-
 # How long others may take to answer once one has raised. They may be waiting for it in a collective
 # operation; and where they lost their peer, the news of its death is still on its way.
 GRACE_S = 5.0
 
 _LOST_PEER = ("gloo", "nccl", "connection reset", "connection closed", "broken pipe")
-
-Function = Callable[[Any], Any] | list[Callable[[Any], Any]] | str | list[str]
-Arguments = dict[str, Any] | list[dict[str, Any]] | None
 
 
 class LearnerError(RuntimeError):
@@ -60,41 +55,16 @@ class LearnerActors(FaultTolerantActorManager):
     @override(FaultTolerantActorManager)
     def foreach_actor(
         self,
-        func: Function,
+        func: Callable[[Any], Any] | list[Callable[[Any], Any]] | str | list[str],
         *,
-        kwargs: Arguments = None,
+        kwargs: dict[str, Any] | list[dict[str, Any]] | None = None,
         healthy_only: bool = True,
         remote_actor_ids: list[int] | None = None,
         timeout_seconds: float | None = None,
         return_obj_refs: bool = False,
         mark_healthy: bool = False,
     ) -> RemoteCallResults:
-        """As RLlib's, whose callers in part ignore errors: here they are raised.
-
-        Raises:
-            LearnerError: If the group has ended, now or earlier.
-            Exception: What was raised in a learner otherwise.
-        """
-        results = self.call(
-            func,
-            kwargs=kwargs,
-            remote_actor_ids=remote_actor_ids,
-            timeout_seconds=timeout_seconds,
-            return_obj_refs=return_obj_refs,
-        )
-        values_of(results)
-        return results
-
-    def call(
-        self,
-        func: Function,
-        *,
-        kwargs: Arguments = None,
-        remote_actor_ids: list[int] | None = None,
-        timeout_seconds: float | None = None,
-        return_obj_refs: bool = False,
-    ) -> RemoteCallResults:
-        """As `foreach_actor`, with what was raised in learners among the results.
+        """As RLlib's; all actors are healthy, or the group has ended.
 
         Raises:
             LearnerError: If the group has ended, now or earlier.

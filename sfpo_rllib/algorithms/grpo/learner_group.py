@@ -75,37 +75,19 @@ class GRPOLearnerGroup(LearnerGroup):
 
     @override(LearnerGroup)
     def update(self, **kwargs: Any) -> list[dict[str, Any]]:
+        plain_update = super().update
+
         def update() -> list[dict[str, Any]]:
             with self._changing():
-                results = LearnerGroup.update(self, **kwargs)
+                results = plain_update(**kwargs)
             self._hold_state()
             return results
 
         return self._call(update)
 
     @override(LearnerGroup)
-    def foreach_learner(
-        self,
-        func: Callable[..., T],
-        *,
-        healthy_only: bool = True,
-        remote_actor_ids: list[int] | None = None,
-        timeout_seconds: float | None = None,
-        return_obj_refs: bool = False,
-        mark_healthy: bool = False,
-        **kwargs: Any,
-    ) -> RemoteCallResults:
-        def foreach_learner() -> RemoteCallResults:
-            if self.is_local:
-                return LearnerGroup.foreach_learner(self, func, **kwargs)
-            return self._worker_manager.call(
-                partial(func, **kwargs),
-                remote_actor_ids=remote_actor_ids,
-                timeout_seconds=timeout_seconds,
-                return_obj_refs=return_obj_refs,
-            )
-
-        return self._call(foreach_learner)
+    def foreach_learner(self, func: Callable[..., Any], **kwargs: Any) -> RemoteCallResults:
+        return self._call(partial(super().foreach_learner, func, **kwargs))
 
     @override(LearnerGroup)
     def get_state(
@@ -122,31 +104,33 @@ class GRPOLearnerGroup(LearnerGroup):
             self._get_subcomponents(COMPONENT_LEARNER, not_components),
         )
 
+        plain_get_state = super().get_state
+
         def get_state() -> StateDict:
             with self.gathered(*of_learner):
-                return LearnerGroup.get_state(
-                    self, components, not_components=not_components, **kwargs
-                )
+                return plain_get_state(components, not_components=not_components, **kwargs)
 
         return self._call(get_state)
 
     @override(LearnerGroup)
     def set_state(self, state: StateDict) -> None:
         whole = {COMPONENT_RL_MODULE, COMPONENT_OPTIMIZER} <= set(state.get(COMPONENT_LEARNER, ()))
-        self._change(lambda: LearnerGroup.set_state(self, state), whole=whole)
+        self._change(partial(super().set_state, state), whole=whole)
 
     @override(Checkpointable)
     def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
+        plain_save = super().save_to_path
+
         def save_to_path() -> str:
             with self.gathered():
-                return LearnerGroup.save_to_path(self, path, **kwargs)
+                return plain_save(path, **kwargs)
 
         return self._call(save_to_path)
 
     @override(Checkpointable)
     def restore_from_path(self, path: str | Path, **kwargs: Any) -> None:
         whole = kwargs.get("component") is None
-        self._change(lambda: LearnerGroup.restore_from_path(self, path, **kwargs), whole=whole)
+        self._change(partial(super().restore_from_path, path, **kwargs), whole=whole)
 
     @override(LearnerGroup)
     def shutdown(self) -> None:
