@@ -188,16 +188,10 @@ def test_weights_of_nan_are_named_when_a_batch_is_learned_from(make_config: Make
 def test_weights_of_nan_are_named_on_their_way_to_the_engines(
     make_config: MakeConfig, running: Callable[[GRPO], GRPO]
 ) -> None:
-    """Where a checkpoint brings them, or a step makes them, before anything is sampled by them."""
-    algo = running(make_config(env=ECHO).training(lr=1e38, grad_clip=None).build_algo())
-    with pytest.raises(FloatingPointError, match=r"weights: \d+ of .*go back to an earlier"):
-        for _ in range(3):
-            algo.train()
-    other = running(make_config(env=ECHO).build_algo())
-    module = other.get_module()
-    assert module is other.learner_group._learner.module[DEFAULT_MODULE_ID].unwrapped()
-    assert other.get_module("no such module") is None
+    """Whether a step or a checkpoint brought them, before anything is sampled by them."""
+    algo = running(make_config(env=ECHO).build_algo())
+    module = algo.get_module()
     with torch.no_grad():
         module.lm.get_input_embeddings().weight[5] = math.inf
-    with pytest.raises(FloatingPointError, match="embed_tokens"):
-        other.set_state(other.get_state())
+    with pytest.raises(FloatingPointError, match=r"weights: 1 of .*embed_tokens"):
+        algo.set_state(algo.get_state())

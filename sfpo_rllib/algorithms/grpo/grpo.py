@@ -143,6 +143,7 @@ class GRPO(Algorithm):
             restore=lambda: self.restore_env_runners(runners),
             sync_weights=self._sync_weights,
             restore_timeout_s=self.config.env_runner_restore_timeout_s,
+            restarts=self.config.restart_failed_env_runners,
         )
         # Evaluation samples the same way whenever it is called, training anew each iteration.
         when = "evaluation" if evaluation else self.iteration
