@@ -291,7 +291,8 @@ class GRPOLearnerGroup(LearnerGroup):
             LearnerError: If they cannot be started.
         """
         assert self._last_state is not None
-        logger.warning("The learners are started again from the last update: %s", self.failure)
+        what = str(self.failure).splitlines()[0]
+        logger.warning("The learners are started again from the last update: %s", what)
         try:
             self._start()
             self.set_state(self._last_state["state"])
