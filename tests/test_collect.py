@@ -77,13 +77,14 @@ def run(
     restore: Callable[[], Any] = lambda: None,
     sync_weights: Callable[[], Any] = lambda: None,
     evaluation: bool = False,
+    **settings: Any,
 ) -> Collection:
     collector = GroupCollector(
         runners,
         timeout_s=TIMEOUT_S,
         restore=restore,
         sync_weights=sync_weights,
-        restore_timeout_s=0.2,
+        **{"restore_timeout_s": 0.2, **settings},
     )
     return collector.collect(seeds, weights_version=4, stream=(0, "x"), evaluation=evaluation)
 
@@ -299,6 +300,11 @@ def test_no_healthy_runner_is_an_error():
     with pytest.raises(RuntimeError, match=r"no env runner is healthy.*the tool took it down"):
         run(FakeRunners([lose, lose]), SEEDS, restore=lambda: restored.append(1))
     assert restored  # it was tried
+
+
+def test_without_restarts_dead_runners_are_not_waited_for():
+    with pytest.raises(RuntimeError, match="restart_failed_env_runners=False"):
+        run(FakeRunners([lose, lose]), SEEDS, restore_timeout_s=3600.0, restarts=False)
 
 
 def test_when_no_runner_is_healthy_they_are_brought_back():

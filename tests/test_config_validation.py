@@ -58,6 +58,8 @@ TRAINING = [
     ("engine_ratio_floor", 2.0, "< engine_ratio_cap=2.0"),
     ("engine_ratio_floor", None, "number >= 0"),
     ("max_skipped_steps", -1, "integer >= 0"),
+    ("max_engine_logp_diff", 0.0, "number > 0", "None"),
+    ("max_engine_logp_diff", math.nan, "number > 0", "None"),
     ("max_resampling_rounds", -1, "integer >= 0"),
     ("truncated_replies", "drop", "'train'", "'mask'"),
     ("truncated_replies", True, "'train'", "'mask'"),

@@ -12,6 +12,7 @@ import pytest
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
@@ -23,6 +24,8 @@ from ray.tune import registry
 from sfpo_rllib import GRPO, SFPO, GRPOConfig
 from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup, FSDPTorchLearner
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
+from sfpo_rllib.algorithms.grpo.learner_actors import LearnerActors
+from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 from sfpo_rllib.algorithms.with_update_rule import UpdateRuleLearnerMixin
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.env_runners import GroupEnvRunner
@@ -85,6 +88,7 @@ USED = [
     (Algorithm, "_check_component"),
     (Checkpointable, "_check_component"),
     (Checkpointable, "_get_subcomponents"),
+    (FaultTolerantActorManager, "_call_actors"),
     (registry, "_global_registry"),
     (TorchLearner, "_get_optimizer_lr"),
     (TorchLearner, "_set_optimizer_lr"),
@@ -102,6 +106,9 @@ ATTRIBUTES = [
     (Learner, "_named_optimizers"),
     (TorchLearner, "_device"),
     (EnvRunnerGroup, "_worker_manager"),
+    (LearnerGroup, "_worker_manager"),
+    (LearnerGroup, "_workers"),
+    (LearnerGroup, "_learner"),
     (AlgorithmConfig, "_learner_connector"),
 ]
 
@@ -130,6 +137,8 @@ OURS = [
     GRPOTorchLearner,
     FSDPTorchLearner,
     FSDPLearnerGroup,
+    GRPOLearnerGroup,
+    LearnerActors,
     UpdateRuleLearnerMixin,
     CausalLMModule,
     GroupEnvRunner,

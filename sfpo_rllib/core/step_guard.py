@@ -3,7 +3,7 @@
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -44,11 +44,14 @@ class StepGuard:
         Raises:
             FloatingPointError: If it may not, and neither might the `max_in_a_row` before it. It
                 names a file, to be read by `torch.load`, with the batch and the names of the
-                parameters whose gradients are not finite.
+                parameters whose gradients are not finite. At once, if parameters themselves are
+                not: no later gradient would be.
         """
         if math.isfinite(norm):
             self.in_a_row = 0
             return True
+        parameters = list(parameters)
+        require_finite({name: local(param) for name, param in parameters})
         self.skipped += 1
         self.in_a_row += 1
         if self.in_a_row <= self.max_in_a_row:
@@ -65,4 +68,15 @@ class StepGuard:
             f"max_skipped_steps={self.max_in_a_row}: {self.in_a_row} optimizer steps in a row had "
             f"a gradient that is not finite (norm {norm}), in {len(bad)} parameters, e.g. "
             f"{bad[:3]}; the last batch is saved in {path}"
+        )
+
+
+def require_finite(weights: Mapping[str, torch.Tensor]) -> None:
+    """Raises a FloatingPointError that names the weights with values that are not finite."""
+    bad = [name for name, weight in weights.items() if not torch.isfinite(weight).all()]
+    if bad:
+        raise FloatingPointError(
+            f"weights: {len(bad)} of {len(weights)} hold values that are not finite, e.g. "
+            f"{bad[:3]}; go back to an earlier checkpoint, with a lower lr or grad_clip if the "
+            "training diverged"
         )

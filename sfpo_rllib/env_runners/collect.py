@@ -64,6 +64,7 @@ class GroupCollector:
         restore: Callable[[], Any],
         sync_weights: Callable[[], Any],
         restore_timeout_s: float,
+        restarts: bool = True,
     ) -> None:
         """Initializes a collector.
 
@@ -73,6 +74,7 @@ class GroupCollector:
             restore: Brings failed runners back, as far as they are up again.
             sync_weights: Sends the current weights to every runner.
             restore_timeout_s: How long to wait for a runner when none is healthy.
+            restarts: Whether Ray starts dead runners again. If not, nothing is waited for.
         """
         self._runners = env_runner_group
         self._timeout_s = timeout_s
@@ -80,6 +82,7 @@ class GroupCollector:
         self._sync_weights = sync_weights
         self._restore_timeout_s = restore_timeout_s
         self._losses: list[str] = []  # the reasons
+        self._restarts = restarts
 
     def collect(
         self,
@@ -166,6 +169,11 @@ class GroupCollector:
             return [LOCAL]
         deadline = time.monotonic() + self._restore_timeout_s
         while not self._runners.healthy_env_runner_ids():
+            if not self._restarts:
+                raise RuntimeError(
+                    "no env runner is alive, and restart_failed_env_runners=False: the runners' "
+                    "logs say why they died"
+                )
             if time.monotonic() > deadline:
                 reason = self._losses[-1] if self._losses else "see the runners' logs"
                 raise RuntimeError(

@@ -14,6 +14,7 @@ from ray.rllib.utils.typing import StateDict
 from torch.distributed.device_mesh import DeviceMesh
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from sfpo_rllib.core.step_guard import require_finite
 from sfpo_rllib.rl_modules.lora import adapter_weights, add_lora, cast_base, without_adapter
 from sfpo_rllib.rl_modules.packing import (
     PACKED_ATTENTION,
@@ -270,9 +271,15 @@ class CausalLMModule(TorchRLModule):
         inference_only: bool = False,
         **kwargs: Any,
     ) -> StateDict:
-        """The masters as numpy arrays, or with `inference_only` what the engines load."""
+        """The masters as numpy arrays, or with `inference_only` what the engines load.
+
+        Raises:
+            FloatingPointError: If engines would load weights that are not finite.
+        """
         tensors = self._unique(self.weights())
         if inference_only:
+            buffers = {name for name, _ in self.lm.named_buffers()}  # may be masks of -inf
+            require_finite({name: t for name, t in tensors.items() if name not in buffers})
             return pack_weights(tensors, self.compute_dtype)
         return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
 

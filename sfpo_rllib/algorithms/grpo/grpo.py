@@ -1,11 +1,9 @@
 """GRPO for language models over gymnasium text environments, through group rollouts."""
 
-import logging
 import secrets
 import time
 from collections import Counter
 from collections.abc import Collection
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from ray.rllib.core import (
     COMPONENT_RL_MODULE,
     DEFAULT_MODULE_ID,
 )
-from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.annotations import override
@@ -33,13 +31,12 @@ from ray.rllib.utils.metrics import (
     TIMERS,
     WEIGHTS_SEQ_NO,
 )
-from ray.rllib.utils.typing import ResultDict, StateDict
+from ray.rllib.utils.typing import ModuleID, ResultDict, StateDict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sfpo_rllib.algorithms.grpo import resources
-from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
-from sfpo_rllib.algorithms.grpo.remote import values_of
+from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 from sfpo_rllib.core.balance import even_shares
 from sfpo_rllib.env_runners.collect import Collection as GroupCollection
 from sfpo_rllib.env_runners.collect import GroupCollector
@@ -57,8 +54,6 @@ from sfpo_rllib.rl_modules.lora import write_adapter
 from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
 from sfpo_rllib.token_trace import TokenTrace
 
-logger = logging.getLogger(__name__)
-
 _DRIVER_STATE = "rollout_driver"
 _LEARNER_MODULE = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
 
@@ -73,6 +68,7 @@ class GRPO(Algorithm):
     """
 
     config: GRPOConfig
+    learner_group: GRPOLearnerGroup
 
     @classmethod
     @override(Algorithm)
@@ -94,6 +90,7 @@ class GRPO(Algorithm):
 
     @override(Algorithm)
     def training_step(self) -> None:
+        self.learner_group.check()  # before a batch is sampled that none can learn from
         with self.metrics.log_time((TIMERS, "sample"), reduce="mean", window=1):
             groups = self._sample_batch()
         self._weights_are_synced = False
@@ -101,11 +98,14 @@ class GRPO(Algorithm):
             self._learn(groups)
         with self.metrics.log_time((TIMERS, "sync_weights"), reduce="mean", window=1):
             self._sync_weights()
-        self._log_runners_lost()
+        self._log_failures()
 
-    def _log_runners_lost(self) -> None:
-        key = (ENV_RUNNER_RESULTS, "num_env_runners_lost")
-        self.metrics.log_value(key, self._num_runners_lost, reduce="mean", window=1)
+    def _log_failures(self) -> None:
+        for key, count in (
+            ((ENV_RUNNER_RESULTS, "num_env_runners_lost"), self._num_runners_lost),
+            ((LEARNER_RESULTS, "num_learner_restarts_lifetime"), self.learner_group.num_restarts),
+        ):
+            self.metrics.log_value(key, count, reduce="mean", window=1)
         self._num_runners_lost = 0
 
     def _sample_batch(self) -> list[Group]:
@@ -178,6 +178,7 @@ class GRPO(Algorithm):
             restore=lambda: self.restore_env_runners(runners),
             sync_weights=self._sync_weights,
             restore_timeout_s=self.config.env_runner_restore_timeout_s,
+            restarts=self.config.restart_failed_env_runners,
         )
         # Evaluation samples the same way whenever it is called, training anew each iteration.
         when = "evaluation" if evaluation else self.iteration
@@ -322,22 +323,17 @@ class GRPO(Algorithm):
         # path. Runners make environments themselves.
         return env_specifier, partial(make_text_env, env_specifier)
 
+    @override(Algorithm)
+    def get_module(self, module_id: ModuleID = DEFAULT_MODULE_ID) -> RLModule | None:
+        """The module that is trained; see `GRPOLearnerGroup.get_module`."""
+        return self.learner_group.get_module(module_id)
+
     def get_module_weights(self) -> dict[str, torch.Tensor]:
         """The trained float32 weights under transformers' names, on the CPU.
 
         With `model_config["lora"]` the adapter's, under the names of peft's files.
         """
-
-        def copied(learner: Learner) -> dict[str, torch.Tensor]:
-            weights = learner.module[DEFAULT_MODULE_ID].unwrapped().weights()
-            return {name: tensor.cpu().clone() for name, tensor in weights.items()}
-
-        group = self.learner_group
-        gathered = group.gathered if isinstance(group, FSDPLearnerGroup) else nullcontext
-        first = None if group.is_local else [0]
-        with gathered(COMPONENT_RL_MODULE):
-            (weights,) = values_of(group.foreach_learner(copied, remote_actor_ids=first))
-        return weights
+        return self.learner_group.get_module_weights()
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Saves model and tokenizer as a transformers folder, in the dtype the engines run.
@@ -388,7 +384,7 @@ class GRPO(Algorithm):
             state[_DRIVER_STATE] = {
                 "run_seed": self._run_seed,
                 "cursor": self._cursor,
-                "recent_batches": self._get_recent_batches(),
+                "recent_batches": self.learner_group.get_recent_batches(),
             }
         return state
 
@@ -398,38 +394,10 @@ class GRPO(Algorithm):
         if _DRIVER_STATE in state:
             self._run_seed = state[_DRIVER_STATE]["run_seed"]
             self._cursor = state[_DRIVER_STATE]["cursor"]
-            self._set_recent_batches(state[_DRIVER_STATE].get("recent_batches", []))
+            recent_batches = state[_DRIVER_STATE].get("recent_batches", [])
+            self.learner_group.set_recent_batches(recent_batches)
         if COMPONENT_LEARNER_GROUP in state:
             self._sync_weights()
-
-    def _get_recent_batches(self) -> list[Any]:
-        """The batches that the update rule keeps, each learner's share of them."""
-        if not self.config.make_update_rule().history:
-            return []
-        results = self.learner_group.foreach_learner(lambda learner: learner.get_recent_batches())
-        return values_of(results)
-
-    def _set_recent_batches(self, shares: list[Any]) -> None:
-        if not self.config.make_update_rule().history:
-            return
-        num_learners = max(self.config.num_learners, 1)
-        if shares and len(shares) != num_learners:
-            logger.warning(
-                "The checkpoint has the recent batches of %d learners, there are %d: the update "
-                "rule's history starts empty.",
-                len(shares),
-                num_learners,
-            )
-        if len(shares) != num_learners:  # what has been seen here so far is not the checkpoint's
-            shares = [[]] * num_learners
-        for i, share in enumerate(shares):
-            values_of(
-                self.learner_group.foreach_learner(
-                    lambda learner, batches: learner.set_recent_batches(batches),
-                    remote_actor_ids=None if self.learner_group.is_local else [i],
-                    batches=share,
-                )
-            )
 
     @override(Algorithm)
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:

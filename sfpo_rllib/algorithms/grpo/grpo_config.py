@@ -79,6 +79,7 @@ class GRPOConfig(AlgorithmConfig):
         self.engine_correction: str | None = "token_truncate"
         self.engine_ratio_cap = 2.0
         self.engine_ratio_floor = 0.5
+        self.max_engine_logp_diff: float | None = 0.5
         self.max_skipped_steps = 10
         self.max_tokens_per_micro_batch = 16_384
         self.snapshot_device: str | None = None
@@ -91,6 +92,7 @@ class GRPOConfig(AlgorithmConfig):
         self.lr_total_batches: int | None = None
         self.lr_min_ratio = 0.0
         self.parallelism = "ddp"
+        self.restart_failed_learners = False
         # RLlib's own settings, where its defaults do not fit.
         self.torch_skip_nan_gradients = True  # no second look at gradients: the learner has one
         self.lr = 1e-6
@@ -103,6 +105,7 @@ class GRPOConfig(AlgorithmConfig):
         self.env_runner_cls = GroupEnvRunner
         self.create_local_env_runner = False  # the driver would start an engine of its own
         self.sample_timeout_s = None  # RLlib would drop late samples; we have our own deadline
+        self.delay_between_env_runner_restarts_s = 0.0  # a runner that raised would wait as long
         self.merge_env_runner_states = False  # there are no connector states in the runners
         self.broadcast_env_runner_states = False
         self.evaluation_duration = 512
@@ -184,6 +187,7 @@ class GRPOConfig(AlgorithmConfig):
         engine_correction: str | None = NotProvided,
         engine_ratio_cap: float = NotProvided,
         engine_ratio_floor: float = NotProvided,
+        max_engine_logp_diff: float | None = NotProvided,
         max_skipped_steps: int = NotProvided,
         max_tokens_per_micro_batch: int = NotProvided,
         snapshot_device: str | None = NotProvided,
@@ -238,6 +242,8 @@ class GRPOConfig(AlgorithmConfig):
                 ratios), or None.
             engine_ratio_cap: The upper bound.
             engine_ratio_floor: The lower bound, for the masks.
+            max_engine_logp_diff: Batches in which the log-probs of engine and learner differ by
+                more, nats a token in the mean, are refused and counted. None: none is.
             max_skipped_steps: Optimizer steps whose gradient is not finite are skipped and
                 counted. More than so many in a row end the training.
             max_tokens_per_micro_batch: Tokens of one forward pass, padding included unless
@@ -285,6 +291,7 @@ class GRPOConfig(AlgorithmConfig):
             "engine_correction": engine_correction,
             "engine_ratio_cap": engine_ratio_cap,
             "engine_ratio_floor": engine_ratio_floor,
+            "max_engine_logp_diff": max_engine_logp_diff,
             "max_skipped_steps": max_skipped_steps,
             "max_tokens_per_micro_batch": max_tokens_per_micro_batch,
             "snapshot_device": snapshot_device,
@@ -317,6 +324,26 @@ class GRPOConfig(AlgorithmConfig):
         super().learners(**kwargs)
         if parallelism is not NotProvided:
             self.parallelism = parallelism
+        return self
+
+    @override(AlgorithmConfig)
+    def fault_tolerance(
+        self, *, restart_failed_learners: bool = NotProvided, **kwargs: Any
+    ) -> Self:
+        """Sets what is done about failures.
+
+        Args:
+            restart_failed_learners: When a learner dies, or raises in an update, all learners are
+                started again and go on from the last update. Their state, 12 bytes a trained
+                weight with AdamW, is copied to Ray's object store after every update.
+            kwargs: Of `AlgorithmConfig.fault_tolerance()`.
+
+        Returns:
+            This updated config.
+        """
+        super().fault_tolerance(**kwargs)
+        if restart_failed_learners is not NotProvided:
+            self.restart_failed_learners = restart_failed_learners
         return self
 
     @property
@@ -454,16 +481,11 @@ class GRPOConfig(AlgorithmConfig):
         rl_module_spec: Any = None,
         placement_group: Any = None,
     ) -> LearnerGroup:
-        if self.parallelism != "fsdp":
-            return super().build_learner_group(
-                env=env,
-                spaces=spaces,
-                rl_module_spec=rl_module_spec,
-                placement_group=placement_group,
-            )
         from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
+        from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 
-        return FSDPLearnerGroup(
+        group = FSDPLearnerGroup if self.parallelism == "fsdp" else GRPOLearnerGroup
+        return group(
             config=self.copy(),
             module_spec=rl_module_spec or self.get_multi_rl_module_spec(env=env, spaces=spaces),
             placement_group=placement_group,
