@@ -1,5 +1,6 @@
 """Where a checkpoint lies: a folder of this machine, or of any file system that Tune can use."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -12,6 +13,8 @@ from urllib.parse import unquote
 import pyarrow.fs
 from pyarrow.fs import FileSystem, FileType, LocalFileSystem
 from ray.train import Checkpoint
+
+logger = logging.getLogger(__name__)
 
 PathLike: TypeAlias = str | os.PathLike[str] | Checkpoint
 
@@ -62,6 +65,29 @@ def files_below(filesystem: FileSystem, folder: str) -> dict[str, int]:
     }
 
 
+def names_in(filesystem: FileSystem, folder: str) -> list[str]:
+    """Names of what lies directly in a folder, sorted. Empty if there is no such folder."""
+    selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
+    return sorted(info.base_name for info in filesystem.get_file_info(selector))
+
+
+def aside(folder: str) -> str:
+    """Where a folder stands for the moment in which another one takes its place."""
+    parent, name = os.path.split(folder)
+    return os.path.join(parent, f".{name}.former")
+
+
+def recover(filesystem: FileSystem, folder: str) -> None:
+    """Puts a folder back that was left standing aside, if nothing has taken its place."""
+    former = aside(folder)
+    if (
+        file_type(filesystem, folder) == FileType.NotFound
+        and file_type(filesystem, former) == FileType.Directory
+    ):
+        logger.warning("%s was about to be replaced and is put back.", folder)
+        filesystem.move(former, folder)
+
+
 @contextmanager
 def on_this_machine(filesystem: FileSystem, folder: str) -> Iterator[Path]:
     """The folder itself, or a copy of it for as long as the body runs."""
@@ -73,17 +99,18 @@ def on_this_machine(filesystem: FileSystem, folder: str) -> Iterator[Path]:
         yield Path(copy)
 
 
-def upload(source: Path, filesystem: FileSystem, folder: str, *, last: str) -> None:
+def upload(source: Path, filesystem: FileSystem, folder: str, *, first: str, last: str) -> None:
     """Copies a folder of this machine, one file after the other.
 
     Args:
         source: The folder.
         filesystem: Where to.
         folder: Path there.
-        last: The file that is copied when all others are there.
+        first: The file that is copied before all others.
+        last: The one that is copied after them.
     """
-    names = sorted(files_below(LocalFileSystem(), str(source)), key=lambda name: name == last)
-    for name in names:
+    names = list(files_below(LocalFileSystem(), str(source)))
+    for name in sorted(names, key=lambda name: (name == last, name != first)):
         target = f"{folder}/{name}"
         filesystem.create_dir(os.path.dirname(target), recursive=True)
         with (

@@ -12,6 +12,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.typing import ModuleID, ParamDict, StateDict, TensorType
 
+from sfpo_rllib.checkpoints import SavedAsTensors
 from sfpo_rllib.core.anchor import whole
 from sfpo_rllib.core.balance import micro_batches
 from sfpo_rllib.core.importance import effective_sample_share
@@ -41,7 +42,7 @@ Batch = dict[str, torch.Tensor]
 Minibatches = list[list[Batch]]  # of micro-batches
 
 
-class GRPOTorchLearner(TorchLearner):
+class GRPOTorchLearner(TorchLearner, SavedAsTensors):
     """Updates a causal LM from token batches of whole groups.
 
     RLlib hands `_update` the whole rollout batch, as neither `minibatch_size` nor `num_epochs`
