@@ -58,8 +58,9 @@ def file_type(filesystem: FileSystem, path: str) -> FileType:
 def files_below(filesystem: FileSystem, folder: str) -> dict[str, int]:
     """Sizes in bytes of all files in a folder, by their path in it, sorted. Empty if it is none."""
     selector = pyarrow.fs.FileSelector(folder, recursive=True, allow_not_found=True)
+    above = folder.strip("/")  # not every file system begins its paths as we do
     return {
-        os.path.relpath(info.path, folder): info.size
+        info.path.strip("/").removeprefix(above).lstrip("/"): info.size
         for info in sorted(filesystem.get_file_info(selector), key=lambda info: info.path)
         if info.type == FileType.File
     }
@@ -95,7 +96,8 @@ def on_this_machine(filesystem: FileSystem, folder: str) -> Iterator[Path]:
         yield Path(folder)
         return
     with tempfile.TemporaryDirectory(prefix="checkpoint_") as copy:
-        pyarrow.fs.copy_files(folder, copy, source_filesystem=filesystem)
+        for name in files_below(filesystem, folder):
+            _copy(filesystem, f"{folder}/{name}", LocalFileSystem(), f"{copy}/{name}")
         yield Path(copy)
 
 
@@ -111,10 +113,13 @@ def upload(source: Path, filesystem: FileSystem, folder: str, *, first: str, las
     """
     names = list(files_below(LocalFileSystem(), str(source)))
     for name in sorted(names, key=lambda name: (name == last, name != first)):
-        target = f"{folder}/{name}"
-        filesystem.create_dir(os.path.dirname(target), recursive=True)
-        with (
-            open(source / name, "rb") as read,
-            filesystem.open_output_stream(target, compression=None) as written,
-        ):
-            shutil.copyfileobj(read, written, 1 << 22)
+        _copy(LocalFileSystem(), f"{source}/{name}", filesystem, f"{folder}/{name}")
+
+
+def _copy(source: FileSystem, path: str, target: FileSystem, target_path: str) -> None:
+    target.create_dir(os.path.dirname(target_path), recursive=True)
+    with (
+        source.open_input_stream(path, compression=None) as read,
+        target.open_output_stream(target_path, compression=None) as written,
+    ):
+        shutil.copyfileobj(read, written, 1 << 22)

@@ -44,6 +44,7 @@ def new_checkpoint(filesystem: FileSystem, target: str) -> Iterator[Path]:
         if places.is_local(filesystem):
             target = os.path.realpath(target)
         places.recover(filesystem, target)
+        _delete(filesystem, places.aside(target))  # its place has been taken
         _require_checkpoint(filesystem, target)
         where = _beside(Path(target)) if places.is_local(filesystem) else _far(filesystem, target)
         with where as folder:
