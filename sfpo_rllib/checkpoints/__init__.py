@@ -1,7 +1,7 @@
 """Checkpoints that are there whole or not at all, and that are checked before they are loaded."""
 
 from sfpo_rllib.checkpoints.algorithm import CheckpointedAlgorithm, read_weights
-from sfpo_rllib.checkpoints.components import SavedAsTensors
+from sfpo_rllib.checkpoints.components import SavedAsTensors, with_own_metrics
 from sfpo_rllib.checkpoints.manifest import CheckpointError, newest_valid, verify
 
 __all__ = [
@@ -11,4 +11,5 @@ __all__ = [
     "newest_valid",
     "read_weights",
     "verify",
+    "with_own_metrics",
 ]

@@ -5,6 +5,7 @@ Ours differ in the state. RLlib's own components keep theirs, and what was saved
 release, pickles throughout, is read.
 """
 
+import copy
 import json
 import tempfile
 from collections.abc import Callable
@@ -15,7 +16,9 @@ import numpy as np
 import ray
 from pyarrow.fs import LocalFileSystem
 from ray import cloudpickle
+from ray.exceptions import RayActorError
 from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.core import COMPONENT_METRICS_LOGGER
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
@@ -89,6 +92,13 @@ class SavedAsTensors(Checkpointable):
         """
         with places.on_this_machine(*places.resolve(path, filesystem)) as folder:
             _restore(self, folder, component, kwargs)
+
+
+def with_own_metrics(state: StateDict) -> StateDict:
+    """A state whose metrics are a copy: RLlib's are the logger's lists, which it goes on with."""
+    if COMPONENT_METRICS_LOGGER not in state:
+        return state
+    return {**state, COMPONENT_METRICS_LOGGER: copy.deepcopy(state[COMPONENT_METRICS_LOGGER])}
 
 
 def _save(
@@ -210,10 +220,15 @@ def _values(
 ) -> list[Any]:
     """The values of calls on actors. RLlib itself would not mind those that fail."""
     values = []
-    for result in actors.foreach_actor(function, remote_actor_ids=ids):
+    results = list(actors.foreach_actor(function, remote_actor_ids=ids))
+    for result in results:
+        if not result.ok and not isinstance(result.get(), RayActorError):
+            # RLlib has taken it out of service, and others would wait for it in the next update.
+            actors.set_actor_state(result.actor_id, healthy=True)
+    for result in results:
         if not result.ok:
-            error = result.get()
-            raise CheckpointError(f"{what}: {type(error).__name__}: {error}") from error
+            error = getattr(result.get(), "cause", result.get())  # without its remote traceback
+            raise CheckpointError(f"{what}: {type(error).__name__}: {error}") from result.get()
         values.append(result.get())
     if len(values) < len(ids):
         raise CheckpointError(f"{what}: {len(values)} of {len(ids)} answered")

@@ -41,7 +41,7 @@ from sfpo_rllib.algorithms.grpo import resources
 from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 from sfpo_rllib.algorithms.grpo.remote import values_of
-from sfpo_rllib.checkpoints import CheckpointedAlgorithm
+from sfpo_rllib.checkpoints import CheckpointedAlgorithm, with_own_metrics
 from sfpo_rllib.checkpoints.places import PathLike
 from sfpo_rllib.core.balance import even_shares
 from sfpo_rllib.env_runners.collect import Collection as GroupCollection
@@ -347,11 +347,11 @@ class GRPO(CheckpointedAlgorithm):
                 "cursor": self._cursor,
                 "recent_batches": self._get_recent_batches(),
             }
-        return state
+        return with_own_metrics(state)
 
     @override(Algorithm)
     def set_state(self, state: StateDict) -> None:
-        super().set_state(state)
+        super().set_state(with_own_metrics(state))
         if _DRIVER_STATE in state:
             self._run_seed = state[_DRIVER_STATE]["run_seed"]
             self._cursor = state[_DRIVER_STATE]["cursor"]

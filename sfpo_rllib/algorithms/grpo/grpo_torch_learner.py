@@ -16,7 +16,7 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.rllib.utils.typing import ModuleID, ParamDict, StateDict, TensorType
 from torch.utils._pytree import tree_map_only
 
-from sfpo_rllib.checkpoints import SavedAsTensors
+from sfpo_rllib.checkpoints import SavedAsTensors, with_own_metrics
 from sfpo_rllib.core.anchor import whole
 from sfpo_rllib.core.balance import micro_batches
 from sfpo_rllib.core.importance import effective_sample_share
@@ -354,7 +354,7 @@ class GRPOTorchLearner(TorchLearner, SavedAsTensors):
         state = super().get_state(components, not_components=not_components, **kwargs)
         if self._check_component(RESULTS, components, not_components):
             state[RESULTS] = self.get_update_state()
-        return state
+        return with_own_metrics(state)
 
     @override(TorchLearner)
     def set_state(self, state: StateDict) -> None:
@@ -362,7 +362,7 @@ class GRPOTorchLearner(TorchLearner, SavedAsTensors):
             self._weights_seq_no = (
                 -1
             )  # RLlib leaves out weights that are older than the present ones
-        super().set_state(state)
+        super().set_state(with_own_metrics(state))
         self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, self._weights_seq_no)
         if RESULTS in state:
             self.set_update_state(state[RESULTS])
