@@ -343,6 +343,18 @@ def test_a_state_that_is_set_again_takes_all_back(algo: SFPO, checkpoint: Path) 
         np.testing.assert_equal(result[name], result_again[name])
 
 
+def test_a_state_that_is_given_is_saved_instead_of_the_present_one(
+    algo: SFPO, checkpoint: Path, tmp_path: Path
+) -> None:
+    algo.restore_from_path(checkpoint)
+    state = algo.get_state()
+    algo.train()
+    folder = algo.save_to_path(tmp_path / "given", state=state)
+    assert files_of(Path(folder)).keys() == files_of(checkpoint).keys()
+    algo.restore_from_path(folder)
+    assert_same_state(algo.get_state(), state)
+
+
 @pytest.mark.slow
 def test_a_learner_that_cannot_write_or_read_its_part_ends_the_save_and_the_restore(
     config: SFPOConfig, running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

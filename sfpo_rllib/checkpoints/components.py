@@ -5,7 +5,6 @@ Ours differ in the state. RLlib's own components keep theirs, and what was saved
 release, pickles throughout, is read.
 """
 
-import copy
 import json
 import tempfile
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from pyarrow.fs import LocalFileSystem
 from ray import cloudpickle
 from ray.exceptions import RayActorError
 from ray.rllib.connectors.connector_v2 import ConnectorV2
-from ray.rllib.core import COMPONENT_METRICS_LOGGER
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
@@ -94,13 +92,6 @@ class SavedAsTensors(Checkpointable):
             _restore(self, folder, component, kwargs)
 
 
-def with_own_metrics(state: StateDict) -> StateDict:
-    """A state whose metrics are a copy: RLlib's are the logger's lists, which it goes on with."""
-    if COMPONENT_METRICS_LOGGER not in state:
-        return state
-    return {**state, COMPONENT_METRICS_LOGGER: copy.deepcopy(state[COMPONENT_METRICS_LOGGER])}
-
-
 def _save(
     component: Checkpointable, folder: Path, state: StateDict | None, use_msgpack: bool
 ) -> None:
@@ -127,9 +118,11 @@ def _save(
                 child, LearnerGroup
             ):  # the parent knows best, e.g. that a runner's weights are not saved
                 given = component.get_state(components=name)[name]
-            local = LocalFileSystem()
             child.save_to_path(
-                folder / name, state=given, filesystem=local, use_msgpack=use_msgpack
+                folder / name,
+                state=None if given is None else dict(given),  # RLlib takes parts out of it
+                filesystem=LocalFileSystem(),
+                use_msgpack=use_msgpack,
             )
     names = [name for name, _ in children]
     if state is None:

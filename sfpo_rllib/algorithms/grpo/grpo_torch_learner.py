@@ -1,22 +1,18 @@
 """The GRPO learner: an update rule over passes, a pass in mini-batches and micro-batches."""
 
 import contextlib
-import logging
 import math
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
-from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.rllib.utils.typing import ModuleID, ParamDict, StateDict, TensorType
-from torch.utils._pytree import tree_map_only
 
-from sfpo_rllib.checkpoints import SavedAsTensors, with_own_metrics
+from sfpo_rllib.checkpoints import CheckpointedLearner, num_batches
 from sfpo_rllib.core.anchor import whole
 from sfpo_rllib.core.balance import micro_batches
 from sfpo_rllib.core.importance import effective_sample_share
@@ -37,8 +33,6 @@ from sfpo_rllib.rl_modules.causal_lm import (
     forward_train,
 )
 
-logger = logging.getLogger(__name__)
-
 RESULTS = "sfpo"
 WEIGHTS = "token_weights"
 START_LOGP = "start_logp"
@@ -48,7 +42,7 @@ Batch = dict[str, torch.Tensor]
 Minibatches = list[list[Batch]]  # of micro-batches
 
 
-class GRPOTorchLearner(TorchLearner, SavedAsTensors):
+class GRPOTorchLearner(CheckpointedLearner):
     """Updates a causal LM from token batches of whole groups.
 
     RLlib hands `_update` the whole rollout batch, as neither `minibatch_size` nor `num_epochs`
@@ -354,29 +348,13 @@ class GRPOTorchLearner(TorchLearner, SavedAsTensors):
         state = super().get_state(components, not_components=not_components, **kwargs)
         if self._check_component(RESULTS, components, not_components):
             state[RESULTS] = self.get_update_state()
-        return with_own_metrics(state)
+        return state
 
     @override(TorchLearner)
     def set_state(self, state: StateDict) -> None:
-        if WEIGHTS_SEQ_NO in state:
-            self._weights_seq_no = (
-                -1
-            )  # RLlib leaves out weights that are older than the present ones
-        super().set_state(with_own_metrics(state))
-        self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, self._weights_seq_no)
+        super().set_state(state)
         if RESULTS in state:
             self.set_update_state(state[RESULTS])
-
-    @override(TorchLearner)
-    def _get_optimizer_state(self) -> StateDict:
-        # Arrays that do not own their memory are the moments themselves.
-        state = super()._get_optimizer_state()
-        return tree_map_only(np.ndarray, lambda a: a if a.flags.owndata else a.copy(), state)
-
-    @override(TorchLearner)
-    def _set_optimizer_state(self, state: StateDict) -> None:
-        # The optimizer would go on in the arrays that it is given.
-        super()._set_optimizer_state(tree_map_only(np.ndarray, np.copy, state))
 
     def get_update_state(self) -> StateDict:
         """What the update carries from batch to batch, besides weights and optimizer."""
@@ -394,13 +372,7 @@ class GRPOTorchLearner(TorchLearner, SavedAsTensors):
         # Earlier releases had one of the guard's two counters.
         guard = state.get("step_guard", {"skipped": state.get("skipped_steps", 0)})
         self._step_guard.load_state_dict(guard)
-        if "num_batches" not in state:
-            logger.warning(
-                "num_batches, by which the learning rate goes, is not in the state: taken as %d, "
-                "the number of updates that the weights have had.",
-                self._weights_seq_no,
-            )
-        self._num_batches = int(state.get("num_batches", self._weights_seq_no))
+        self._num_batches = num_batches(state, self._weights_seq_no)
         self._partition_rng.set_state(torch.tensor(state["partition_rng"], dtype=torch.uint8))
         self._updater.load_state_dict(state)
 
