@@ -62,7 +62,12 @@ def test_equal_batches_lead_the_package_and_the_example_to_equal_weights(
     alpha: float,
 ) -> None:
     config = make_config(SFPOConfig).training(
-        lr=LR, fast_steps=fast_steps, reposition_alpha=alpha, engine_correction=None
+        lr=LR,
+        fast_steps=fast_steps,
+        reposition_alpha=alpha,
+        # There is no engine.
+        engine_correction=None,
+        max_engine_logp_diff=None,
     )
     space = gym.spaces.Text(1)
     learner = config.build_learner(spaces={DEFAULT_MODULE_ID: (space, space)})

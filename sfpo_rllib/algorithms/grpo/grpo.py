@@ -37,6 +37,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sfpo_rllib.algorithms.grpo import resources
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
+from sfpo_rllib.checkpoints import CheckpointedAlgorithm, with_own_metrics
+from sfpo_rllib.checkpoints.places import PathLike
 from sfpo_rllib.core.balance import even_shares
 from sfpo_rllib.env_runners.collect import Collection as GroupCollection
 from sfpo_rllib.env_runners.collect import GroupCollector
@@ -60,7 +62,7 @@ _LEARNER_MODULE = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
 Group = list[SingleAgentEpisode]
 
 
-class GRPO(Algorithm):
+class GRPO(CheckpointedAlgorithm):
     """Samples groups, updates once on each batch of them, sends the weights to the engines.
 
     The driver owns the problem cursor: it hands out consecutive seeds, so that the training
@@ -386,11 +388,11 @@ class GRPO(Algorithm):
                 "cursor": self._cursor,
                 "recent_batches": self.learner_group.get_recent_batches(),
             }
-        return state
+        return with_own_metrics(state)
 
     @override(Algorithm)
     def set_state(self, state: StateDict) -> None:
-        super().set_state(state)
+        super().set_state(with_own_metrics(state))
         if _DRIVER_STATE in state:
             self._run_seed = state[_DRIVER_STATE]["run_seed"]
             self._cursor = state[_DRIVER_STATE]["cursor"]
@@ -399,10 +401,15 @@ class GRPO(Algorithm):
         if COMPONENT_LEARNER_GROUP in state:
             self._sync_weights()
 
-    @override(Algorithm)
-    def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
-        super().restore_from_path(path, *args, **kwargs)
+    @override(CheckpointedAlgorithm)
+    def restore_from_path(self, path: PathLike, **kwargs: Any) -> None:
+        super().restore_from_path(path, **kwargs)
         # RLlib leaves remote runners on the weights they were born with until the first sync.
+        self._sync_weights()
+
+    @override(CheckpointedAlgorithm)
+    def _set_module_state(self, state: StateDict) -> None:
+        self.learner_group.set_module_state(state)
         self._sync_weights()
 
 

@@ -26,6 +26,7 @@ from sfpo_rllib.algorithms.grpo.minibatches import (
     engine_logp_diff,
     moved,
 )
+from sfpo_rllib.checkpoints import CheckpointedLearner, num_batches
 from sfpo_rllib.core.anchor import whole
 from sfpo_rllib.core.batch_guard import BatchGuard, BatchRefused
 from sfpo_rllib.core.importance import effective_sample_share
@@ -52,7 +53,7 @@ RESULTS = "sfpo"
 PassMetrics = dict[str, float]
 
 
-class GRPOTorchLearner(TorchLearner):
+class GRPOTorchLearner(CheckpointedLearner):
     """Updates a causal LM from token batches of whole groups.
 
     RLlib hands `_update` the whole rollout batch, as neither `minibatch_size` nor `num_epochs`
@@ -372,8 +373,8 @@ class GRPOTorchLearner(TorchLearner):
         """What the update carries from batch to batch, besides weights and optimizer."""
         return {
             "optimizer_steps": self._optimizer_steps,
-            "skipped_steps": self._step_guard.skipped,
             "batch_guard": self._batch_guard.state_dict(),
+            "step_guard": self._step_guard.state_dict(),
             "num_batches": self._num_batches,
             "several_turns": self._longest_episode.several_turns,
             "partition_rng": self._partition_rng.get_state().numpy(),
@@ -383,11 +384,13 @@ class GRPOTorchLearner(TorchLearner):
     def set_update_state(self, state: StateDict) -> None:
         """Goes on from `get_update_state()`."""
         self._optimizer_steps = int(state["optimizer_steps"])
-        self._step_guard.skipped = int(state.get("skipped_steps", 0))
         if "batch_guard" in state:  # earlier releases had none
             self._batch_guard.load_state_dict(state["batch_guard"])
-        self._num_batches = int(state.get("num_batches", 0))
         self._longest_episode.restore(several_turns=state.get("several_turns", False))
+        # Earlier releases had one of the guard's two counters.
+        guard = state.get("step_guard", {"skipped": state.get("skipped_steps", 0)})
+        self._step_guard.load_state_dict(guard)
+        self._num_batches = num_batches(state, self._weights_seq_no)
         self._partition_rng.set_state(torch.tensor(state["partition_rng"], dtype=torch.uint8))
         self._updater.load_state_dict(state)
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import ray
 import torch
 from ray.rllib.core import (
     COMPONENT_LEARNER,
@@ -24,6 +25,7 @@ from ray.rllib.utils.typing import ModuleID, StateDict
 
 from sfpo_rllib.algorithms.grpo.learner_actors import LearnerActors, LearnerError, learner_error
 from sfpo_rllib.algorithms.grpo.remote import values_of
+from sfpo_rllib.checkpoints import SavedAsTensors
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ _IN_VAIN = f"; they have been started again {MAX_RESTARTS} times for it"
 T = TypeVar("T")
 
 
-class GRPOLearnerGroup(LearnerGroup):
+class GRPOLearnerGroup(LearnerGroup, SavedAsTensors):
     """RLlib's group, which says which learner failed and, if it may, starts all of them again.
 
     A learner that dies, or raises in an update, ends the group: some may have applied a part of the
@@ -170,6 +172,15 @@ class GRPOLearnerGroup(LearnerGroup):
             return weights
 
         return self._call(get_module_weights)
+
+    def set_module_state(self, state: StateDict) -> None:
+        """Has all learners load the module's weights, and nothing else."""
+        held = ray.put({COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: state}})
+
+        def set_module_state() -> None:
+            values_of(self.foreach_learner(lambda learner: learner.set_state(ray.get(held))))
+
+        self._change(set_module_state)
 
     def get_recent_batches(self) -> list[Any]:
         """The batches that the update rule keeps, each learner's share of them."""
