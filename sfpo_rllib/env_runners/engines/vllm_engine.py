@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -227,17 +228,51 @@ def _completion(output: Any) -> Completion:
 
 
 def _load_in_place(worker: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-    worker.model_runner.get_model().load_weights(iter(weights))
+    """Loads into the parameters as they are."""
+    model = worker.model_runner.get_model()
+    _check_all_loaded(model, model.load_weights(iter(weights)))
 
 
 def _reload_packed(worker: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """On a CPU linear layers are packed into oneDNN handlers, which must be built anew.
+    """On a CPU weights are packed for the kernels, which must be done anew.
 
-    `reload_weights` does so, except for an lm_head tied to the embedding: that one keeps the old
-    weights, silently.
+    `reload_weights` does so, with two exceptions, both silent: experts, which are packed only when
+    their kernel is made, and an output layer that shares the parameter of the embedding.
     """
-    worker.model_runner.reload_weights(weights_iterator=iter(weights))
     model = worker.model_runner.get_model()
-    if getattr(model.config, "tie_word_embeddings", False):
-        model.lm_head.weight = model.model.embed_tokens.weight
-        model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
+    methods = [getattr(module, "quant_method", None) for module in model.modules()]
+    for method in methods:
+        if getattr(method, "moe_kernel", None) is not None:
+            method.moe_kernel = None
+    loaded: list[Any] = []
+    load_weights = model.load_weights
+    model.load_weights = lambda items: loaded.append(load_weights(items)) or loaded[-1]
+    try:
+        worker.model_runner.reload_weights(weights_iterator=iter(weights))
+    finally:
+        del model.load_weights
+    for module in _sharing_a_weight(model):
+        module.quant_method.process_weights_after_loading(module)
+    _check_all_loaded(model, loaded[-1])
+
+
+def _sharing_a_weight(model: torch.nn.Module) -> list[Any]:
+    """Embeddings and output layers whose weight is one parameter."""
+    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+
+    layers = [m for m in model.modules() if isinstance(m, VocabParallelEmbedding)]
+    count = Counter(id(layer.weight) for layer in layers)
+    return [layer for layer in layers if count[id(layer.weight)] > 1]
+
+
+def _check_all_loaded(model: torch.nn.Module, loaded: set[str] | None) -> None:
+    """Raises if vLLM says that it passed over a parameter.
+
+    Raises:
+        RuntimeError: If it did.
+    """
+    if loaded is None:  # models that do not keep track
+        return
+    missing = sorted({name for name, _ in model.named_parameters()} - loaded)
+    if missing:
+        raise RuntimeError(f"vLLM did not load {len(missing)} parameters, e.g. {missing[:3]}")
