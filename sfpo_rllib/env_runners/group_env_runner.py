@@ -17,7 +17,13 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.rllib.utils.typing import StateDict
 from transformers import AutoTokenizer, GenerationConfig
 
-from sfpo_rllib.env_runners.engines import SamplingSettings, make_engine
+from sfpo_rllib.env_runners.engines import (
+    Completion,
+    GenerationRequest,
+    SamplingSettings,
+    make_engine,
+)
+from sfpo_rllib.env_runners.engines.probe import sample_probes
 from sfpo_rllib.env_runners.prompts import PromptFormatter, stop_token_ids
 from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob, RolloutResult
 from sfpo_rllib.env_runners.text_envs import EnvPool
@@ -60,6 +66,7 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
             )
         except OSError:  # not every model folder has one
             generation_config = None
+        self._tokenizer = tokenizer
         self._formatter = PromptFormatter(tokenizer, config.prompt_format)
         evaluation = config if config.in_evaluation else config.get_evaluation_config_object()
         self._settings = {False: _Setting(config), True: _Setting(evaluation)}
@@ -69,16 +76,24 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
         self.weights_version = -1
         # In the driver the engine shares what the learner was given, half and half.
         local_share = config.num_gpus_per_learner / 2
-        self._engine = make_engine(
-            config.rollout_engine,
-            gpu_share=config.num_gpus_per_env_runner if config.num_env_runners else local_share,
-            model=model["model"],
-            dtype=model.get("dtype", "float32"),
-            stop_token_ids=stop_token_ids(tokenizer, generation_config),
-            lora=model.get("lora"),
-            **{key: value for key, value in source.items() if value},
-            **config.engine_kwargs,
-        )
+        self._engine: Any = None
+        # What it raised when it started or took weights. RLlib would only log it, and go on.
+        self._engine_error: Exception | None = None
+        try:
+            self._engine = make_engine(
+                config.rollout_engine,
+                gpu_share=config.num_gpus_per_env_runner if config.num_env_runners else local_share,
+                model=model["model"],
+                dtype=model.get("dtype", "float32"),
+                stop_token_ids=stop_token_ids(tokenizer, generation_config),
+                lora=model.get("lora"),
+                **{key: value for key, value in source.items() if value},
+                **config.engine_kwargs,
+            )
+        except Exception as error:
+            if kwargs.get("recreated_worker"):  # long after the algorithm has asked for it
+                raise
+            self._engine_error = error
 
     @override(EnvRunner)
     def sample(self, *, job: RolloutJob, **kwargs: Any) -> RolloutResult:
@@ -141,6 +156,16 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
         """
         return self._engine.logprobs(token_ids, prompt_lens, self._settings[False].sampling)
 
+    def sample_probes(self) -> list[tuple[GenerationRequest, Completion]]:
+        """A few short replies and what they are replies to, sampled as in training.
+
+        Raises:
+            Exception: What the engine raised on them, when it started, or when it took weights.
+        """
+        if self._engine_error is not None:
+            raise self._engine_error
+        return sample_probes(self._engine, self._tokenizer, self._settings[False].sampling)
+
     @override(Checkpointable)
     def get_state(
         self,
@@ -160,7 +185,14 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
         module_state = state[COMPONENT_RL_MODULE]
         if isinstance(module_state, ray.ObjectRef):
             module_state = ray.get(module_state)
-        self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID]))
+        if self._engine is None:
+            return
+        try:
+            self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID]))
+        except Exception as error:
+            self._engine_error = error
+            raise
+        self._engine_error = None
         self.weights_version = int(state[WEIGHTS_SEQ_NO])
 
     @override(Checkpointable)
@@ -191,7 +223,8 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
     def stop(self) -> None:
         for setting in self._settings.values():
             setting.envs.close()
-        self._engine.close()
+        if self._engine is not None:
+            self._engine.close()
 
 
 def _as_list(value: Any) -> list:

@@ -193,7 +193,9 @@ class TransformersEngine(RolloutEngine):
                 break
             if len(running) < len(rows):  # finished replies leave the batch
                 kept = torch.tensor(running, device=self._device)
-                cache.reorder_cache(kept)  # of all layers; batch_select_indices knows attention only
+                cache.reorder_cache(
+                    kept
+                )  # of all layers; batch_select_indices knows attention only
                 rows, chosen, mask, positions = (
                     rows[running],
                     chosen[kept],

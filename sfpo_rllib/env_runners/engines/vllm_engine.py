@@ -18,6 +18,7 @@ from sfpo_rllib.env_runners.engines.base import (
     SamplingSettings,
 )
 from sfpo_rllib.rl_modules.lora import largest_rank, write_adapter
+from sfpo_rllib.rl_modules.weights import DTYPES, checkpoint_format, skeleton
 
 CPU_KV_CACHE_BYTES = 1 << 30
 # Ranks that vLLM makes room for.
@@ -80,6 +81,15 @@ class VLLMEngine(RolloutEngine):
             room = next(rank for rank in LORA_RANKS if rank >= largest_rank(lora))
             defaults |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
         self._adapter = None if lora is None else _Adapter(lora, model)
+        self._dtype = DTYPES[dtype]
+        # Says how checkpoints name and cut the weights, which is what vLLM reads. Made before vLLM
+        # is, which changes the classes of models it runs through transformers.
+        self._skeleton = skeleton(
+            model,
+            dtype=self._dtype,
+            revision=engine_kwargs.get("revision"),
+            trust_remote_code=engine_kwargs.get("trust_remote_code", False),
+        )
         self._llm: Any = LLM(model=model, dtype=dtype, **{**defaults, **engine_kwargs})
         self._engine: Any = self._llm.llm_engine
         self._stop = list(stop_token_ids)
@@ -133,11 +143,22 @@ class VLLMEngine(RolloutEngine):
         if self._adapter is not None:
             self._adapter.load(self._engine, weights)
         else:
-            load = _reload_packed if self._packs_linears else _load_in_place
-            self._engine.collective_rpc(load, args=(list(weights.items()),))
+            self._load_model(weights)
         # Cached prefixes hold keys and values of the old weights.
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM did not reset its prefix cache: requests are in flight")
+
+    def _load_model(self, weights: Mapping[str, torch.Tensor]) -> None:
+        items = list(checkpoint_format(self._skeleton, weights, self._dtype).items())
+        load = _reload_packed if self._packs_linears else _load_in_place
+        try:
+            self._engine.collective_rpc(load, args=(items,))
+        except Exception as error:
+            raise RuntimeError(
+                "rollout_engine='vllm': must be 'transformers' for a "
+                f"{self._skeleton.config.model_type!r} model, whose weights vLLM does not take: "
+                f"{error}"
+            ) from error
 
     @override(RolloutEngine)
     def logprobs(
@@ -240,20 +261,27 @@ def _reload_packed(worker: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> 
     their kernel is made, and an output layer that shares the parameter of the embedding.
     """
     model = worker.model_runner.get_model()
-    methods = [getattr(module, "quant_method", None) for module in model.modules()]
-    for method in methods:
-        if getattr(method, "moe_kernel", None) is not None:
-            method.moe_kernel = None
-    loaded: list[Any] = []
-    load_weights = model.load_weights
-    model.load_weights = lambda items: loaded.append(load_weights(items)) or loaded[-1]
+    methods: list[Any] = [getattr(module, "quant_method", None) for module in model.modules()]
+    experts = [method for method in methods if hasattr(method, "moe_kernel")]
+    for method in experts:
+        method.moe_kernel = None
+    loaded: set[str] | None = None
+
+    def load_weights(items: Iterable[tuple[str, torch.Tensor]]) -> set[str] | None:
+        nonlocal loaded
+        loaded = type(model).load_weights(model, items)
+        return loaded
+
+    model.load_weights = load_weights  # reload_weights only logs what it returns
     try:
         worker.model_runner.reload_weights(weights_iterator=iter(weights))
     finally:
         del model.load_weights
+    if any(method.moe_kernel is None for method in experts):
+        raise RuntimeError("vLLM passed over the weights of experts")
     for module in _sharing_a_weight(model):
         module.quant_method.process_weights_after_loading(module)
-    _check_all_loaded(model, loaded[-1])
+    _check_all_loaded(model, loaded)
 
 
 def _sharing_a_weight(model: torch.nn.Module) -> list[Any]:
