@@ -217,7 +217,8 @@ class GroupEnvRunner(EnvRunner, Checkpointable):
 
     @override(EnvRunner)
     def assert_healthy(self) -> None:
-        assert self._engine is not None
+        # With an error the algorithm ends, and needs an answer: RLlib would start anew, for ever.
+        assert self._engine is not None or self._engine_error is not None
 
     @override(EnvRunner)
     def stop(self) -> None:

@@ -102,8 +102,9 @@ class PretrainedExport:
             )
             return
         assert self._skeleton is not None
+        tensors = checkpoint_format(self._skeleton, weights, self._dtype)
         save_torch_state_dict(
-            checkpoint_format(self._skeleton, weights, self._dtype),
+            {name: _on_its_own(tensor) for name, tensor in tensors.items()},
             folder,
             max_shard_size=_SHARD_SIZE,
             metadata={"format": "pt"},
@@ -166,6 +167,11 @@ def staged(folder: str | Path) -> Iterator[Path]:
             for path in folder.glob(pattern):
                 if path.relative_to(folder) not in files:
                     path.unlink()
+
+
+def _on_its_own(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, copied if it is a part of another one, which safetensors refuses."""
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 @contextlib.contextmanager

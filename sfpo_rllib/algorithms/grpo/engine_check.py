@@ -28,7 +28,7 @@ from sfpo_rllib.rl_modules.causal_lm import (
 
 # Mean |difference| of log-probs, in nats. What rounding makes of it is far below, a model computed
 # otherwise far above.
-TOLERANCES = {"float32": 0.02, "bfloat16": 0.5}
+TOLERANCES = {"float32": 0.01, "bfloat16": 0.5}
 
 Replies = list[tuple[list[int], np.ndarray, np.ndarray]]  # prompt, reply, its log-probs
 

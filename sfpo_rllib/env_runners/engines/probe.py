@@ -14,7 +14,7 @@ from sfpo_rllib.env_runners.engines.base import (
 
 # Lengths of prompts and replies. Uneven, as what goes wrong does so where prompts are padded or
 # replies end before others; some are shorter than the windows of recurrent layers.
-_LENGTHS = ((3, 5), (9, 12), (1, 8), (17, 2), (3, 9))
+_LENGTHS = ((3, 2), (9, 12), (3, 6), (1, 8), (3, 16), (17, 4), (9, 3))
 
 
 def sample_probes(

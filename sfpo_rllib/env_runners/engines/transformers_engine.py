@@ -18,6 +18,7 @@ from sfpo_rllib.env_runners.engines.base import (
     SamplingSettings,
 )
 from sfpo_rllib.rl_modules.lora import add_lora, load_adapter
+from sfpo_rllib.rl_modules.recurrence import is_recurrent
 from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
 
 MAX_BATCH_SIZE = 512
@@ -69,7 +70,7 @@ class TransformersEngine(RolloutEngine):
         self._lora = lora
         self._model.to(self._device).eval()
         self._cache_name = _cache_name(self._model)
-        self._is_recurrent = _is_recurrent(self._model)
+        self._is_recurrent = is_recurrent(self._model)
         self._stop = frozenset(stop_token_ids)
         self._max_batch_size = max_batch_size
         limit = getattr(self._model.config, "max_position_embeddings", None)
@@ -222,12 +223,6 @@ def _cache_name(model: PreTrainedModel) -> str:
     known = inspect.signature(model.forward).parameters
     # Mamba and its like; others would go on without a cache, silently.
     return "cache_params" if "cache_params" in known else "past_key_values"
-
-
-def _is_recurrent(model: PreTrainedModel) -> bool:
-    """Whether layers carry a state from token to token, instead of attending to what is there."""
-    layers = DynamicCache(config=model.config).layers
-    return model._is_stateful or any(hasattr(layer, "recurrent_states") for layer in layers)
 
 
 def _forced(replies: Sequence[Sequence[int]]) -> Choose:

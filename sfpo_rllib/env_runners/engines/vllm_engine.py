@@ -18,6 +18,7 @@ from sfpo_rllib.env_runners.engines.base import (
     SamplingSettings,
 )
 from sfpo_rllib.rl_modules.lora import largest_rank, write_adapter
+from sfpo_rllib.rl_modules.recurrence import is_recurrent
 from sfpo_rllib.rl_modules.weights import DTYPES, checkpoint_format, skeleton
 
 CPU_KV_CACHE_BYTES = 1 << 30
@@ -60,13 +61,23 @@ class VLLMEngine(RolloutEngine):
 
         self._sampling_params, self._final_only = SamplingParams, RequestOutputKind.FINAL_ONLY
         self._packs_linears = current_platform.is_cpu()
+        self._dtype = DTYPES[dtype]
+        # Says how checkpoints name and cut the weights, which is what vLLM reads. Made before vLLM
+        # is, which changes the classes of models it runs through transformers.
+        self._skeleton = skeleton(
+            model,
+            dtype=self._dtype,
+            revision=engine_kwargs.get("revision"),
+            trust_remote_code=engine_kwargs.get("trust_remote_code", False),
+        )
         # Left to itself vLLM takes a share of all memory it sees, whoever else uses it.
         memory: dict[str, Any] = {"kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
         if not self._packs_linears:
             memory = {"gpu_memory_utilization": 0.9 * min(gpu_share, 1.0)}
         defaults: dict[str, Any] = {
             "enforce_eager": self._packs_linears,  # compiling takes minutes on a CPU
-            "enable_prefix_caching": True,
+            # The states of recurrent layers would ask for chunked prefill; see below.
+            "enable_prefix_caching": not (self._packs_linears and is_recurrent(self._skeleton)),
             "disable_log_stats": True,
             # After temperature and top_p: what was sampled from, not the raw logits.
             "logprobs_mode": "processed_logprobs",
@@ -81,15 +92,6 @@ class VLLMEngine(RolloutEngine):
             room = next(rank for rank in LORA_RANKS if rank >= largest_rank(lora))
             defaults |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
         self._adapter = None if lora is None else _Adapter(lora, model)
-        self._dtype = DTYPES[dtype]
-        # Says how checkpoints name and cut the weights, which is what vLLM reads. Made before vLLM
-        # is, which changes the classes of models it runs through transformers.
-        self._skeleton = skeleton(
-            model,
-            dtype=self._dtype,
-            revision=engine_kwargs.get("revision"),
-            trust_remote_code=engine_kwargs.get("trust_remote_code", False),
-        )
         self._llm: Any = LLM(model=model, dtype=dtype, **{**defaults, **engine_kwargs})
         self._engine: Any = self._llm.llm_engine
         self._stop = list(stop_token_ids)
