@@ -19,7 +19,13 @@ from ray.rllib.utils.typing import StateDict
 from transformers import PreTrainedTokenizerBase
 
 from sfpo_rllib.checkpoints import SavedAsTensors
-from sfpo_rllib.env_runners.engines import SamplingSettings, make_engine
+from sfpo_rllib.env_runners.engines import (
+    Completion,
+    GenerationRequest,
+    SamplingSettings,
+    make_engine,
+)
+from sfpo_rllib.env_runners.engines.probe import sample_probes
 from sfpo_rllib.env_runners.env_values import EnvFault
 from sfpo_rllib.env_runners.prompts import PromptFormatter, load_tokenizer
 from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob, RolloutResult
@@ -67,6 +73,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
             "revision": model.get("revision"),
         }
         tokenizer, stop = load_tokenizer(model["model"], **source)
+        self._tokenizer = tokenizer
         evaluation = config if config.in_evaluation else config.get_evaluation_config_object()
         self._settings = {
             False: _Setting(config, tokenizer, stop),
@@ -78,16 +85,24 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         self.weights_version = -1
         # In the driver the engine shares what the learner was given, half and half.
         local_share = config.num_gpus_per_learner / 2
-        self._engine = make_engine(
-            config.rollout_engine,
-            gpu_share=config.num_gpus_per_env_runner if config.num_env_runners else local_share,
-            model=model["model"],
-            dtype=model.get("dtype", "float32"),
-            stop_token_ids=stop,
-            lora=model.get("lora"),
-            **{key: value for key, value in source.items() if value},
-            **config.engine_kwargs,
-        )
+        self._engine: Any = None
+        # What it raised when it started or took weights. RLlib would only log it, and go on.
+        self._engine_error: Exception | None = None
+        try:
+            self._engine = make_engine(
+                config.rollout_engine,
+                gpu_share=config.num_gpus_per_env_runner if config.num_env_runners else local_share,
+                model=model["model"],
+                dtype=model.get("dtype", "float32"),
+                stop_token_ids=stop,
+                lora=model.get("lora"),
+                **{key: value for key, value in source.items() if value},
+                **config.engine_kwargs,
+            )
+        except Exception as error:
+            if kwargs.get("recreated_worker"):  # long after the algorithm has asked for it
+                raise
+            self._engine_error = error
 
     @override(EnvRunner)
     def sample(self, *, job: RolloutJob, **kwargs: Any) -> RolloutResult:
@@ -155,6 +170,16 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         """
         return self._engine.logprobs(token_ids, prompt_lens, self._settings[False].sampling)
 
+    def sample_probes(self) -> list[tuple[GenerationRequest, Completion]]:
+        """A few short replies and what they are replies to, sampled as in training.
+
+        Raises:
+            Exception: What the engine raised on them, when it started, or when it took weights.
+        """
+        if self._engine_error is not None:
+            raise self._engine_error
+        return sample_probes(self._engine, self._tokenizer, self._settings[False].sampling)
+
     @override(Checkpointable)
     def get_state(
         self,
@@ -174,8 +199,15 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         module_state = state[COMPONENT_RL_MODULE]
         if isinstance(module_state, ray.ObjectRef):
             module_state = ray.get(module_state)
+        if self._engine is None:
+            return
         self.weights_version = -1  # an interrupt leaves some of the old ones and some new
-        self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID]))
+        try:
+            self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID]))
+        except Exception as error:
+            self._engine_error = error
+            raise
+        self._engine_error = None
         self.weights_version = int(state[WEIGHTS_SEQ_NO])
 
     @override(Checkpointable)
@@ -211,13 +243,15 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
 
     @override(EnvRunner)
     def assert_healthy(self) -> None:
-        assert self._engine is not None
+        # With an error the algorithm ends, and needs an answer: RLlib would start anew, for ever.
+        assert self._engine is not None or self._engine_error is not None
 
     @override(EnvRunner)
     def stop(self) -> None:
         for setting in self._settings.values():
             setting.envs.close()
-        self._engine.close()
+        if self._engine is not None:
+            self._engine.close()
 
 
 def _as_list(value: Any) -> list:

@@ -23,6 +23,7 @@ from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 from sfpo_rllib.algorithms.grpo.minibatches import WEIGHTS, Batch
 from sfpo_rllib.algorithms.grpo.remote import values_of
+from sfpo_rllib.core.optimizers import keeping_settings
 from sfpo_rllib.rl_modules.causal_lm import INPUT_IDS, LOSS_MASK
 from sfpo_rllib.rl_modules.sharding import gather, like
 
@@ -117,7 +118,8 @@ class FSDPTorchLearner(GRPOTorchLearner):
                 }
                 for index, values in saved["state"].items()
             }
-            optimizer.load_state_dict({**saved, "state": moments})
+            with keeping_settings(optimizer):
+                optimizer.load_state_dict({**saved, "state": moments})
 
 
 def _blank(micro: Batch) -> Batch:

@@ -32,9 +32,9 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 from ray.rllib.utils.typing import ModuleID, ResultDict, StateDict
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sfpo_rllib.algorithms.grpo import resources
+from sfpo_rllib.algorithms.grpo.engine_check import check_engine
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 from sfpo_rllib.checkpoints import CheckpointedAlgorithm, with_own_metrics
@@ -52,8 +52,7 @@ from sfpo_rllib.env_runners.summary import (
     summarize,
 )
 from sfpo_rllib.env_runners.text_envs import make_text_env
-from sfpo_rllib.rl_modules.lora import write_adapter
-from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
+from sfpo_rllib.rl_modules.export import PretrainedExport, staged
 from sfpo_rllib.token_trace import TokenTrace
 
 _DRIVER_STATE = "rollout_driver"
@@ -81,6 +80,7 @@ class GRPO(CheckpointedAlgorithm):
     def setup(self, config: AlgorithmConfig) -> None:
         resources.check_cluster_resources(type(self), self.config)
         resources.check_memory(self.config)
+        self._export = PretrainedExport(self.config.model_config)
         self._run_seed = secrets.randbits(31) if self.config.seed is None else self.config.seed
         # Runs of different seeds see the problems in different orders.
         self._cursor = stable_hash("first problem", self._run_seed) % (1 << 31)
@@ -89,6 +89,7 @@ class GRPO(CheckpointedAlgorithm):
         self._num_runners_lost = 0  # in this iteration
         super().setup(config)
         self._sync_weights()
+        check_engine(self.config, self.env_runner_group, self.learner_group)
 
     @override(Algorithm)
     def training_step(self) -> None:
@@ -340,37 +341,22 @@ class GRPO(CheckpointedAlgorithm):
     def save_pretrained(self, folder: str | Path) -> Path:
         """Saves model and tokenizer as a transformers folder, in the dtype the engines run.
 
-        With `model_config["lora"]` the folder is the adapter's, float32, for peft and vLLM.
+        With `model_config["lora"]` the folder is the adapter's, float32, for peft and vLLM. The
+        generation settings are the original's as they were.
 
         Args:
-            folder: Where to; made if it does not exist.
+            folder: Where to; made if it does not exist. Of one that does, files of the same names
+                and other weights are replaced, once all are written.
 
         Returns:
             The folder.
+
+        Raises:
+            ValueError: If it is a file.
+            OSError: If it cannot be written.
         """
-        model_config = self.config.model_config
-        source = {
-            "trust_remote_code": model_config.get("trust_remote_code", False),
-            "revision": model_config.get("revision"),
-        }
-        lora = model_config.get("lora")
-        if lora is not None:
-            write_adapter(
-                folder,
-                self.get_module_weights(),
-                lora,
-                base_model=model_config["model"],
-                revision=source["revision"],
-            )
-        else:
-            dtype = DTYPES[model_config.get("dtype", "float32")]
-            # The class and generation settings of the original; its weights are replaced.
-            model = AutoModelForCausalLM.from_pretrained(
-                model_config["model"], dtype=dtype, **source
-            )
-            load_weights(model, self.get_module_weights())
-            model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(model_config["model"], **source).save_pretrained(folder)
+        with staged(folder) as stage:
+            self._export.write(stage, self.get_module_weights())
         return Path(folder)
 
     @override(Algorithm)

@@ -1,7 +1,6 @@
 """The GRPO learner: an update rule over passes, a pass in mini-batches and micro-batches."""
 
 import contextlib
-import copy
 import logging
 import math
 from collections.abc import Collection
@@ -12,6 +11,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.rllib.utils.typing import ModuleID, ParamDict, StateDict, TensorType
 
 from sfpo_rllib.algorithms.grpo.longest_episode import LongestEpisode
@@ -31,7 +31,7 @@ from sfpo_rllib.core.anchor import whole
 from sfpo_rllib.core.batch_guard import BatchGuard, BatchRefused
 from sfpo_rllib.core.importance import effective_sample_share
 from sfpo_rllib.core.metrics import Metrics, accumulate, over_learners, per_token
-from sfpo_rllib.core.optimizers import hidden_matrices, make_optimizer
+from sfpo_rllib.core.optimizers import hidden_matrices, keeping_settings, make_optimizer
 from sfpo_rllib.core.step_guard import StepGuard
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.rl_modules.causal_lm import (
@@ -79,6 +79,7 @@ class GRPOTorchLearner(CheckpointedLearner):
         self._lr_schedule = self.config.make_lr_schedule()
         self._num_batches = 0
         self._longest_episode = LongestEpisode(self.config)
+        self._timesteps = 0
         super().build()
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
         if self.config.kl_coeff and not hasattr(module, "reference_logp"):
@@ -109,16 +110,26 @@ class GRPOTorchLearner(CheckpointedLearner):
             # What is a schedule of timesteps is RLlib's to advance, the rest ours.
             lr_or_lr_schedule=None if self._lr_schedule else config.lr,
         )
-        # RLlib begins a schedule with a tensor, which not every optimizer takes.
-        self._set_optimizer_lr(optimizer, float(self._get_optimizer_lr(optimizer)))
+        self._set_lr(optimizer)
 
     @override(TorchLearner)
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         super().before_gradient_based_update(timesteps=timesteps)
-        if self._lr_schedule:
-            for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
-                self._set_optimizer_lr(optimizer, self._lr_schedule.at(self._num_batches))
+        for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
+            self._set_lr(optimizer)
         self._num_batches += 1
+        self._timesteps = int(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
+
+    def _set_lr(self, optimizer: torch.optim.Optimizer) -> None:
+        """The rate of the next batch, by the schedule of the config and what was trained before.
+
+        A plain number: RLlib begins its schedules with a tensor, which not every optimizer takes.
+        """
+        if self._lr_schedule:
+            lr = self._lr_schedule.at(self._num_batches)
+        else:
+            lr = self._optimizer_lr_schedules[optimizer].update(timestep=self._timesteps)
+        self._set_optimizer_lr(optimizer, lr)
 
     @override(TorchLearner)
     def _update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
@@ -359,24 +370,35 @@ class GRPOTorchLearner(CheckpointedLearner):
         return state
 
     @override(TorchLearner)
+    def _set_optimizer_state(self, state: StateDict) -> None:
+        """Takes moments and step counts; the settings are the config's, which may be another."""
+        with contextlib.ExitStack() as stack:
+            for optimizer in self._named_optimizers.values():
+                stack.enter_context(keeping_settings(optimizer))
+            super()._set_optimizer_state(state)
+
+    @override(TorchLearner)
     def set_state(self, state: StateDict) -> None:
+        saved = state.get(RESULTS, {}).get("optimizer", self.config.optimizer)
+        if saved != self.config.optimizer:
+            raise ValueError(
+                f"optimizer={self.config.optimizer!r}: must be {saved!r}, the checkpoint's, whose "
+                "moments another optimizer cannot go on from"
+            )
         super().set_state(state)
         if RESULTS in state:
             self.set_update_state(state[RESULTS])
 
-    @override(TorchLearner)
-    def _set_optimizer_state(self, state: StateDict) -> None:
-        # Out of Ray's object store it is memory that learners share, and torch would write to it.
-        super()._set_optimizer_state(copy.deepcopy(state))
-
     def get_update_state(self) -> StateDict:
         """What the update carries from batch to batch, besides weights and optimizer."""
         return {
+            "optimizer": self.config.optimizer,
             "optimizer_steps": self._optimizer_steps,
             "batch_guard": self._batch_guard.state_dict(),
             "step_guard": self._step_guard.state_dict(),
             "num_batches": self._num_batches,
             "several_turns": self._longest_episode.several_turns,
+            "timesteps": self._timesteps,
             "partition_rng": self._partition_rng.get_state().numpy(),
             **self._updater.state_dict(),
         }
@@ -391,6 +413,7 @@ class GRPOTorchLearner(CheckpointedLearner):
         guard = state.get("step_guard", {"skipped": state.get("skipped_steps", 0)})
         self._step_guard.load_state_dict(guard)
         self._num_batches = num_batches(state, self._weights_seq_no)
+        self._timesteps = int(state.get("timesteps", 0))
         self._partition_rng.set_state(torch.tensor(state["partition_rng"], dtype=torch.uint8))
         self._updater.load_state_dict(state)
 

@@ -31,6 +31,7 @@ from sfpo_rllib.env_runners.engines.context import context_length
 from sfpo_rllib.env_runners.engines.sampling import engine_kwargs_problems, sampling_problems
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS, PromptFormatter
 from sfpo_rllib.rl_modules.causal_lm import ADDED_BY_CONFIG, MODEL_CONFIG_KEYS
+from sfpo_rllib.rl_modules.export import export_problems
 from sfpo_rllib.rl_modules.packing import PACKED_ATTENTION
 from sfpo_rllib.rl_modules.weights import DTYPES
 
@@ -58,6 +59,7 @@ def costly_problems(config: "GRPOConfig") -> Iterator[str]:
     yield from _engine(config)
     yield from _model_and_environment(config)
     yield from lora_model_problems(config)
+    yield from export_problems(config.model_config)
 
 
 def raise_problems(config: "GRPOConfig", problems: list[str]) -> None:

@@ -1,6 +1,7 @@
 """A rollout engine on plain transformers: no vLLM needed, for small work and exact resumes."""
 
 import functools
+import inspect
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from ray.rllib.utils.annotations import override
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 
 from sfpo_rllib.env_runners.engines.base import (
     Completion,
@@ -19,6 +20,7 @@ from sfpo_rllib.env_runners.engines.base import (
 )
 from sfpo_rllib.env_runners.engines.stopping import StopStrings
 from sfpo_rllib.rl_modules.lora import add_lora, load_adapter
+from sfpo_rllib.rl_modules.recurrence import is_recurrent
 from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
 
 MAX_BATCH_SIZE = 512
@@ -30,10 +32,11 @@ Ends = Callable[[int, int], bool]
 
 
 class TransformersEngine(RolloutEngine):
-    """Batched sampling with a key-value cache; a step finishes one batch.
+    """Batched sampling with a cache; a step finishes one batch.
 
     Every request draws from a random stream of its own, so a reply does not depend on the others
-    in its batch, up to the rounding of the forward pass.
+    in its batch, up to the rounding of the forward pass. Padding would enter the states of
+    recurrent layers: with a model that has any, the prompts of a batch are of one length.
     """
 
     def __init__(
@@ -75,6 +78,8 @@ class TransformersEngine(RolloutEngine):
             )
         )
         self._model.to(self._device).eval()
+        self._cache_name = _cache_name(self._model)
+        self._is_recurrent = is_recurrent(self._model)
         self._stop = frozenset(stop_token_ids)
         self._max_batch_size = max_batch_size
         limit = getattr(self._model.config, "max_position_embeddings", None)
@@ -89,14 +94,7 @@ class TransformersEngine(RolloutEngine):
     def step(self) -> list[Completion]:
         if not self._queue:
             return []
-        # A batch shares its distribution; training and evaluation never mix in practice.
-        kind = _distribution(self._queue[0])
-        batch = list(
-            itertools.takewhile(
-                lambda request: _distribution(request) == kind, self._queue[: self._max_batch_size]
-            )
-        )
-        self._queue = self._queue[len(batch) :]
+        batch = self._next_batch(self._queue)
         longest = max(request.sampling.max_tokens for request in batch)
         draws = np.stack([np.random.default_rng(r.seed).random(longest) for r in batch])
         greedy = batch[0].sampling.temperature == 0
@@ -121,6 +119,20 @@ class TransformersEngine(RolloutEngine):
         if not strings:
             return lambda row, token: token in self._stop
         return lambda row, token: strings[row].completed_by(token) or token in self._stop
+
+    def _next_batch(self, queue: list[GenerationRequest]) -> list[GenerationRequest]:
+        """Takes from the queue what can be decoded together with its first request."""
+        # A batch shares its distribution; training and evaluation never mix in practice.
+        kind = self._kind(queue[0])
+        batch = [request for request in queue if self._kind(request) == kind]
+        batch = batch[: self._max_batch_size]
+        taken = set(map(id, batch))
+        queue[:] = [request for request in queue if id(request) not in taken]
+        return batch
+
+    def _kind(self, request: GenerationRequest) -> tuple[SamplingSettings, int | None]:
+        """Equal for requests that may share a batch."""
+        return _distribution(request), len(request.prompt_ids) if self._is_recurrent else None
 
     @override(RolloutEngine)
     def abort(self) -> None:
@@ -149,12 +161,15 @@ class TransformersEngine(RolloutEngine):
             GenerationRequest(row, ids[:n], 0, replace(sampling, max_tokens=len(ids) - n))
             for row, (ids, n) in enumerate(zip(token_ids, prompt_lens, strict=True))
         ]
-
-        def choose(step: int, rows: np.ndarray, logp: torch.Tensor) -> torch.Tensor:
-            forced = [token_ids[row][prompt_lens[row] + step] for row in rows]
-            return torch.tensor(forced, device=logp.device)
-
-        return [completion.logprobs for completion in self._decode(requests, choose, _never)]
+        result: dict[int, np.ndarray] = {}
+        while requests:
+            batch = self._next_batch(requests)
+            replies = [token_ids[r.request_id][len(r.prompt_ids) :] for r in batch]
+            result |= {
+                completion.request_id: completion.logprobs
+                for completion in self._decode(batch, _forced(replies), _never)
+            }
+        return [result[row] for row in range(len(token_ids))]
 
     @override(RolloutEngine)
     def close(self) -> None:
@@ -186,11 +201,11 @@ class TransformersEngine(RolloutEngine):
         for step in itertools.count():
             logits = self._model(
                 input_ids=ids,
-                attention_mask=mask,
+                attention_mask=None if self._is_recurrent else mask,
                 position_ids=positions,
-                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **{self._cache_name: cache},
             ).logits[:, -1]
             logp = _log_probs(logits.float(), batch[0].sampling)
             chosen = choose(step, rows, logp)
@@ -206,7 +221,9 @@ class TransformersEngine(RolloutEngine):
                 break
             if len(running) < len(rows):  # finished replies leave the batch
                 kept = torch.tensor(running, device=self._device)
-                cache.batch_select_indices(kept)
+                cache.reorder_cache(
+                    kept
+                )  # of all layers; batch_select_indices knows attention only
                 rows, chosen, mask, positions = (
                     rows[running],
                     chosen[kept],
@@ -230,6 +247,22 @@ class TransformersEngine(RolloutEngine):
 
 def _never(row: int, token: int) -> bool:
     return False
+
+
+def _cache_name(model: PreTrainedModel) -> str:
+    """The argument of a model's forward pass that takes its cache."""
+    known = inspect.signature(model.forward).parameters
+    # Mamba and its like; others would go on without a cache, silently.
+    return "cache_params" if "cache_params" in known else "past_key_values"
+
+
+def _forced(replies: Sequence[Sequence[int]]) -> Choose:
+    """Chooses the tokens of given replies."""
+
+    def choose(step: int, rows: np.ndarray, logp: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([replies[row][step] for row in rows], device=logp.device)
+
+    return choose
 
 
 def _distribution(request: GenerationRequest) -> SamplingSettings:
