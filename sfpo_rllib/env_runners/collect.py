@@ -169,11 +169,16 @@ class GroupCollector:
             kill_env_runner(self._runners, worker_id)
 
 
-def kill_env_runner(env_runner_group: EnvRunnerGroup, worker_id: int) -> None:
-    """Kills a remote runner, so that Ray starts it anew and RLlib restores it.
+# RLlib has no public way to the handles of runners; this is the one place that reaches in.
 
-    RLlib has no public way to a single runner's handle; this is the one place that reaches in.
-    """
+
+def kill_env_runners(env_runner_group: EnvRunnerGroup) -> None:
+    """Kills all remote runners, whatever they are at; none is started anew."""
+    env_runner_group._worker_manager.clear()
+
+
+def kill_env_runner(env_runner_group: EnvRunnerGroup, worker_id: int) -> None:
+    """Kills a remote runner, so that Ray starts it anew and RLlib restores it."""
     manager = env_runner_group._worker_manager
     ray.kill(manager.actors()[worker_id], no_restart=False)
     manager.set_actor_state(worker_id, healthy=False)

@@ -4,8 +4,8 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Collection
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ from sfpo_rllib.env_runners.collect import GroupCollector
 from sfpo_rllib.env_runners.rollout import stable_hash
 from sfpo_rllib.env_runners.summary import has_equal_rewards, num_sampled_tokens, summarize
 from sfpo_rllib.env_runners.text_envs import make_text_env
+from sfpo_rllib.interrupt import BatchGivenUp
 from sfpo_rllib.rl_modules.lora import write_adapter
 from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
 from sfpo_rllib.token_trace import TokenTrace
@@ -64,9 +65,14 @@ class GRPO(Algorithm):
 
     The driver owns the problem cursor: it hands out consecutive seeds, so that the training
     problems do not depend on the number of runners or on which of them fail.
+
+    Attributes:
+        stage: What is under way: "sample", "learn", "sync_weights" or "evaluate"; None in between.
+            After an exception, where it was raised.
     """
 
     config: GRPOConfig
+    stage: str | None = None
 
     @classmethod
     @override(Algorithm)
@@ -86,12 +92,34 @@ class GRPO(Algorithm):
 
     @override(Algorithm)
     def training_step(self) -> None:
-        with self.metrics.log_time((TIMERS, "sample"), reduce="mean", window=1):
+        self._before_batch = self._cursor, self.metrics.get_state()
+        with self._timed_stage("sample"):
             groups = self._sample_batch()
-        with self.metrics.log_time((TIMERS, "learn"), reduce="mean", window=1):
+        with self._timed_stage("learn"):
             self._learn(groups)
-        with self.metrics.log_time((TIMERS, "sync_weights"), reduce="mean", window=1):
+        with self._timed_stage("sync_weights"):
             self._sync_weights()
+
+    @contextmanager
+    def _timed_stage(self, name: str) -> Iterator[None]:
+        self.stage = name
+        with self.metrics.log_time((TIMERS, name), reduce="mean", window=1):
+            yield
+        self.stage = None
+
+    def give_up_batch(self) -> bool:
+        """Forgets the batch of a `train()` that was interrupted.
+
+        Returns:
+            Whether the state is that of the last iteration, and may be saved: the batch was only
+            sampled. The learner's update cannot be taken back.
+        """
+        if self.stage != "sample":
+            return self.stage is None
+        self._cursor, metrics = self._before_batch
+        self.metrics.set_state(metrics)
+        self.stage = None
+        return True
 
     def _sample_batch(self) -> list[Group]:
         """Samples the groups of one batch: always the same number, dropped ones replaced."""
@@ -223,7 +251,8 @@ class GRPO(Algorithm):
         training problems and random states are left alone.
 
         Returns:
-            `{"env_runners": {...}}`, with the keys of the training results that apply.
+            `{"env_runners": {...}}`, with the keys of the training results that apply; without any
+            if `run()` was told to stop meanwhile.
         """
         config = self.evaluation_config
         make_callback(
@@ -234,7 +263,13 @@ class GRPO(Algorithm):
         )
         start = time.monotonic()
         num_groups = -(-config.evaluation_duration // config.group_size)
-        collection = self._collect(list(range(num_groups)), evaluation=True)
+        self.stage = "evaluate"
+        try:
+            collection = self._collect(list(range(num_groups)), evaluation=True)
+        except BatchGivenUp:  # the iteration that it belongs to is none the worse
+            return {ENV_RUNNER_RESULTS: {}}
+        finally:
+            self.stage = None
         if not collection.groups:
             reasons = sorted(set(collection.dropped.values()))[:3]
             raise RuntimeError(f"all {num_groups} groups of the evaluation were dropped: {reasons}")

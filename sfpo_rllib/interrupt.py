@@ -1,0 +1,117 @@
+"""Ending a run between two bytecodes: SIGTERM and Ctrl-C as a request, then as an exception."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Wrappers hand on a Ctrl-C that the terminal has sent as well; people are slower.
+SAME_KEY_PRESS_S = 0.5
+POKE_INTERVAL_S = 1.0
+
+
+class BatchGivenUp(KeyboardInterrupt):
+    """Raised in the main thread: what is under way is not to be finished."""
+
+
+class StopRequest:
+    """While it is entered, SIGINT and SIGTERM ask the run to stop, instead of ending it.
+
+    What is under way may be finished in a time of grace; then `BatchGivenUp` is raised in it. A
+    second SIGINT ends the process at once. Does nothing outside of the main thread, where Python
+    delivers no signals.
+
+    Attributes:
+        signum: The signal that came first; None before.
+        gave_up: Whether `BatchGivenUp` was raised.
+    """
+
+    def __init__(self) -> None:
+        self.signum: signal.Signals | None = None
+        self.gave_up = False
+        self._since = 0.0
+        self._grace_s: float | None = None  # None: nothing may be interrupted
+        self._may_interrupt: Callable[[], bool] = lambda: True
+        self._poked = False
+        self._left = threading.Event()
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        self.install()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._left.set()
+        for signum, handler in self._previous.items():
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+
+    def install(self) -> None:
+        """Takes the signals over; again, if somebody else has taken them meanwhile."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for signum in SIGNALS:
+            previous = signal.signal(signum, self._handle)
+            self._previous.setdefault(signum, previous)
+
+    def request(self, signum: signal.Signals) -> None:
+        """Asks the run to stop, as if the signal had come."""
+        self.signum, self._since = signum, time.monotonic()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    @contextmanager
+    def interrupting(
+        self, grace_s: float, when: Callable[[], bool] = lambda: True
+    ) -> Iterator[None]:
+        """What is done in here may be interrupted by `BatchGivenUp`.
+
+        Args:
+            grace_s: Seconds from the signal on that it may take.
+            when: Whether it may be interrupted just now.
+        """
+        self._grace_s, self._may_interrupt = grace_s, when
+        try:
+            self._interrupt_if_due()
+            yield
+        finally:
+            self._grace_s = None
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self._poked:
+            self._poked = False
+        elif self.signum is None:
+            self.request(signal.Signals(signum))
+            if signum == signal.SIGINT and sys.stderr.isatty():
+                _say("Ctrl-C: finishing or giving up what is under way; again, to end at once.")
+        elif signum == signal.SIGINT and time.monotonic() - self._since > SAME_KEY_PRESS_S:
+            _say("ended at once; what was saved last stands.")
+            os._exit(128 + signal.SIGINT)  # Ray's processes end with this one
+        self._interrupt_if_due()
+
+    def _interrupt_if_due(self) -> None:
+        if self._is_due() and self._may_interrupt():
+            self.gave_up = True
+            raise BatchGivenUp
+
+    def _is_due(self) -> bool:
+        if self.signum is None or self._grace_s is None:
+            return False
+        return time.monotonic() >= self._since + self._grace_s
+
+    def _watch(self) -> None:
+        """Brings the main thread back to the handler, whatever it waits for, until it has left."""
+        main = threading.main_thread().ident
+        assert main is not None and self.signum is not None
+        while not self._left.wait(POKE_INTERVAL_S):
+            if self._is_due() and self._may_interrupt():
+                self._poked = True
+                signal.pthread_kill(main, self.signum)
+
+
+def _say(line: str) -> None:
+    os.write(2, f"\n{line}\n".encode())  # print() must not be called again while it is at work

@@ -1,0 +1,112 @@
+"""What makes two runs the same: the settings and the model, not the machine they run on."""
+
+import hashlib
+import re
+from collections.abc import Collection, Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+# How fast and how safely, not what is learned: may differ from one session of a run to the next.
+FREE = {
+    "num_env_runners",
+    "num_env_threads",
+    "num_gpus",
+    *(
+        f"{prefix}_{what}"
+        for prefix in ("num_cpus", "num_gpus", "custom_resources")
+        for what in ("for_main_process", "per_env_runner", "per_learner")
+    ),
+    "placement_strategy",
+    "local_gpu_idx",
+    "restart_failed_env_runners",
+    "restart_failed_learners",
+    "max_num_env_runner_restarts",
+    "delay_between_env_runner_restarts_s",
+    "env_runner_restore_timeout_s",
+    "env_runner_health_probe_timeout_s",
+    "env_timeout_s",
+    "rollout_timeout_s",
+    "evaluation_interval",
+    "evaluation_num_env_runners",
+    "callbacks",
+    "log_level",
+    "snapshot_device",
+}
+_ENDS_HASHED = 1 << 20  # bytes at both ends of a file: weights that were trained differ there
+
+
+def settings_of(config: AlgorithmConfig) -> dict[str, Any]:
+    """The settings that are not their defaults, as JSON has them."""
+    defaults = _values(type(config)())
+    return {name: value for name, value in _values(config).items() if value != defaults.get(name)}
+
+
+def fingerprint_of(model: str) -> str | None:
+    """A digest of a transformers folder, wherever it lies; None for the id of a hub."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_ENDS_HASHED))
+            file.seek(max(size - _ENDS_HASHED, 0))
+            digest.update(file.read(_ENDS_HASHED))
+    return digest.hexdigest()
+
+
+def differences(
+    now: Mapping[str, Any],
+    before: Mapping[str, Any],
+    defaults: AlgorithmConfig,
+    ignored: Collection[str] = (),
+) -> Iterator[str]:
+    """What differs between two results of `settings_of`, as `field=value: must be ...`.
+
+    Args:
+        now: Of this session.
+        before: Of the run.
+        defaults: A config as it is made.
+        ignored: Names that may differ, as "lr" or "model_config.model".
+    """
+    default = _values(defaults)
+    for name in sorted({*now, *before} - FREE - {*ignored}):
+        pair = (side.get(name, default.get(name)) for side in (now, before))
+        for field, here, there in _unequal(name, *pair):
+            if field not in ignored:
+                yield f"{field}={here!r}: must be {there!r}"
+
+
+def _unequal(name: str, here: Any, there: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(here, dict) and isinstance(there, dict):
+        for key in sorted({*here, *there}):
+            yield from _unequal(f"{name}.{key}", here.get(key), there.get(key))
+    elif here != there:
+        yield name, here, there
+
+
+def _values(config: AlgorithmConfig) -> dict[str, Any]:
+    return {name.lstrip("_"): plain(value) for name, value in config.to_dict().items()}
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON has it: equal in any process in which it is equal."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, value))
+    name = getattr(value, "__qualname__", None)
+    if name is not None:  # a class or function
+        return f"{value.__module__}.{name}"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
