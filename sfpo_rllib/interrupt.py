@@ -6,7 +6,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
@@ -24,8 +25,9 @@ class StopRequest:
     """While it is entered, SIGINT and SIGTERM ask the run to stop, instead of ending it.
 
     What is under way may be finished in a time of grace; then `BatchGivenUp` is raised in it. A
-    second SIGINT ends the process at once. Does nothing outside of the main thread, where Python
-    delivers no signals.
+    second SIGINT ends the process and all that it has started at once; in a notebook or a shell it
+    raises KeyboardInterrupt. Does nothing outside of the main thread, where Python delivers no
+    signals.
 
     Attributes:
         signum: The signal that came first; None before.
@@ -59,6 +61,11 @@ class StopRequest:
             previous = signal.signal(signum, self._handle)
             self._previous.setdefault(signum, previous)
 
+    @property
+    def name(self) -> str:
+        """What people call the signal that came first."""
+        return "Ctrl-C" if self.signum == signal.SIGINT else "SIGTERM"
+
     def request(self, signum: signal.Signals) -> None:
         """Asks the run to stop, as if the signal had come."""
         self.signum, self._since = signum, time.monotonic()
@@ -89,8 +96,7 @@ class StopRequest:
             if signum == signal.SIGINT and sys.stderr.isatty():
                 _say("Ctrl-C: finishing or giving up what is under way; again, to end at once.")
         elif signum == signal.SIGINT and time.monotonic() - self._since > SAME_KEY_PRESS_S:
-            _say("ended at once; what was saved last stands.")
-            os._exit(128 + signal.SIGINT)  # Ray's processes end with this one
+            _end_at_once()
         self._interrupt_if_due()
 
     def _interrupt_if_due(self) -> None:
@@ -111,6 +117,34 @@ class StopRequest:
             if self._is_due() and self._may_interrupt():
                 self._poked = True
                 signal.pthread_kill(main, self.signum)
+
+
+def is_interactive() -> bool:
+    """Whether somebody goes on in this process after an interrupt: in a notebook or a shell."""
+    return hasattr(sys, "ps1") or bool(sys.flags.interactive)
+
+
+def _end_at_once() -> None:
+    if is_interactive():
+        raise KeyboardInterrupt
+    _say("Ctrl-C: ended at once. What was saved last stands; to go on, run the same again.")
+    for pid in _descendants(os.getpid()):  # Ray's would outlive this one, some by a minute
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    os._exit(128 + signal.SIGINT)
+
+
+def _descendants(ancestor: int) -> list[int]:
+    """Processes that a process has started, and those that they have, where there is a /proc."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # ended meanwhile
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found = [ancestor]
+    for pid in found:
+        found += children.get(pid, [])
+    return found[1:]
 
 
 def _say(line: str) -> None:

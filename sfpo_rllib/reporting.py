@@ -85,22 +85,16 @@ class RunReport:
         self._csv = csv.DictWriter(self._file, fieldnames=list(COLUMNS))
         self._tensorboard = SummaryWriter(str(folder), purge_step=after + 1)
 
-    def add_heldout(self, rollouts: int, accuracy: float) -> None:
-        """Adds a held-out accuracy measured before the first iteration."""
-        self._add({"iteration": 0, "rollouts": rollouts, "heldout_accuracy": accuracy})
-
     def add(self, result: Mapping[str, Any]) -> None:
         """Adds the result of an iteration."""
         values = dict(flatten(result))
-        self._add({name: values[path] for name, path in COLUMNS.items() if path in values})
-        for path, value in values.items():
-            if math.isfinite(value):
-                self._tensorboard.add_scalar(path, value, int(values["training_iteration"]))
-
-    def _add(self, row: dict[str, float]) -> None:
+        row = {name: values[path] for name, path in COLUMNS.items() if path in values}
         self.rows.append(row)
         self._csv.writerow(row)
         self._file.flush()
+        for path, value in values.items():
+            if math.isfinite(value):
+                self._tensorboard.add_scalar(path, value, int(values["training_iteration"]))
 
     def sync(self) -> None:
         """Sees to it that all rows are on the disk."""

@@ -3,18 +3,23 @@
 import fcntl
 import json
 import logging
+import pickle
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from pyarrow.fs import LocalFileSystem
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.utils.checkpoints import Checkpointable
 
 from sfpo_rllib.checkpoints import CheckpointError, newest_valid, verify
+from sfpo_rllib.checkpoints.manifest import MANIFEST
+from sfpo_rllib.checkpoints.places import files_below
 from sfpo_rllib.reporting import PROGRESS, replacing
-from sfpo_rllib.run_loop.identity import differences, fingerprint_of, settings_of
+from sfpo_rllib.run_loop.identity import Identity
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +34,9 @@ class Session:
     """One process's part of a run.
 
     Attributes:
-        from_iteration: That it went on from; 0 if it began anew.
+        from_iteration: That it went on from; 0 if it began the run.
         to_iteration: That it saved last.
-        seconds: From its start to its last save or its end.
+        seconds: From its start to its last save, or to its end.
         ended: How: "finished", the name of a signal, or "" if it was killed.
     """
 
@@ -46,20 +51,29 @@ class Record:
     """What run.json says.
 
     Attributes:
-        algorithm: Its class.
-        settings: Those that are not their defaults.
-        model: Digest of the model's folder; None for one of a hub.
+        identity: What the run trains.
         checkpoints: Names of those that the run has written, or is writing, and not deleted.
         sessions: One a process.
         finished: The iterations of the run, once it is at its end.
     """
 
-    algorithm: str
-    settings: dict[str, Any]
-    model: str | None
+    identity: Identity
     checkpoints: list[str] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     finished: int | None = None
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> Self:
+        """The record from its JSON.
+
+        Raises:
+            Exception: If it is none.
+        """
+        return cls(
+            identity=Identity(**content.pop("identity")),
+            sessions=[Session(**session) for session in content.pop("sessions")],
+            **content,
+        )
 
 
 class RunFolder:
@@ -69,8 +83,8 @@ class RunFolder:
 
     Attributes:
         path: Absolute.
-        checkpoint: The newest one that is whole; None at the beginning of a run.
         record: What run.json says.
+        checkpoint: The newest one that is whole; None at the beginning of a run.
     """
 
     def __init__(
@@ -98,11 +112,21 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"folder={str(folder)!r}: must be a folder, not a file")
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.path / LOCK, "a")  # noqa: SIM115  (ends with this process)
+        self._lock = open(self.path / LOCK, "a")  # noqa: SIM115  (it ends with this process)
         try:
             self._take_lock()
-            self.record = self._read(config, may_differ)
-            self.checkpoint = self._find_checkpoint()
+            identity = Identity.of(config)
+            self.record = self._read_record() or Record(identity)
+            self.checkpoint = self._newest_checkpoint()
+            before = self.record.identity
+            if self.checkpoint and self.checkpoint.name not in self.record.checkpoints:
+                before = Identity.of(_config_in(self.checkpoint))
+            differing = list(identity.differences(before, type(config)(), may_differ))
+            if differing:
+                raise self._refusal(
+                    "another one: it holds a run of other settings", "\n".join(["", *differing])
+                )
+            self.record.identity = identity
         except BaseException:
             self._lock.close()
             raise
@@ -117,16 +141,16 @@ class RunFolder:
         """Saves a checkpoint and deletes those of the run that are one too many."""
         name = f"{PREFIX}{algo.iteration:06d}"
         target = self.path / name
-        if target.exists() and name not in self.record.checkpoints:
-            raise FileExistsError(f"{target} was not written by this run: move it away")
-        # Known before it is there: what a kill leaves of it is the run's as well.
-        self.record.checkpoints = [*(n for n in self.record.checkpoints if n != name), name]
+        record = self.record
+        if target.exists() and name not in record.checkpoints:
+            raise FileExistsError(f"{target}: was not written by this run; move it away")
+        # Noted before it is there: what a kill leaves of it is the run's as well.
+        record.checkpoints = [*(other for other in record.checkpoints if other != name), name]
         self.write_record()
         algo.save_to_path(str(target))
-        for old in self.record.checkpoints[: -self._keep]:
-            if not (self.path / old).is_symlink():
-                shutil.rmtree(self.path / old, ignore_errors=True)
-        self.record.checkpoints = self.record.checkpoints[-self._keep :]
+        for old in record.checkpoints[: -self._keep]:
+            self._delete(self.path / old)
+        record.checkpoints = record.checkpoints[-self._keep :]
         self.checkpoint = target
         return target
 
@@ -140,75 +164,63 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(
-                f"folder={str(self.path)!r}: must be one that no other process is training in"
-            ) from None
+            raise self._refusal("one that no other process trains in") from None
 
-    def _read(self, config: AlgorithmConfig, may_differ: Collection[str]) -> Record:
-        settings = settings_of(config)
-        now = Record(
-            algorithm=config.algo_class.__name__,
-            settings=settings,
-            model=fingerprint_of(config.model_config["model"]),
-        )
-        if not (self.path / RECORD).exists():
-            for name in (PROGRESS, SUMMARY):
-                if (self.path / name).exists():
-                    raise ValueError(
-                        f"folder={str(self.path)!r}: must be a new folder or one of run(); this "
-                        f"one has a {name} and no {RECORD}"
-                    )
-            return now
-        before = self._read_record()
-        differing = list(self._differing(now, before, type(config)(), may_differ))
-        if differing:
-            raise ValueError(
-                f"folder={str(self.path)!r}: must be another one, as it holds a run of other "
-                "settings (or name them in may_differ):\n" + "\n".join(differing)
-            )
-        before.settings, before.model = settings, now.model
-        return before
+    def _read_record(self) -> Record | None:
+        if (self.path / RECORD).exists():
+            try:
+                return Record.of(json.loads((self.path / RECORD).read_text()))
+            except Exception as error:
+                raise self._refusal(
+                    "a new one or one of run()", f": its {RECORD} is not ({error!r})"
+                ) from error
+        for name in (PROGRESS, SUMMARY):
+            if (self.path / name).exists():
+                raise self._refusal(
+                    "a new one or one of run()", f": it has a {name} and no {RECORD}"
+                )
+        return None
 
-    def _read_record(self) -> Record:
-        try:
-            content = json.loads((self.path / RECORD).read_text())
-            sessions = [Session(**session) for session in content.pop("sessions")]
-            return Record(**content, sessions=sessions)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"folder={str(self.path)!r}: must be a new folder or one of run(); its {RECORD} "
-                f"is none of run()'s ({error!r})"
-            ) from error
-
-    @staticmethod
-    def _differing(
-        now: Record, before: Record, defaults: AlgorithmConfig, may_differ: Collection[str]
-    ) -> Iterator[str]:
-        if now.algorithm != before.algorithm:
-            yield f"algorithm={now.algorithm!r}: must be {before.algorithm!r}"
-        ignored = {*may_differ}
-        if now.model is not None and now.model == before.model:
-            ignored.add("model_config.model")  # it may have been moved
-        yield from differences(now.settings, before.settings, defaults, ignored)
-        if now.model != before.model and "model_config.model" not in ignored:
-            yield "model_config.model: the files in this folder are not those of the run"
-
-    def _find_checkpoint(self) -> Path | None:
+    def _newest_checkpoint(self) -> Path | None:
         found = newest_valid(self.path)
-        damaged: dict[str, CheckpointError] = {}
-        for path in sorted(self.path.glob(f"{PREFIX}[0-9]*")):
-            if found is None or path.name > found.name:
-                try:
-                    verify(path)
-                except CheckpointError as error:
-                    damaged[path.name] = error
+        numbered = [p for p in self.path.glob(f"{PREFIX}*") if p.name[len(PREFIX) :].isdigit()]
+        damaged = sorted(path for path in numbered if found is None or path.name > found.name)
         if found is None and damaged:
-            raise CheckpointError(
-                f"folder={str(self.path)!r}: must hold a whole checkpoint, or none; move "
-                f"{', '.join(damaged)} away to begin anew. {list(damaged.values())[-1]}"
-            )
-        for name, error in damaged.items():
-            if name not in self.record.checkpoints:
-                raise CheckpointError(f"{self.path / name} is damaged, and no file of this run")
-            logger.warning("%s is passed over: %s", name, error)
+            try:
+                verify(damaged[-1])
+            except CheckpointError as error:
+                raise CheckpointError(
+                    f"folder={str(self.path)!r}: must hold a whole checkpoint, or none: move those "
+                    f"in it away to begin anew. {error}"
+                ) from error
         return found
+
+    def _delete(self, checkpoint: Path) -> None:
+        """Deletes a checkpoint, unless somebody has put something into it."""
+        half_deleted = checkpoint.with_name(f".{checkpoint.name}.deleted")
+        if checkpoint.is_dir() and not checkpoint.is_symlink():
+            if foreign := _foreign_files(checkpoint):
+                logger.warning("%s stays: %s is not of this run", checkpoint, foreign[0])
+                return
+            checkpoint.rename(half_deleted)
+        shutil.rmtree(half_deleted, ignore_errors=True)
+
+    def _refusal(self, what: str, why: str = "") -> ValueError:
+        return ValueError(f"folder={str(self.path)!r}: must be {what}{why}")
+
+
+def _foreign_files(checkpoint: Path) -> list[str]:
+    """What is in a checkpoint that its manifest does not list; all, if that cannot be read."""
+    files = files_below(LocalFileSystem(), str(checkpoint)).keys()
+    try:
+        listed = json.loads((checkpoint / MANIFEST).read_text())["files"]
+    except (OSError, ValueError, LookupError):
+        return sorted(files)
+    return sorted(files - {MANIFEST, *listed})
+
+
+def _config_in(checkpoint: Path) -> AlgorithmConfig:
+    """The config that an algorithm was saved with."""
+    with open(checkpoint / Checkpointable.CLASS_AND_CTOR_ARGS_FILE_NAME, "rb") as file:
+        (state, *_), _ = pickle.load(file)["ctor_args_and_kwargs"]
+    return AlgorithmConfig.from_state(state)

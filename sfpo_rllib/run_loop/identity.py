@@ -3,9 +3,10 @@
 import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
@@ -35,16 +36,61 @@ FREE = {
     "log_level",
     "snapshot_device",
 }
+_MODEL = "model_config.model"
 _ENDS_HASHED = 1 << 20  # bytes at both ends of a file: weights that were trained differ there
 
 
-def settings_of(config: AlgorithmConfig) -> dict[str, Any]:
-    """The settings that are not their defaults, as JSON has them."""
-    defaults = _values(type(config)())
-    return {name: value for name, value in _values(config).items() if value != defaults.get(name)}
+@dataclass(frozen=True)
+class Identity:
+    """What a run trains.
+
+    Attributes:
+        algorithm: Name of its class.
+        settings: Those that are not their defaults, as JSON has them.
+        model: A digest of the model's folder, wherever that lies; None for a model of a hub.
+    """
+
+    algorithm: str
+    settings: dict[str, Any]
+    model: str | None
+
+    @classmethod
+    def of(cls, config: AlgorithmConfig) -> Self:
+        """Of a validated config."""
+        defaults = _values(type(config)())
+        settings = {
+            name: value for name, value in _values(config).items() if value != defaults.get(name)
+        }
+        return cls(config.algo_class.__name__, settings, _fingerprint(config.model_config["model"]))
+
+    def differences(
+        self, before: "Identity", defaults: AlgorithmConfig, may_differ: Collection[str] = ()
+    ) -> Iterator[str]:
+        """What differs from another one, as `field=value: must be ...`.
+
+        Args:
+            before: What the run was so far.
+            defaults: A config as it is made.
+            may_differ: Settings that may, as "lr" or "env_config.num_digits".
+        """
+        if self.algorithm != before.algorithm:
+            yield f"algorithm={self.algorithm!r}: must be {before.algorithm!r}"
+        ignored = {*may_differ}
+        if self.model == before.model is not None:
+            ignored.add(_MODEL)  # the folder may have been moved
+        default = _values(defaults)
+        for name in sorted({*self.settings, *before.settings} - FREE - ignored):
+            sides = (of.settings.get(name, default.get(name)) for of in (self, before))
+            for field, here, there in _unequal(name, *sides):
+                if field not in ignored:
+                    yield f"{field}={here!r}: must be {there!r}"
+        same_place = self.settings.get("model_config") == before.settings.get("model_config")
+        if self.model != before.model and same_place and _MODEL not in ignored:
+            path = self.settings["model_config"]["model"]
+            yield f"{_MODEL}={path!r}: must hold the files that the run began with"
 
 
-def fingerprint_of(model: str) -> str | None:
+def _fingerprint(model: str) -> str | None:
     """A digest of a transformers folder, wherever it lies; None for the id of a hub."""
     folder = Path(model)
     if not folder.is_dir():
@@ -60,28 +106,6 @@ def fingerprint_of(model: str) -> str | None:
     return digest.hexdigest()
 
 
-def differences(
-    now: Mapping[str, Any],
-    before: Mapping[str, Any],
-    defaults: AlgorithmConfig,
-    ignored: Collection[str] = (),
-) -> Iterator[str]:
-    """What differs between two results of `settings_of`, as `field=value: must be ...`.
-
-    Args:
-        now: Of this session.
-        before: Of the run.
-        defaults: A config as it is made.
-        ignored: Names that may differ, as "lr" or "model_config.model".
-    """
-    default = _values(defaults)
-    for name in sorted({*now, *before} - FREE - {*ignored}):
-        pair = (side.get(name, default.get(name)) for side in (now, before))
-        for field, here, there in _unequal(name, *pair):
-            if field not in ignored:
-                yield f"{field}={here!r}: must be {there!r}"
-
-
 def _unequal(name: str, here: Any, there: Any) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(here, dict) and isinstance(there, dict):
         for key in sorted({*here, *there}):
@@ -91,19 +115,19 @@ def _unequal(name: str, here: Any, there: Any) -> Iterator[tuple[str, Any, Any]]
 
 
 def _values(config: AlgorithmConfig) -> dict[str, Any]:
-    return {name.lstrip("_"): plain(value) for name, value in config.to_dict().items()}
+    return {name.lstrip("_"): _plain(value) for name, value in config.to_dict().items()}
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """The value as JSON has it: equal in any process in which it is equal."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Enum):
-        return plain(value.value)
+        return _plain(value.value)
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [_plain(item) for item in value]
     if isinstance(value, set | frozenset):
         return sorted(map(repr, value))
     name = getattr(value, "__qualname__", None)
