@@ -75,26 +75,40 @@ class RunReport:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / PROGRESS
-        self.rows = [row for row in read_rows(path) if row["iteration"] <= after]
-        with replacing(path, newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(COLUMNS))
-            writer.writeheader()
-            writer.writerows(self.rows)
-        self._file = open(path, "a", newline="")  # noqa: SIM115
-        self._csv = csv.DictWriter(self._file, fieldnames=list(COLUMNS))
+        self._path = folder / PROGRESS
+        self.rows = [row for row in read_rows(self._path) if row["iteration"] <= after]
+        self._write_rows()
         self._tensorboard = SummaryWriter(str(folder), purge_step=after + 1)
 
     def add(self, result: Mapping[str, Any]) -> None:
         """Adds the result of an iteration."""
-        values = dict(flatten(result))
-        row = {name: values[path] for name, path in COLUMNS.items() if path in values}
-        self.rows.append(row)
-        self._csv.writerow(row)
+        values = self._add_events(result, int(result["training_iteration"]))
+        self.rows.append(_row(values))
+        self._csv.writerow(self.rows[-1])
         self._file.flush()
+
+    def add_to_last(self, result: Mapping[str, Any]) -> None:
+        """Adds what was measured after the result of the last iteration had come."""
+        values = self._add_events(result, int(self.rows[-1]["iteration"]))
+        self.rows[-1].update(_row(values))
+        self._file.close()
+        self._write_rows()
+
+    def _add_events(self, result: Mapping[str, Any], iteration: int) -> dict[str, float]:
+        values = dict(flatten(result))
         for path, value in values.items():
             if math.isfinite(value):
-                self._tensorboard.add_scalar(path, value, int(values["training_iteration"]))
+                self._tensorboard.add_scalar(path, value, iteration)
+        return values
+
+    def _write_rows(self) -> None:
+        """Puts a file with all rows in the place of the old one, and opens it for more."""
+        with replacing(self._path, newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(COLUMNS))
+            writer.writeheader()
+            writer.writerows(self.rows)
+        self._file = open(self._path, "a", newline="")  # noqa: SIM115
+        self._csv = csv.DictWriter(self._file, fieldnames=list(COLUMNS))
 
     def sync(self) -> None:
         """Sees to it that all rows are on the disk."""
@@ -105,6 +119,10 @@ class RunReport:
         """Closes the files."""
         self._file.close()
         self._tensorboard.close()
+
+
+def _row(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: values[path] for name, path in COLUMNS.items() if path in values}
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:

@@ -160,11 +160,7 @@ def test_math_with_7b_fits_its_gpus_sharded_and_not_otherwise(
     script = load("math_qwen2_5_math")
     monkeypatch.setitem(script.MODELS, "7B", str(tmp_path))
     trained: list[Any] = []
-    monkeypatch.setattr(
-        script,
-        "run_rllib_example_script_experiment",
-        lambda config, *_, **__: trained.append(config),
-    )
+    monkeypatch.setattr(script, "run", lambda config, *_, **__: trained.append(config))
     command = ["x", f"--dataset={datasets[0]}", f"--test-dataset={datasets[1]}", "--size=7B"]
     monkeypatch.setattr(sys, "argv", command)
     script.main()

@@ -239,16 +239,20 @@ class _Session:
         """Trains to the end, or until it is told to stop. Returns what could not be saved."""
         plan = self._plan
         if plan.evaluate_ends and algo.iteration == 0 and not report.rows:
-            report.add(
-                {
-                    "training_iteration": 0,
-                    ENV_RUNNER_RESULTS: {"num_rollouts_lifetime": 0},
-                    EVALUATION_RESULTS: self._evaluate(algo),
-                }
+            self._evaluate(
+                algo,
+                lambda evaluation: report.add(
+                    {
+                        "training_iteration": 0,
+                        ENV_RUNNER_RESULTS: {"num_rollouts_lifetime": 0},
+                        **evaluation,
+                    }
+                ),
             )
         while algo.iteration < plan.iterations and self._stop.signum is None:
             try:
-                result = self._train_once(algo)
+                with self._interrupting(algo):
+                    result = algo.train()
             except (BatchGivenUp, Exception) as error:
                 if self._stop.signum is None:
                     raise
@@ -266,19 +270,17 @@ class _Session:
                 self._save(algo, report)
             except Exception as error:
                 return f"iteration {algo.iteration} could not be saved ({error!r})"
+        if plan.evaluate_ends and report.rows and "heldout_accuracy" not in report.rows[-1]:
+            self._evaluate(algo, report.add_to_last)
         return ""
 
-    def _train_once(self, algo: GRPO) -> ResultDict:
-        with self._interrupting(algo):
-            result = algo.train()
-        last = algo.iteration == self._plan.iterations
-        if last and self._plan.evaluate_ends and EVALUATION_RESULTS not in result:
-            result[EVALUATION_RESULTS] = self._evaluate(algo)
-        return result
-
-    def _evaluate(self, algo: GRPO) -> ResultDict:
-        with self._interrupting(algo):
-            return algo.evaluate()
+    def _evaluate(self, algo: GRPO, take: Callable[[ResultDict], None]) -> None:
+        """Evaluates, unless the run is told to stop."""
+        if self._stop.signum is None:
+            with self._interrupting(algo):
+                evaluation = algo.evaluate()
+        if self._stop.signum is None:
+            take({EVALUATION_RESULTS: evaluation})
 
     def _interrupting(self, algo: GRPO) -> AbstractContextManager[None]:
         return self._stop.interrupting(self._plan.grace_s, when=lambda: algo.stage is not None)
