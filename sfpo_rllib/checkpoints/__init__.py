@@ -1,5 +1,14 @@
 """Checkpoints that are there whole or not at all, and that are checked before they are loaded."""
 
+from sfpo_rllib.checkpoints.algorithm import CheckpointedAlgorithm, read_weights
+from sfpo_rllib.checkpoints.components import SavedAsTensors
 from sfpo_rllib.checkpoints.manifest import CheckpointError, newest_valid, verify
 
-__all__ = ["CheckpointError", "newest_valid", "verify"]
+__all__ = [
+    "CheckpointError",
+    "CheckpointedAlgorithm",
+    "SavedAsTensors",
+    "newest_valid",
+    "read_weights",
+    "verify",
+]

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,21 @@ def write_manifest(folder: Path) -> None:
     (folder / MANIFEST).write_text(text + "\n")
 
 
-def verify(path: places.PathLike, filesystem: Any = None, *, below: str = "") -> None:
+def own_files(folder: Path) -> set[str]:
+    """Paths in a checkpoint of the files that belong to it, without manifest by their names."""
+    local = LocalFileSystem()
+    sizes = places.files_below(local, str(folder))
+    if MANIFEST in sizes:
+        with suppress(CheckpointError):  # a damaged one
+            return {MANIFEST, *_entries(local, str(folder))}
+    return {
+        name
+        for name in sizes
+        if Path(name).name in (MANIFEST, METADATA, "metadata.json") or name.endswith(".pkl")
+    }
+
+
+def verify(path: places.PathLike, filesystem: Any = None) -> None:
     """Reads a checkpoint through and compares it with its manifest.
 
     One without, of before there were any, is looked at for missing files only, with a warning.
@@ -60,25 +75,28 @@ def verify(path: places.PathLike, filesystem: Any = None, *, below: str = "") ->
     Args:
         path: The checkpoint of an algorithm; see `places.resolve`.
         filesystem: pyarrow's or fsspec's, that `path` is in.
-        below: Only what is in this folder of it.
 
     Raises:
         CheckpointError: If it is not what was saved.
     """
     filesystem, folder = places.resolve(path, filesystem)
+    places.recover(filesystem, folder)
     kind = places.file_type(filesystem, folder)
     if kind != FileType.Directory:
         there = "does not exist" if kind == FileType.NotFound else "is a file"
         raise CheckpointError(f"{folder}: must be the folder of a checkpoint; it {there}")
-    sizes = places.files_below(filesystem, folder)
-    if MANIFEST in sizes:
-        _compare(filesystem, folder, sizes, below)
-    elif _ANNOUNCED in _metadata(filesystem, folder, sizes):
+    names = places.names_in(filesystem, folder)
+    if MANIFEST in names:
+        verify_part(filesystem, folder)
+    elif METADATA not in names:
+        raise CheckpointError(_damage(folder, METADATA))
+    elif _ANNOUNCED in _read_json(filesystem, folder, METADATA):
         raise CheckpointError(
-            f"{folder}/{MANIFEST}: is missing; the checkpoint was not saved to its end, load another "
-            "one"
+            f"{folder}/{MANIFEST}: is missing; the checkpoint was not saved to its end; load "
+            "another one"
         )
     else:
+        sizes = places.files_below(filesystem, folder)
         for name in _OLD_FILES:
             if not sizes.get(name):
                 raise CheckpointError(_damage(folder, name, "is empty" if name in sizes else None))
@@ -87,6 +105,31 @@ def verify(path: places.PathLike, filesystem: Any = None, *, below: str = "") ->
             folder,
             MANIFEST,
         )
+
+
+def verify_part(filesystem: FileSystem, folder: str, part: str = "") -> None:
+    """Compares files of a checkpoint with its manifest.
+
+    Args:
+        filesystem: Where it is.
+        folder: The checkpoint.
+        part: The folder in it whose files are compared. Empty: all.
+
+    Raises:
+        CheckpointError: If it is not what was saved.
+    """
+    sizes = places.files_below(filesystem, folder)
+    for name, entry in _entries(filesystem, folder).items():
+        if part and not name.startswith(f"{part}/"):
+            continue
+        if name not in sizes:
+            raise CheckpointError(_damage(folder, name))
+        if sizes[name] != entry["size"]:
+            what = f"has {sizes[name]} bytes instead of {entry['size']}"
+            raise CheckpointError(_damage(folder, name, what))
+        if _sha256(filesystem, f"{folder}/{name}") != entry["sha256"]:
+            what = f"does not have the SHA-256 that {MANIFEST} says"
+            raise CheckpointError(_damage(folder, name, what))
 
 
 def newest_valid(folder: str | Path) -> Path | None:
@@ -100,12 +143,12 @@ def newest_valid(folder: str | Path) -> Path | None:
     Returns:
         The one of the highest N, or None if there is none.
     """
-    numbered: list[tuple[int, Path]] = []
-    for path in Path(folder).glob("checkpoint_*"):
-        match = re.fullmatch(r"checkpoint_(\d+)", path.name)
-        if match and path.is_dir():
-            numbered.append((int(match[1]), path))
-    for _, path in sorted(numbered, reverse=True):
+    found = places.names_in(*places.resolve(folder))
+    # The one that was about to be replaced is there too; see places.recover.
+    names = {re.sub(r"^\.(checkpoint_\d+)\.former$", r"\1", name) for name in found}
+    numbers = {name: int(name[11:]) for name in names if re.fullmatch(r"checkpoint_\d+", name)}
+    for name in sorted(numbers, key=lambda name: numbers[name], reverse=True):
+        path = Path(folder, name)
         try:
             verify(path)
         except (CheckpointError, OSError) as error:
@@ -113,20 +156,6 @@ def newest_valid(folder: str | Path) -> Path | None:
         else:
             return path
     return None
-
-
-def _compare(filesystem: FileSystem, folder: str, sizes: dict[str, int], below: str) -> None:
-    for name, entry in _entries(filesystem, folder).items():
-        if below and not name.startswith(f"{below}/"):
-            continue
-        if name not in sizes:
-            raise CheckpointError(_damage(folder, name))
-        if sizes[name] != entry["size"]:
-            what = f"has {sizes[name]} bytes instead of {entry['size']}"
-            raise CheckpointError(_damage(folder, name, what))
-        if _sha256(filesystem, f"{folder}/{name}") != entry["sha256"]:
-            what = f"does not have the SHA-256 that {MANIFEST} says"
-            raise CheckpointError(_damage(folder, name, what))
 
 
 def _entries(filesystem: FileSystem, folder: str) -> dict[str, dict[str, Any]]:
@@ -143,12 +172,6 @@ def _entries(filesystem: FileSystem, folder: str) -> dict[str, dict[str, Any]]:
     if METADATA not in files:
         raise CheckpointError(_damage(folder, MANIFEST, f"does not list {METADATA}"))
     return files
-
-
-def _metadata(filesystem: FileSystem, folder: str, sizes: dict[str, int]) -> dict[str, Any]:
-    if METADATA not in sizes:
-        raise CheckpointError(_damage(folder, METADATA))
-    return _read_json(filesystem, folder, METADATA)
 
 
 def _read_json(filesystem: FileSystem, folder: str, name: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Where a checkpoint lies: a folder of this machine, or of any file system that Tune can use."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -12,6 +13,8 @@ from urllib.parse import unquote
 import pyarrow.fs
 from pyarrow.fs import FileSystem, FileType, LocalFileSystem
 from ray.train import Checkpoint
+
+logger = logging.getLogger(__name__)
 
 PathLike: TypeAlias = str | os.PathLike[str] | Checkpoint
 
@@ -55,11 +58,35 @@ def file_type(filesystem: FileSystem, path: str) -> FileType:
 def files_below(filesystem: FileSystem, folder: str) -> dict[str, int]:
     """Sizes in bytes of all files in a folder, by their path in it, sorted. Empty if it is none."""
     selector = pyarrow.fs.FileSelector(folder, recursive=True, allow_not_found=True)
+    above = folder.strip("/")  # not every file system begins its paths as we do
     return {
-        os.path.relpath(info.path, folder): info.size
+        info.path.strip("/").removeprefix(above).lstrip("/"): info.size
         for info in sorted(filesystem.get_file_info(selector), key=lambda info: info.path)
         if info.type == FileType.File
     }
+
+
+def names_in(filesystem: FileSystem, folder: str) -> list[str]:
+    """Names of what lies directly in a folder, sorted. Empty if there is no such folder."""
+    selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
+    return sorted(info.base_name for info in filesystem.get_file_info(selector))
+
+
+def aside(folder: str) -> str:
+    """Where a folder stands for the moment in which another one takes its place."""
+    parent, name = os.path.split(folder)
+    return os.path.join(parent, f".{name}.former")
+
+
+def recover(filesystem: FileSystem, folder: str) -> None:
+    """Puts a folder back that was left standing aside, if nothing has taken its place."""
+    former = aside(folder)
+    if (
+        file_type(filesystem, folder) == FileType.NotFound
+        and file_type(filesystem, former) == FileType.Directory
+    ):
+        logger.warning("%s was about to be replaced and is put back.", folder)
+        filesystem.move(former, folder)
 
 
 @contextmanager
@@ -69,25 +96,30 @@ def on_this_machine(filesystem: FileSystem, folder: str) -> Iterator[Path]:
         yield Path(folder)
         return
     with tempfile.TemporaryDirectory(prefix="checkpoint_") as copy:
-        pyarrow.fs.copy_files(folder, copy, source_filesystem=filesystem)
+        for name in files_below(filesystem, folder):
+            _copy(filesystem, f"{folder}/{name}", LocalFileSystem(), f"{copy}/{name}")
         yield Path(copy)
 
 
-def upload(source: Path, filesystem: FileSystem, folder: str, *, last: str) -> None:
+def upload(source: Path, filesystem: FileSystem, folder: str, *, first: str, last: str) -> None:
     """Copies a folder of this machine, one file after the other.
 
     Args:
         source: The folder.
         filesystem: Where to.
         folder: Path there.
-        last: The file that is copied when all others are there.
+        first: The file that is copied before all others.
+        last: The one that is copied after them.
     """
-    names = sorted(files_below(LocalFileSystem(), str(source)), key=lambda name: name == last)
-    for name in names:
-        target = f"{folder}/{name}"
-        filesystem.create_dir(os.path.dirname(target), recursive=True)
-        with (
-            open(source / name, "rb") as read,
-            filesystem.open_output_stream(target, compression=None) as written,
-        ):
-            shutil.copyfileobj(read, written, 1 << 22)
+    names = list(files_below(LocalFileSystem(), str(source)))
+    for name in sorted(names, key=lambda name: (name == last, name != first)):
+        _copy(LocalFileSystem(), f"{source}/{name}", filesystem, f"{folder}/{name}")
+
+
+def _copy(source: FileSystem, path: str, target: FileSystem, target_path: str) -> None:
+    target.create_dir(os.path.dirname(target_path), recursive=True)
+    with (
+        source.open_input_stream(path, compression=None) as read,
+        target.open_output_stream(target_path, compression=None) as written,
+    ):
+        shutil.copyfileobj(read, written, 1 << 22)

@@ -4,11 +4,16 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from sfpo_rllib.core.anchor import local
+
+MAX_FILES = 8  # with batches, in the folder for temporary files
+_PREFIX, _SUFFIX = "skipped_batch_", ".pt"
 
 
 class StepGuard:
@@ -53,16 +58,50 @@ class StepGuard:
         self.in_a_row += 1
         if self.in_a_row <= self.max_in_a_row:
             return False
+        raise FloatingPointError(self._report(norm, parameters, batch))
+
+    def _report(
+        self, norm: float, parameters: Iterable[tuple[str, torch.Tensor]], batch: Callable[[], Any]
+    ) -> str:
+        """Saves what the gradient is of. Returns what happened, and where that is saved."""
         bad = [
             name
             for name, param in parameters
             if param.grad is not None and not torch.isfinite(local(param.grad)).all()
         ]
-        handle, path = tempfile.mkstemp(prefix="skipped_batch_", suffix=".pt")
-        os.close(handle)
-        torch.save({"batch": batch(), "grad_norm": norm, "parameters": bad}, path)
-        raise FloatingPointError(
+        what = {"batch": batch(), "grad_norm": norm, "parameters": bad}
+        return (
             f"max_skipped_steps={self.max_in_a_row}: {self.in_a_row} optimizer steps in a row had "
             f"a gradient that is not finite (norm {norm}), in {len(bad)} parameters, e.g. "
-            f"{bad[:3]}; the last batch is saved in {path}"
+            f"{bad[:3]}; the last batch {_save(what)}"
         )
+
+    def state_dict(self) -> dict[str, int]:
+        """The counters."""
+        return {"skipped": self.skipped, "in_a_row": self.in_a_row}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on from `state_dict()`."""
+        self.skipped = int(state["skipped"])
+        self.in_a_row = int(state.get("in_a_row", 0))
+
+
+def _save(what: dict[str, Any]) -> str:
+    """Saves to a new file, and removes the oldest of more than `MAX_FILES`."""
+    path = None
+    try:
+        handle, path = tempfile.mkstemp(prefix=_PREFIX, suffix=_SUFFIX)
+        os.close(handle)
+        torch.save(what, path)
+    except (OSError, RuntimeError) as error:  # what torch raises for a full disk
+        if path is not None:
+            os.unlink(path)
+        return f"could not be saved: {error}"
+    changed: dict[Path, float] = {}
+    for file in Path(path).parent.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError):  # gone meanwhile, or another user's
+            changed[file] = file.stat().st_mtime
+    for file in sorted(changed, key=lambda file: changed[file])[:-MAX_FILES]:
+        with suppress(OSError):
+            file.unlink()
+    return f"is saved in {path}"

@@ -17,6 +17,7 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.rllib.utils.typing import StateDict
 from transformers import AutoTokenizer, GenerationConfig
 
+from sfpo_rllib.checkpoints import SavedAsTensors
 from sfpo_rllib.env_runners.engines import SamplingSettings, make_engine
 from sfpo_rllib.env_runners.prompts import PromptFormatter, stop_token_ids
 from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob, RolloutResult
@@ -35,7 +36,7 @@ class _Setting:
         self.group_size: int = config.group_size
 
 
-class GroupEnvRunner(EnvRunner, Checkpointable):
+class GroupEnvRunner(EnvRunner, SavedAsTensors):
     """Collects whole groups of episodes with one engine.
 
     It holds no RLModule: weights go straight to the engine, with their version.

@@ -14,6 +14,7 @@ from ray.rllib.utils.typing import StateDict
 from torch.distributed.device_mesh import DeviceMesh
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from sfpo_rllib.checkpoints import SavedAsTensors
 from sfpo_rllib.rl_modules.lora import adapter_weights, add_lora, cast_base, without_adapter
 from sfpo_rllib.rl_modules.packing import (
     PACKED_ATTENTION,
@@ -56,7 +57,7 @@ ADDED_BY_CONFIG = {
 }
 
 
-class CausalLMModule(TorchRLModule):
+class CausalLMModule(TorchRLModule, SavedAsTensors):
     """Any transformers causal LM, trained in float32 masters and computed in `dtype`.
 
     With `dtype="bfloat16"` the forward pass runs under autocast, while weights, gradients and

@@ -23,6 +23,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import WEIGHTS, Batch, GRPOTorchLearner
 from sfpo_rllib.algorithms.grpo.remote import values_of
+from sfpo_rllib.checkpoints import SavedAsTensors
 from sfpo_rllib.rl_modules.causal_lm import INPUT_IDS, LOSS_MASK
 from sfpo_rllib.rl_modules.sharding import gather, like
 
@@ -126,7 +127,7 @@ def _blank(micro: Batch) -> Batch:
     return {**one, **{name: torch.zeros_like(one[name]) for name in (LOSS_MASK, WEIGHTS)}}
 
 
-class FSDPLearnerGroup(LearnerGroup):
+class FSDPLearnerGroup(LearnerGroup, SavedAsTensors):
     """Gathers the learners' shards before the first learner is asked for them."""
 
     @override(LearnerGroup)

@@ -41,6 +41,8 @@ from sfpo_rllib.algorithms.grpo import resources
 from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 from sfpo_rllib.algorithms.grpo.remote import values_of
+from sfpo_rllib.checkpoints import CheckpointedAlgorithm
+from sfpo_rllib.checkpoints.places import PathLike
 from sfpo_rllib.core.balance import even_shares
 from sfpo_rllib.env_runners.collect import Collection as GroupCollection
 from sfpo_rllib.env_runners.collect import GroupCollector
@@ -60,7 +62,7 @@ _LEARNER_MODULE = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
 Group = list[SingleAgentEpisode]
 
 
-class GRPO(Algorithm):
+class GRPO(CheckpointedAlgorithm):
     """Samples groups, updates once on each batch of them, sends the weights to the engines.
 
     The driver owns the problem cursor: it hands out consecutive seeds, so that the training
@@ -421,10 +423,20 @@ class GRPO(Algorithm):
                 )
             )
 
-    @override(Algorithm)
-    def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
-        super().restore_from_path(path, *args, **kwargs)
+    @override(CheckpointedAlgorithm)
+    def restore_from_path(self, path: PathLike, **kwargs: Any) -> None:
+        super().restore_from_path(path, **kwargs)
         # RLlib leaves remote runners on the weights they were born with until the first sync.
+        self._sync_weights()
+
+    @override(CheckpointedAlgorithm)
+    def _set_module_state(self, state: StateDict) -> None:
+        learner_state = ray.put({COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: state}})
+        values_of(
+            self.learner_group.foreach_learner(
+                lambda learner: learner.set_state(ray.get(learner_state))
+            )
+        )
         self._sync_weights()
 
 

@@ -1,17 +1,22 @@
 """The GRPO learner: an update rule over passes, a pass in mini-batches and micro-batches."""
 
 import contextlib
+import logging
 import math
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
+from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.rllib.utils.typing import ModuleID, ParamDict, StateDict, TensorType
+from torch.utils._pytree import tree_map_only
 
+from sfpo_rllib.checkpoints import SavedAsTensors
 from sfpo_rllib.core.anchor import whole
 from sfpo_rllib.core.balance import micro_batches
 from sfpo_rllib.core.importance import effective_sample_share
@@ -32,6 +37,8 @@ from sfpo_rllib.rl_modules.causal_lm import (
     forward_train,
 )
 
+logger = logging.getLogger(__name__)
+
 RESULTS = "sfpo"
 WEIGHTS = "token_weights"
 START_LOGP = "start_logp"
@@ -41,7 +48,7 @@ Batch = dict[str, torch.Tensor]
 Minibatches = list[list[Batch]]  # of micro-batches
 
 
-class GRPOTorchLearner(TorchLearner):
+class GRPOTorchLearner(TorchLearner, SavedAsTensors):
     """Updates a causal LM from token batches of whole groups.
 
     RLlib hands `_update` the whole rollout batch, as neither `minibatch_size` nor `num_epochs`
@@ -351,15 +358,31 @@ class GRPOTorchLearner(TorchLearner):
 
     @override(TorchLearner)
     def set_state(self, state: StateDict) -> None:
+        if WEIGHTS_SEQ_NO in state:
+            self._weights_seq_no = (
+                -1
+            )  # RLlib leaves out weights that are older than the present ones
         super().set_state(state)
+        self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, self._weights_seq_no)
         if RESULTS in state:
             self.set_update_state(state[RESULTS])
+
+    @override(TorchLearner)
+    def _get_optimizer_state(self) -> StateDict:
+        # Arrays that do not own their memory are the moments themselves.
+        state = super()._get_optimizer_state()
+        return tree_map_only(np.ndarray, lambda a: a if a.flags.owndata else a.copy(), state)
+
+    @override(TorchLearner)
+    def _set_optimizer_state(self, state: StateDict) -> None:
+        # The optimizer would go on in the arrays that it is given.
+        super()._set_optimizer_state(tree_map_only(np.ndarray, np.copy, state))
 
     def get_update_state(self) -> StateDict:
         """What the update carries from batch to batch, besides weights and optimizer."""
         return {
             "optimizer_steps": self._optimizer_steps,
-            "skipped_steps": self._step_guard.skipped,
+            "step_guard": self._step_guard.state_dict(),
             "num_batches": self._num_batches,
             "partition_rng": self._partition_rng.get_state().numpy(),
             **self._updater.state_dict(),
@@ -368,8 +391,16 @@ class GRPOTorchLearner(TorchLearner):
     def set_update_state(self, state: StateDict) -> None:
         """Goes on from `get_update_state()`."""
         self._optimizer_steps = int(state["optimizer_steps"])
-        self._step_guard.skipped = int(state.get("skipped_steps", 0))
-        self._num_batches = int(state.get("num_batches", 0))
+        # Earlier releases had one of the guard's two counters.
+        guard = state.get("step_guard", {"skipped": state.get("skipped_steps", 0)})
+        self._step_guard.load_state_dict(guard)
+        if "num_batches" not in state:
+            logger.warning(
+                "num_batches, by which the learning rate goes, is not in the state: taken as %d, "
+                "the number of updates that the weights have had.",
+                self._weights_seq_no,
+            )
+        self._num_batches = int(state.get("num_batches", self._weights_seq_no))
         self._partition_rng.set_state(torch.tensor(state["partition_rng"], dtype=torch.uint8))
         self._updater.load_state_dict(state)
 
