@@ -16,7 +16,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.utils.checkpoints import Checkpointable
 
 from sfpo_rllib.checkpoints import CheckpointError, newest_valid, verify
-from sfpo_rllib.checkpoints.manifest import MANIFEST
+from sfpo_rllib.checkpoints.manifest import own_files
 from sfpo_rllib.checkpoints.places import files_below
 from sfpo_rllib.reporting import PROGRESS, replacing
 from sfpo_rllib.run_loop.identity import Identity
@@ -199,24 +199,15 @@ class RunFolder:
         """Deletes a checkpoint, unless somebody has put something into it."""
         half_deleted = checkpoint.with_name(f".{checkpoint.name}.deleted")
         if checkpoint.is_dir() and not checkpoint.is_symlink():
-            if foreign := _foreign_files(checkpoint):
-                logger.warning("%s stays: %s is not of this run", checkpoint, foreign[0])
+            there = files_below(LocalFileSystem(), str(checkpoint)).keys()
+            if foreign := there - own_files(checkpoint):
+                logger.warning("%s stays: %s is not of this run", checkpoint, min(foreign))
                 return
             checkpoint.rename(half_deleted)
         shutil.rmtree(half_deleted, ignore_errors=True)
 
     def _refusal(self, what: str, why: str = "") -> ValueError:
         return ValueError(f"folder={str(self.path)!r}: must be {what}{why}")
-
-
-def _foreign_files(checkpoint: Path) -> list[str]:
-    """What is in a checkpoint that its manifest does not list; all, if that cannot be read."""
-    files = files_below(LocalFileSystem(), str(checkpoint)).keys()
-    try:
-        listed = json.loads((checkpoint / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, LookupError):
-        return sorted(files)
-    return sorted(files - {MANIFEST, *listed})
 
 
 def _config_in(checkpoint: Path) -> AlgorithmConfig:

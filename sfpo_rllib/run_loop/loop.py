@@ -276,9 +276,14 @@ class _Session:
 
     def _evaluate(self, algo: GRPO, take: Callable[[ResultDict], None]) -> None:
         """Evaluates, unless the run is told to stop."""
-        if self._stop.signum is None:
+        if self._stop.signum is not None:
+            return
+        try:
             with self._interrupting(algo):
                 evaluation = algo.evaluate()
+        except Exception:
+            if self._stop.signum is None:
+                raise
         if self._stop.signum is None:
             take({EVALUATION_RESULTS: evaluation})
 

@@ -117,7 +117,7 @@ class GRPO(CheckpointedAlgorithm):
             sampled. The learner's update cannot be taken back.
         """
         if self.stage != "sample":
-            return self.stage is None
+            return False
         self._cursor, metrics = self._before_batch
         self.metrics.set_state(metrics)
         self.stage = None
@@ -265,8 +265,8 @@ class GRPO(CheckpointedAlgorithm):
         )
         start = time.monotonic()
         num_groups = -(-config.evaluation_duration // config.group_size)
-        self.stage = "evaluate"
         try:
+            self.stage = "evaluate"
             collection = self._collect(list(range(num_groups)), evaluation=True)
         except BatchGivenUp:  # the iteration that it belongs to is none the worse
             return {ENV_RUNNER_RESULTS: {}}
