@@ -17,21 +17,20 @@ SAME_KEY_PRESS_S = 0.5
 POKE_INTERVAL_S = 1.0
 
 
-class BatchGivenUp(KeyboardInterrupt):
-    """Raised in the main thread: what is under way is not to be finished."""
+class BatchGivenUp(BaseException):
+    """What was under way was not finished, as its time of grace was over."""
 
 
 class StopRequest:
     """While it is entered, SIGINT and SIGTERM ask the run to stop, instead of ending it.
 
-    What is under way may be finished in a time of grace; then `BatchGivenUp` is raised in it. A
-    second SIGINT ends the process and all that it has started at once; in a notebook or a shell it
-    raises KeyboardInterrupt. Does nothing outside of the main thread, where Python delivers no
-    signals.
+    What is under way may be finished in a time of grace; then it is interrupted. A second SIGINT
+    ends the process and all that it has started at once; in a notebook or a shell it raises
+    KeyboardInterrupt. Does nothing outside of the main thread, where Python delivers no signals.
 
     Attributes:
         signum: The signal that came first; None before.
-        gave_up: Whether `BatchGivenUp` was raised.
+        gave_up: Whether something was interrupted.
     """
 
     def __init__(self) -> None:
@@ -40,7 +39,7 @@ class StopRequest:
         self._since = 0.0
         self._grace_s: float | None = None  # None: nothing may be interrupted
         self._may_interrupt: Callable[[], bool] = lambda: True
-        self._poked = False
+        self._poked = self._at_once = False
         self._left = threading.Event()
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -75,16 +74,23 @@ class StopRequest:
     def interrupting(
         self, grace_s: float, when: Callable[[], bool] = lambda: True
     ) -> Iterator[None]:
-        """What is done in here may be interrupted by `BatchGivenUp`.
+        """What is done in here may be interrupted by a KeyboardInterrupt, as by Ctrl-C.
 
         Args:
             grace_s: Seconds from the signal on that it may take.
-            when: Whether it may be interrupted just now.
+            when: Whether it may be interrupted just now; asked before it is.
+
+        Raises:
+            BatchGivenUp: If it was, and did not catch it.
         """
         self._grace_s, self._may_interrupt = grace_s, when
         try:
             self._interrupt_if_due()
             yield
+        except KeyboardInterrupt as error:
+            if not self.gave_up or self._at_once:
+                raise
+            raise BatchGivenUp from error
         finally:
             self._grace_s = None
 
@@ -96,13 +102,15 @@ class StopRequest:
             if signum == signal.SIGINT and sys.stderr.isatty():
                 _say("Ctrl-C: finishing or giving up what is under way; again, to end at once.")
         elif signum == signal.SIGINT and time.monotonic() - self._since > SAME_KEY_PRESS_S:
+            self._at_once = True
             _end_at_once()
         self._interrupt_if_due()
 
     def _interrupt_if_due(self) -> None:
         if self._is_due() and self._may_interrupt():
             self.gave_up = True
-            raise BatchGivenUp
+            # No class of our own: Ray makes this one of whatever a handler raises.
+            raise KeyboardInterrupt
 
     def _is_due(self) -> bool:
         if self.signum is None or self._grace_s is None:

@@ -18,6 +18,7 @@ pytest.importorskip("ray")
 import run_probe
 from run_probe import ITERATIONS
 
+from benchmarks.faults.training import digest
 from sfpo_rllib.reporting import PROGRESS, read_rows
 
 pytestmark = pytest.mark.slow
@@ -108,7 +109,7 @@ def test_a_run_that_is_killed_and_stopped_again_and_again_equals_an_undisturbed_
 
     def go(name: str) -> Any:
         def keep(algo: Any) -> None:
-            digests[name] = run_probe.digest(algo)
+            digests[name] = digest(algo)
 
         return run_probe.go(tmp_path / name, str(tiny_model), 0, on_end=keep)
 

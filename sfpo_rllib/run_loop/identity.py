@@ -115,7 +115,11 @@ def _unequal(name: str, here: Any, there: Any) -> Iterator[tuple[str, Any, Any]]
 
 
 def _values(config: AlgorithmConfig) -> dict[str, Any]:
-    return {name.lstrip("_"): _plain(value) for name, value in config.to_dict().items()}
+    return {
+        name.lstrip("_"): _plain(value)
+        for name, value in config.to_dict().items()
+        if name != "class"  # which one that was saved has
+    }
 
 
 def _plain(value: Any) -> Any:

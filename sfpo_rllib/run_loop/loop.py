@@ -258,7 +258,8 @@ class _Session:
                     raise
                 # What the signal was sent to may be more than this process: anything may break.
                 if not algo.give_up_batch():
-                    return f"iteration {algo.iteration + 1} was cut short ({error!r})"
+                    why = "" if isinstance(error, BatchGivenUp) else f" ({error!r})"
+                    return f"iteration {algo.iteration + 1} was cut short{why}"
                 break
             report.add(result)
             if plan.on_result is not None:
@@ -288,7 +289,7 @@ class _Session:
             take({EVALUATION_RESULTS: evaluation})
 
     def _interrupting(self, algo: GRPO) -> AbstractContextManager[None]:
-        return self._stop.interrupting(self._plan.grace_s, when=lambda: algo.stage is not None)
+        return self._stop.interrupting(self._plan.grace_s, when=algo.expect_interrupt)
 
     def _save(self, algo: GRPO, report: RunReport) -> None:
         report.sync()  # a checkpoint's rows are there when it is

@@ -4,7 +4,6 @@ Its environments wait while there is a file "hold" in the folder, so that a sign
 work; after iteration N it renames "hold_after_N" to that. One that waits makes a file "waiting".
 """
 
-import hashlib
 import sys
 import time
 from collections.abc import Mapping
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import torch
 from probes import ECHO
 
 from sfpo_rllib import GRPO, RunResult, SFPOConfig, run
@@ -62,40 +60,6 @@ def make_config(model: str, hold: str, *, num_env_runners: int = 0) -> SFPOConfi
         )
         .debugging(seed=0)
     )
-
-
-def digest(algo: GRPO) -> dict[str, Any]:
-    """Where an algorithm stands: equal for equal weights, optimizer, cursor and trigger."""
-    state = algo.get_state()
-    learner = state["learner_group"]["learner"]
-    return {
-        "iteration": algo.iteration,
-        "cursor": state["rollout_driver"]["cursor"],
-        "rollouts": float(algo.metrics.peek(("env_runners", "num_rollouts_lifetime"))),
-        **{key: _hash(learner[key]) for key in learner if key != "metrics_logger"},
-    }
-
-
-def _hash(value: Any) -> str:
-    sha = hashlib.sha256()
-
-    def add(part: Any) -> None:
-        if isinstance(part, Mapping):
-            for key in part:
-                sha.update(repr(key).encode())
-                add(part[key])
-        elif isinstance(part, list | tuple):
-            for item in part:
-                add(item)
-        elif isinstance(part, torch.Tensor):
-            sha.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        elif hasattr(part, "tobytes"):
-            sha.update(part.tobytes())
-        else:
-            sha.update(repr(part).encode())
-
-    add(value)
-    return sha.hexdigest()
 
 
 def go(folder: Path, model: str, num_env_runners: int, **settings: Any) -> RunResult:

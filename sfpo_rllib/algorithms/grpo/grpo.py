@@ -49,7 +49,6 @@ from sfpo_rllib.env_runners.collect import GroupCollector
 from sfpo_rllib.env_runners.rollout import stable_hash
 from sfpo_rllib.env_runners.summary import has_equal_rewards, num_sampled_tokens, summarize
 from sfpo_rllib.env_runners.text_envs import make_text_env
-from sfpo_rllib.interrupt import BatchGivenUp
 from sfpo_rllib.rl_modules.lora import write_adapter
 from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
 from sfpo_rllib.token_trace import TokenTrace
@@ -75,6 +74,7 @@ class GRPO(CheckpointedAlgorithm):
 
     config: GRPOConfig
     stage: str | None = None
+    _expects_interrupt = False
 
     @classmethod
     @override(Algorithm)
@@ -108,6 +108,15 @@ class GRPO(CheckpointedAlgorithm):
         with self.metrics.log_time((TIMERS, name), reduce="mean", window=1):
             yield
         self.stage = None
+
+    def expect_interrupt(self) -> bool:
+        """Says that a KeyboardInterrupt may come: an evaluation ends without results then.
+
+        Returns:
+            Whether it may: not in between the stages.
+        """
+        self._expects_interrupt = self.stage is not None
+        return self._expects_interrupt
 
     def give_up_batch(self) -> bool:
         """Forgets the batch of a `train()` that was interrupted.
@@ -268,8 +277,10 @@ class GRPO(CheckpointedAlgorithm):
         try:
             self.stage = "evaluate"
             collection = self._collect(list(range(num_groups)), evaluation=True)
-        except BatchGivenUp:  # the iteration that it belongs to is none the worse
-            return {ENV_RUNNER_RESULTS: {}}
+        except KeyboardInterrupt:
+            if not self._expects_interrupt:
+                raise
+            return {ENV_RUNNER_RESULTS: {}}  # the iteration that it belongs to is none the worse
         finally:
             self.stage = None
         if not collection.groups:
