@@ -145,6 +145,18 @@ def test_another_config_is_refused_with_what_differs(make_config: MakeConfig, fo
         assert place.checkpoint is not None
 
 
+def test_a_run_that_saved_nothing_makes_room_for_another_config(
+    make_config: MakeConfig, folder: Path
+) -> None:
+    with RunFolder(folder, make_config(), keep=1) as place:
+        place.write_record()
+        (folder / PROGRESS).write_text("iteration\n")
+    with RunFolder(folder, make_config(), keep=1):
+        assert (folder / PROGRESS).exists()
+    with RunFolder(folder, make_config().training(lr=0.5), keep=1) as place:
+        assert not (folder / PROGRESS).exists() and place.record.sessions == []
+
+
 def test_another_algorithm_is_refused(make_config: MakeConfig, folder: Path) -> None:
     from sfpo_rllib import GRPOConfig
 

@@ -122,10 +122,13 @@ class RunFolder:
             if self.checkpoint and self.checkpoint.name not in self.record.checkpoints:
                 before = Identity.of(_config_in(self.checkpoint))
             differing = list(identity.differences(before, type(config)(), may_differ))
-            if differing:
+            if differing and self.checkpoint is not None:
                 raise self._refusal(
                     "another one: it holds a run of other settings", "\n".join(["", *differing])
                 )
+            if differing:  # of one that never got anywhere
+                self.record = Record(identity)
+                (self.path / PROGRESS).unlink(missing_ok=True)
             self.record.identity = identity
         except BaseException:
             self._lock.close()

@@ -1,12 +1,13 @@
 """The loop around `train()` that can be killed, and goes on."""
 
 import json
+import logging
 import math
 import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +22,8 @@ from sfpo_rllib.env_runners.collect import kill_env_runners
 from sfpo_rllib.interrupt import BatchGivenUp, StopRequest, is_interactive
 from sfpo_rllib.reporting import PROGRESS, RunReport, iteration_line, read_rows, replacing
 from sfpo_rllib.run_loop.folder import PREFIX, SUMMARY, RunFolder, Session
+
+logger = logging.getLogger(__name__)
 
 OnResult = Callable[[GRPO, ResultDict], Any]
 OnEnd = Callable[[GRPO], Any]
@@ -216,9 +219,10 @@ class _Session:
     def _iterate(self, algo: GRPO) -> RunResult | None:
         began_at = algo.iteration
         resumed_from = began_at if self._place.checkpoint is not None else None
-        report = RunReport(self._place.path, after=began_at)
         self._place.record.sessions.append(Session(began_at, began_at))
         self._place.record.finished = None
+        self._place.write_record()
+        report = RunReport(self._place.path, after=began_at)
         ended = "error"
         try:
             lost = self._train_on(algo, report)
@@ -231,8 +235,9 @@ class _Session:
             self._place.record.finished = self._plan.iterations
             ended = "finished"
         finally:
-            self._note(algo, report, ended)
-            report.close()
+            with suppress(OSError) if ended == "error" else nullcontext():  # e.g. the disk is full
+                self._note(algo, report, ended)
+                report.close()
         return self.result(algo.iteration, resumed_from, report.rows)
 
     def _train_on(self, algo: GRPO, report: RunReport) -> str:
@@ -330,14 +335,15 @@ class _Session:
         self.last_words = f"{self._stop.name}: {stands}{lost}. To go on, run the same again."
 
     def _close(self, algo: GRPO) -> None:
-        if self._stop.signum is None:
+        try:
+            if self._stop.signum is not None:
+                # They may be at a batch that was given up, or gone: do not wait for them.
+                for runners in filter(None, [algo.env_runner_group, algo.eval_env_runner_group]):
+                    kill_env_runners(runners)
             algo.stop()
-            return
-        # Runners may be at a batch that was given up, or gone: do not wait for them.
-        with suppress(Exception):
-            for runners in filter(None, [algo.env_runner_group, algo.eval_env_runner_group]):
-                kill_env_runners(runners)
-            algo.stop()
+        except Exception as error:
+            if self._stop.signum is None:
+                logger.warning("The algorithm did not stop properly: %r", error)
 
 
 def _finite(rows: list[dict[str, float]]) -> dict[str, float]:
