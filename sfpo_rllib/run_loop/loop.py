@@ -152,9 +152,9 @@ def run(
         if place.record.finished == iterations and place.checkpoint is not None:
             return session.result(iterations, iterations, read_rows(place.path / PROGRESS))
         result = session.train(config)
-    if result is None:
-        assert stop.signum is not None
-        _end(stop.signum, session.last_words)
+    if stop.signum is not None:
+        _end(stop.signum, session.how_to_go_on())
+    assert result is not None
     return result
 
 
@@ -173,9 +173,9 @@ class _Session:
     """One process's part of a run."""
 
     def __init__(self, plan: Plan, place: RunFolder, stop: StopRequest) -> None:
-        self.last_words = ""  # if it was told to stop: how to go on
         self._plan, self._place, self._stop = plan, place, stop
         self._start = time.monotonic()
+        self._lost = ""  # what could not be saved when it was told to stop
 
     def train(self, config: GRPOConfig) -> RunResult | None:
         """Trains to the end; returns None if it was told to stop."""
@@ -191,7 +191,6 @@ class _Session:
             self._stop.install()  # Ray and vLLM have handlers of their own
             return self._iterate(algo)
         except BatchGivenUp:
-            self._say_how_to_go_on("")
             return None
         finally:
             if algo is not None:
@@ -207,6 +206,16 @@ class _Session:
         assert place.checkpoint is not None
         seconds = sum(session.seconds for session in place.record.sessions)
         return RunResult(place.path, place.checkpoint, iterations, resumed_from, rows, seconds)
+
+    def how_to_go_on(self) -> str:
+        """Where a run that was told to stop stands."""
+        checkpoint = self._place.checkpoint
+        if checkpoint is None:
+            stands = "stopped before anything was saved"
+        else:
+            done = int(checkpoint.name.removeprefix(PREFIX))
+            stands = f"stopped, iteration {done} of {self._plan.iterations} saved in {checkpoint}"
+        return f"{self._stop.name}: {stands}{self._lost}. To go on, run the same again."
 
     def _start_ray(self) -> None:
         try:
@@ -225,10 +234,9 @@ class _Session:
         report = RunReport(self._place.path, after=began_at)
         ended = "error"
         try:
-            lost = self._train_on(algo, report)
+            self._train_on(algo, report)
             if self._stop.signum is not None:
                 ended = self._stop.signum.name
-                self._say_how_to_go_on(lost)
                 return None
             if self._plan.on_end is not None:
                 self._plan.on_end(algo)
@@ -240,45 +248,44 @@ class _Session:
                 report.close()
         return self.result(algo.iteration, resumed_from, report.rows)
 
-    def _train_on(self, algo: GRPO, report: RunReport) -> str:
-        """Trains to the end, or until it is told to stop. Returns what could not be saved."""
-        plan = self._plan
+    def _train_on(self, algo: GRPO, report: RunReport) -> None:
+        """Trains to the end, or until it is told to stop."""
+        plan, stop = self._plan, self._stop
         if plan.evaluate_ends and algo.iteration == 0 and not report.rows:
-            self._evaluate(
-                algo,
-                lambda evaluation: report.add(
-                    {
-                        "training_iteration": 0,
-                        ENV_RUNNER_RESULTS: {"num_rollouts_lifetime": 0},
-                        **evaluation,
-                    }
-                ),
-            )
-        while algo.iteration < plan.iterations and self._stop.signum is None:
+            rollouts = {ENV_RUNNER_RESULTS: {"num_rollouts_lifetime": 0}}
+            start = {"training_iteration": 0, **rollouts}
+            self._evaluate(algo, lambda evaluation: report.add({**start, **evaluation}))
+        while algo.iteration < plan.iterations and stop.signum is None:
             try:
                 with self._interrupting(algo):
                     result = algo.train()
             except (BatchGivenUp, Exception) as error:
-                if self._stop.signum is None:
+                if stop.signum is None:
                     raise
                 # What the signal was sent to may be more than this process: anything may break.
                 if not algo.give_up_batch():
                     why = "" if isinstance(error, BatchGivenUp) else f" ({error!r})"
-                    return f"iteration {algo.iteration + 1} was cut short{why}"
+                    self._lost = f"; iteration {algo.iteration + 1} was cut short{why}"
                 break
             report.add(result)
             if plan.on_result is not None:
                 plan.on_result(algo, result)
-            if algo.iteration % plan.checkpoint_every == 0 or algo.iteration == plan.iterations:
+            due = algo.iteration % plan.checkpoint_every == 0 or algo.iteration == plan.iterations
+            if due and stop.signum is None:
                 self._save(algo, report)
-        if self._place.record.sessions[-1].to_iteration < algo.iteration:
-            try:
-                self._save(algo, report)
-            except Exception as error:
-                return f"iteration {algo.iteration} could not be saved ({error!r})"
-        if plan.evaluate_ends and report.rows and "heldout_accuracy" not in report.rows[-1]:
+        if stop.signum is not None:
+            self._save_last(algo, report)
+        elif plan.evaluate_ends and report.rows and "heldout_accuracy" not in report.rows[-1]:
             self._evaluate(algo, report.add_to_last)
-        return ""
+
+    def _save_last(self, algo: GRPO, report: RunReport) -> None:
+        """Saves what has not been saved yet, if the last iteration is whole."""
+        if self._lost or self._place.record.sessions[-1].to_iteration == algo.iteration:
+            return
+        try:
+            self._save(algo, report)
+        except Exception as error:
+            self._lost = f"; iteration {algo.iteration} could not be saved ({error})"
 
     def _evaluate(self, algo: GRPO, take: Callable[[ResultDict], None]) -> None:
         """Evaluates, unless the run is told to stop."""
@@ -323,16 +330,6 @@ class _Session:
         with replacing(place.path / SUMMARY) as file:
             json.dump(summary, file, indent=2)
             file.write("\n")
-
-    def _say_how_to_go_on(self, lost: str) -> None:
-        checkpoint = self._place.checkpoint
-        if checkpoint is None:
-            stands = "stopped before anything was saved"
-        else:
-            done = int(checkpoint.name.removeprefix(PREFIX))
-            stands = f"stopped, iteration {done} of {self._plan.iterations} saved in {checkpoint}"
-        lost = lost and f"; {lost}"
-        self.last_words = f"{self._stop.name}: {stands}{lost}. To go on, run the same again."
 
     def _close(self, algo: GRPO) -> None:
         try:

@@ -4,8 +4,8 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
     NUM_EPISODES,
     NUM_EPISODES_LIFETIME,
-    TIMERS,
     WEIGHTS_SEQ_NO,
 )
 from ray.rllib.utils.typing import ResultDict, StateDict
@@ -41,6 +40,7 @@ from sfpo_rllib.algorithms.grpo import resources
 from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 from sfpo_rllib.algorithms.grpo.remote import values_of
+from sfpo_rllib.algorithms.grpo.stages import Staged
 from sfpo_rllib.checkpoints import CheckpointedAlgorithm
 from sfpo_rllib.checkpoints.places import PathLike
 from sfpo_rllib.core.balance import even_shares
@@ -61,20 +61,14 @@ _LEARNER_MODULE = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
 Group = list[SingleAgentEpisode]
 
 
-class GRPO(CheckpointedAlgorithm):
+class GRPO(CheckpointedAlgorithm, Staged):
     """Samples groups, updates once on each batch of them, sends the weights to the engines.
 
     The driver owns the problem cursor: it hands out consecutive seeds, so that the training
     problems do not depend on the number of runners or on which of them fail.
-
-    Attributes:
-        stage: What is under way: "sample", "learn", "sync_weights" or "evaluate"; None in between.
-            After an exception, where it was raised.
     """
 
     config: GRPOConfig
-    stage: str | None = None
-    _expects_interrupt = False
 
     @classmethod
     @override(Algorithm)
@@ -101,22 +95,6 @@ class GRPO(CheckpointedAlgorithm):
             self._learn(groups)
         with self._timed_stage("sync_weights"):
             self._sync_weights()
-
-    @contextmanager
-    def _timed_stage(self, name: str) -> Iterator[None]:
-        self.stage = name
-        with self.metrics.log_time((TIMERS, name), reduce="mean", window=1):
-            yield
-        self.stage = None
-
-    def expect_interrupt(self) -> bool:
-        """Says that a KeyboardInterrupt may come: an evaluation ends without results then.
-
-        Returns:
-            Whether it may: not in between the stages.
-        """
-        self._expects_interrupt = self.stage is not None
-        return self._expects_interrupt
 
     def give_up_batch(self) -> bool:
         """Forgets the batch of a `train()` that was interrupted.
