@@ -4,12 +4,9 @@ import errno
 import json
 import logging
 import os
-import resource
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ import torch
 
 pytest.importorskip("ray")
 
+from checkpoint_files import assert_same, damaged_copies, files_of, largest_file
 from checkpoint_probe import load, save, tree
 from fsspec.implementations.memory import MemoryFileSystem
 from ray.tune import Checkpoint
@@ -29,16 +27,6 @@ from sfpo_rllib.checkpoints.components import _pack, _unpack
 from sfpo_rllib.checkpoints.manifest import MANIFEST, METADATA
 from sfpo_rllib.checkpoints.places import resolve
 from sfpo_rllib.checkpoints.replace import new_checkpoint
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    """Everything in a folder."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
 
 # Saving.
 
@@ -52,17 +40,6 @@ def test_a_save_killed_anywhere_leaves_one_of_the_two_whole(tmp_path: Path) -> N
         assert found == sorted(found), "first the one that was there, then the new one"
         assert set(found) == {1.0, 2.0}
         assert result["left"] == ["checkpoint"], "what the killed ones left is swept up"
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file may grow beyond that in the body, as on a disk that is full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_disk_that_is_full_in_the_middle_of_any_file_leaves_the_former_one(
@@ -168,28 +145,6 @@ def test_files_of_others_in_a_checkpoint_stay(tmp_path: Path) -> None:
 
 
 # Loading.
-
-
-def damaged_copies(source: Path, parent: Path) -> Iterator[tuple[str, str, Path]]:
-    """Copies with one file each that is not what it was: its name, the damage, the copy."""
-    copy = parent / "copy"
-    content = files_of(source)
-    for name, data in content.items():
-        damages = {"missing": None, "empty": b"", "cut": data[: len(data) // 2]}
-        for at in {0, len(data) // 2, len(data) - 1}:
-            flipped = bytearray(data)
-            flipped[at] ^= 1 << at % 8
-            damages[f"bit in byte {at}"] = bytes(flipped)
-        for damage, new in damages.items():
-            if new == data:  # the half of nothing
-                continue
-            for path in sorted(copy.rglob("*"), reverse=True):
-                path.unlink() if path.is_file() else path.rmdir()
-            for other, same in content.items():
-                (copy / other).parent.mkdir(parents=True, exist_ok=True)
-                (copy / other).write_bytes(same)
-            (copy / name).unlink() if new is None else (copy / name).write_bytes(new)
-            yield name, damage, copy
 
 
 def test_any_damage_to_any_file_is_found_and_the_file_named(tmp_path: Path) -> None:
@@ -340,24 +295,6 @@ def test_files_travel_between_nodes_as_they_are(tmp_path: Path) -> None:
 
 
 # States.
-
-
-def assert_same(one: Any, other: Any) -> None:
-    """Equal, of equal types, down to the last leaf."""
-    assert type(one) is type(other)
-    if isinstance(one, dict):
-        assert list(one) == list(other)
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list | tuple | deque):
-        assert len(one) == len(other)
-        for left, right in zip(one, other, strict=True):
-            assert_same(left, right)
-    elif isinstance(one, np.ndarray | torch.Tensor):
-        assert (one.dtype, one.shape) == (other.dtype, other.shape)
-        assert one.tolist() == other.tolist()
-    else:
-        assert one == other or one != one
 
 
 SHARED = torch.arange(12.0).reshape(3, 4)
