@@ -99,6 +99,11 @@ def call_runners(
     return answers
 
 
+def kill_runners(runners: EnvRunnerGroup) -> None:
+    """Kills all remote runners, whatever they are at; none is started anew."""
+    runners._worker_manager.clear()
+
+
 def replace_runner(runners: EnvRunnerGroup, worker_id: int) -> None:
     """Kills a runner, so that Ray starts it anew and RLlib restores it."""
     manager = runners._worker_manager

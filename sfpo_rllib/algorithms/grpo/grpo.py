@@ -28,7 +28,6 @@ from ray.rllib.utils.metrics import (
     LEARNER_RESULTS,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
     NUM_EPISODES,
-    TIMERS,
     WEIGHTS_SEQ_NO,
 )
 from ray.rllib.utils.typing import ModuleID, ResultDict, StateDict
@@ -37,6 +36,7 @@ from sfpo_rllib.algorithms.grpo import resources
 from sfpo_rllib.algorithms.grpo.engine_check import check_engine
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
+from sfpo_rllib.algorithms.grpo.stages import Staged
 from sfpo_rllib.checkpoints import CheckpointedAlgorithm, with_own_metrics
 from sfpo_rllib.checkpoints.places import PathLike
 from sfpo_rllib.core.balance import even_shares
@@ -61,7 +61,7 @@ _LEARNER_MODULE = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
 Group = list[SingleAgentEpisode]
 
 
-class GRPO(CheckpointedAlgorithm):
+class GRPO(CheckpointedAlgorithm, Staged):
     """Samples groups, updates once on each batch of them, sends the weights to the engines.
 
     The driver owns the problem cursor: it hands out consecutive seeds, so that the training
@@ -94,12 +94,13 @@ class GRPO(CheckpointedAlgorithm):
     @override(Algorithm)
     def training_step(self) -> None:
         self.learner_group.check()  # before a batch is sampled that none can learn from
-        with self.metrics.log_time((TIMERS, "sample"), reduce="mean", window=1):
+        self._metrics_before_batch = self.metrics.get_state()
+        with self._timed_stage("sample"):
             groups = self._sample_batch()
         self._weights_are_synced = False
-        with self.metrics.log_time((TIMERS, "learn"), reduce="mean", window=1):
+        with self._timed_stage("learn"):
             self._learn(groups)
-        with self.metrics.log_time((TIMERS, "sync_weights"), reduce="mean", window=1):
+        with self._timed_stage("sync_weights"):
             self._sync_weights()
         self._log_failures()
 
@@ -110,6 +111,19 @@ class GRPO(CheckpointedAlgorithm):
         ):
             self.metrics.log_value(key, count, reduce="mean", window=1)
         self._num_runners_lost = 0
+
+    def give_up_batch(self) -> bool:
+        """Forgets the batch of a `train()` that was interrupted.
+
+        Returns:
+            Whether the state is that of the last iteration, and may be saved: the batch was only
+            sampled. The learner's update cannot be taken back.
+        """
+        if self.stage != "sample":
+            return False
+        self.metrics.set_state(self._metrics_before_batch)
+        self.stage = None
+        return True
 
     def _sample_batch(self) -> list[Group]:
         """Samples the groups of one batch: always the same number, dropped ones replaced."""
@@ -270,7 +284,8 @@ class GRPO(CheckpointedAlgorithm):
         training problems and random states are left alone.
 
         Returns:
-            `{"env_runners": {...}}`, with the keys of the training results that apply.
+            `{"env_runners": {...}}`, with the keys of the training results that apply; without any
+            if `run()` was told to stop meanwhile.
         """
         config = self.evaluation_config
         make_callback(
@@ -281,7 +296,15 @@ class GRPO(CheckpointedAlgorithm):
         )
         start = time.monotonic()
         num_groups = -(-config.evaluation_duration // config.group_size)
-        collection = self._collect(list(range(num_groups)), evaluation=True)
+        try:
+            self.stage = "evaluate"
+            collection = self._collect(list(range(num_groups)), evaluation=True)
+        except KeyboardInterrupt:
+            if not self._expects_interrupt:
+                raise
+            return {ENV_RUNNER_RESULTS: {}}  # the iteration that it belongs to is none the worse
+        finally:
+            self.stage = None
         if not collection.groups:
             reasons = sorted(set(collection.dropped.values()))[:3]
             raise RuntimeError(f"all {num_groups} groups of the evaluation were dropped: {reasons}")
