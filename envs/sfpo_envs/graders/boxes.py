@@ -8,6 +8,8 @@ _BOX = r"\\{1,2}(?:boxed|fbox)(?![a-zA-Z])"
 # An escaped character is one token, so that the braces of the set \{1, 2\} do not count as groups.
 _TOKENS = re.compile(rf"(?P<box>{_BOX})\s{{0,8}}(?P<group>\{{?)|\\.|[{{}}]", re.DOTALL)
 
+_FIRST = re.compile(r"\\(?:boxed|fbox)")
+
 # A box without braces holds numbers, commands, operators and single letters, but no words.
 _LETTER = r"(?:[a-zA-Z](?![a-zA-Z]))?"
 _NO_WORDS = re.compile(
@@ -48,7 +50,8 @@ def last_box(text: str) -> str | None:
     """
     open_groups: list[tuple[bool, int]] = []  # whether it is a box, and where its content starts
     best_start, best = -1, None
-    for token in _TOKENS.finditer(text):
+    first = _FIRST.search(text)  # groups that are opened before it do not matter
+    for token in _TOKENS.finditer(text, first.start()) if first else ():
         if token["box"] and not token["group"]:
             start, content = token.end(), _unbraced(text, token.end())
         elif token["group"] or token[0] == "{":

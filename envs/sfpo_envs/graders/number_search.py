@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_SPACE = r"(?:\s|\\[,;:! ]|~){0,4}"
+_SPACE = r"(?:[^\S\n]|\\[,;:! ]|~){0,4}"
 # Between the digits of thousands: 1,000 and 1{,}000, 1\,000 and 1,\!000, and thin spaces.
 _SEPARATOR = r"(?:\{?(?:,(?:\\!)?|\\[,!])\}?|[\u2009\u202f])"
 _WHOLE = rf"(?:[0-9]{{1,3}}(?:{_SEPARATOR}[0-9]{{3}})+(?![0-9])|[0-9]+)"
@@ -29,6 +29,7 @@ def _power_of_ten(name: str) -> str:
 
 
 _NUMBER = re.compile(
+    r"(?=[-0-9.\\])"  # for speed
     # A minus sign belongs to the number unless something stands before that it could subtract from.
     r"(?P<sign>(?<![\w)\]}.])-)?"
     rf"(?:(?<![\w.]){_power_of_ten('power')}"
@@ -53,8 +54,10 @@ def last_number_in(text: str) -> str | None:
         An integer or a decimal without separators of thousands, ``6.02e23``, or a fraction ``a/b``;
         ``6.02 \times 10^{23}``, ``\frac{1}{2}`` and ``1\frac{1}{2}`` are written like these.
     """
-    numbers = list(_NUMBER.finditer(text.translate(_MINUS)))
-    return _written_plainly(numbers[-1]) if numbers else None
+    for line in reversed(text.translate(_MINUS).split("\n")):
+        if numbers := list(_NUMBER.finditer(line)):
+            return _written_plainly(numbers[-1])
+    return None
 
 
 def _written_plainly(number: re.Match[str]) -> str:
