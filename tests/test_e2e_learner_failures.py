@@ -193,9 +193,6 @@ def test_the_module_is_handed_out_where_it_is_and_else_it_is_said_how_to_get_wei
     assert not any(weight.any() for weight in algo.get_module_weights().values())
     assert algo.get_module("no such module") is None
 
-    remote = running(
-        make_config(env=ECHO).learners(num_learners=1).env_runners(num_env_runners=1).build_algo()
-    )
+    remote = running(make_config(env=ECHO).learners(num_learners=1).build_algo())
     with pytest.raises(ValueError, match=r"num_learners=1: .*get_module_weights\(\)"):
         remote.get_module()
-    assert remote.train()["env_runners"]["num_env_runners_lost"] == 0

@@ -49,13 +49,17 @@ def started(count: int) -> Iterator[LearnerActors]:
         ray.kill(process)
 
 
-def raise_where(number: int, where: dict[int, str], wait: bool = False) -> int:
+def raising(where: dict[int, str], *, wait: bool = False) -> Callable[[int], int]:
     """Raises in some processes; others wait for them, as in a collective operation."""
-    if number in where:
-        raise OSError(where[number])
-    if wait:
-        time.sleep(3600)
-    return number
+
+    def call(number: int) -> int:
+        if number in where:
+            raise OSError(where[number])
+        if wait:
+            time.sleep(3600)
+        return number
+
+    return call
 
 
 def ended(actors: LearnerActors, *words: str) -> None:
@@ -76,7 +80,7 @@ def test_answers_come_in_order_from_those_that_are_asked(lasting):
 
 
 def test_what_one_raises_is_its_result_and_the_others_are_none_the_worse(lasting):
-    results = lasting.foreach_actor(lambda number: raise_where(number, {1: "disk full"}))
+    results = lasting.foreach_actor(raising({1: "disk full"}))
     assert [r.ok for r in results] == [True, False, True]
     with pytest.raises(OSError, match="disk full"):
         values_of(results)
@@ -86,7 +90,7 @@ def test_what_one_raises_is_its_result_and_the_others_are_none_the_worse(lasting
 def test_what_one_raises_while_state_changes_ends_all(actors):
     actors.changing = True
     with pytest.raises(LearnerError, match=r"learner 1 of 2 raised OSError: disk full\nDo this\."):
-        actors.foreach_actor(lambda number: raise_where(number, {1: "disk full"}))
+        actors.foreach_actor(raising({1: "disk full"}))
     actors.changing = False
     ended(actors, "learner 1 of 2", "disk full")
     for process in actors.actors().values():  # their devices are free
@@ -96,10 +100,11 @@ def test_what_one_raises_while_state_changes_ends_all(actors):
 
 def test_one_that_raises_and_leaves_others_waiting_ends_all_in_seconds(actors, monkeypatch):
     monkeypatch.setattr(learner_actors, "GRACE_S", 0.5)
+    actors.foreach_actor(lambda number: number)  # they are up
     start = time.monotonic()
     with pytest.raises(LearnerError, match="learner 1 of 2 raised OSError: disk full"):
-        actors.foreach_actor(lambda number: raise_where(number, {1: "disk full"}, wait=True))
-    assert time.monotonic() - start < 60
+        actors.foreach_actor(raising({1: "disk full"}, wait=True))
+    assert time.monotonic() - start < 60  # and not the hour that the others sleep
     ended(actors, "learner 1 of 2")
 
 
@@ -121,7 +126,7 @@ def test_the_one_that_raised_is_named_and_not_those_that_lost_their_peer(actors)
     actors.changing = True
     where = {0: "NCCL communicator was aborted", 1: "no space left"}
     with pytest.raises(LearnerError, match="learner 1 of 2 raised OSError: no space left"):
-        actors.foreach_actor(lambda number: raise_where(number, where))
+        actors.foreach_actor(raising(where))
 
 
 def test_a_call_that_is_over_before_its_answers_is_no_failure(lasting):

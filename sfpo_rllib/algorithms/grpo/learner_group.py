@@ -1,6 +1,7 @@
 """The group of learners: what the algorithm asks of them, and what becomes of it if one fails."""
 
 import contextlib
+import copy
 import logging
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
@@ -293,6 +294,8 @@ class GRPOLearnerGroup(LearnerGroup, SavedAsTensors):
         """Holds the state that a restart would go on from."""
         if self.config.restart_failed_learners:
             state, recent = self.get_state(), self.get_recent_batches()
+            if self.is_local:  # parts of it are the learner's own, which it goes on with
+                state = copy.deepcopy(state)
             self._last_state = {"state": state, "recent_batches": recent}
 
     def _restart(self) -> None:
