@@ -24,6 +24,7 @@ from sfpo_rllib import GRPO, SFPO, GRPOConfig
 from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup, FSDPTorchLearner
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 from sfpo_rllib.algorithms.with_update_rule import UpdateRuleLearnerMixin
+from sfpo_rllib.checkpoints import CheckpointedAlgorithm, CheckpointedLearner, SavedAsTensors
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.rl_modules import CausalLMModule
@@ -61,6 +62,8 @@ CALLERS = [
     (Algorithm.default_resource_request, "cls._should_create_evaluation_env_runners("),
     (Algorithm.setup, "self._should_create_evaluation_env_runners("),
     (Algorithm.setup, "self._get_env_id_and_creator("),
+    # Our own restore_from_path stands between the two.
+    (Algorithm.restore_from_path, "super().restore_from_path("),
 ]
 
 
@@ -97,6 +100,7 @@ ATTRIBUTES = [
     (Learner, "_params"),
     (Learner, "_optimizer_parameters"),
     (Learner, "_named_optimizers"),
+    (Learner, "_weights_seq_no"),
     (TorchLearner, "_device"),
     (EnvRunnerGroup, "_worker_manager"),
     (AlgorithmConfig, "_learner_connector"),
@@ -128,6 +132,9 @@ OURS = [
     FSDPTorchLearner,
     FSDPLearnerGroup,
     UpdateRuleLearnerMixin,
+    CheckpointedAlgorithm,
+    CheckpointedLearner,
+    SavedAsTensors,
     CausalLMModule,
     GroupEnvRunner,
     TokenBatch,
