@@ -15,6 +15,7 @@ try:
         with_sfpo,
         with_update_rule,
     )
+    from sfpo_rllib.run_loop import RunResult, run
 except ImportError as error:
     _missing = error
 
@@ -24,4 +25,13 @@ except ImportError as error:
         raise AttributeError(f"module 'sfpo_rllib' has no attribute {name!r}")
 
 
-__all__ = ["GRPO", "SFPO", "GRPOConfig", "SFPOConfig", "with_sfpo", "with_update_rule"]
+__all__ = [
+    "GRPO",
+    "SFPO",
+    "GRPOConfig",
+    "RunResult",
+    "SFPOConfig",
+    "run",
+    "with_sfpo",
+    "with_update_rule",
+]

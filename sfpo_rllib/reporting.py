@@ -2,16 +2,15 @@
 
 import csv
 import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import matplotlib
 from tensorboardX import SummaryWriter
 
-matplotlib.use("Agg")  # no screen needed
-import matplotlib.pyplot as plt
-
+PROGRESS = "progress.csv"
 # Columns of the CSV file and where in RLlib's result they are.
 COLUMNS = {
     "iteration": "training_iteration",
@@ -58,57 +57,113 @@ def iteration_line(result: Mapping[str, Any]) -> str:
 
 
 class RunReport:
-    """Writes progress.csv, TensorBoard events and accuracy.png into a folder."""
+    """Writes progress.csv and TensorBoard events into a folder, an iteration once.
 
-    def __init__(self, folder: str | Path) -> None:
-        """Opens the files; `folder` is made if it does not exist."""
-        self._folder = Path(folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._file = open(self._folder / "progress.csv", "w", newline="")  # noqa: SIM115
-        self._csv = csv.DictWriter(self._file, fieldnames=list(COLUMNS))
-        self._csv.writeheader()
-        self._tensorboard = SummaryWriter(str(self._folder))
-        self._rows: list[dict[str, float]] = []
+    A run that goes on from a checkpoint makes the iterations after it anew: their rows are cut away
+    and their events hidden, as TensorBoard does it.
 
-    def add_heldout(self, rollouts: int, accuracy: float) -> None:
-        """Adds a held-out accuracy measured outside of an iteration, e.g. before the first."""
-        self._add({"iteration": 0, "rollouts": rollouts, "heldout_accuracy": accuracy})
+    Attributes:
+        rows: What progress.csv holds, by its columns; what is not known is absent.
+    """
+
+    def __init__(self, folder: str | Path, *, after: int = 0) -> None:
+        """Opens the files.
+
+        Args:
+            folder: Made if it does not exist.
+            after: The iteration that the run goes on from.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / PROGRESS
+        self.rows = [row for row in read_rows(self._path) if row["iteration"] <= after]
+        self._write_rows()
+        self._tensorboard = SummaryWriter(str(folder), purge_step=after + 1)
 
     def add(self, result: Mapping[str, Any]) -> None:
         """Adds the result of an iteration."""
-        values = dict(flatten(result))
-        self._add({name: values[path] for name, path in COLUMNS.items() if path in values})
-        for path, value in values.items():
-            if math.isfinite(value):
-                self._tensorboard.add_scalar(path, value, int(values["training_iteration"]))
-
-    def _add(self, row: dict[str, float]) -> None:
-        self._rows.append(row)
-        self._csv.writerow(row)
+        values = self._add_events(result, int(result["training_iteration"]))
+        self.rows.append(_row(values))
+        self._csv.writerow(self.rows[-1])
         self._file.flush()
 
-    def plot(self, title: str) -> Path:
-        """Plots accuracy over rollouts, in training and on held-out problems."""
-        figure, axes = plt.subplots(figsize=(8, 4.5))
-        train = [(r["rollouts"], r["accuracy"]) for r in self._rows if "accuracy" in r]
-        held = [
-            (r["rollouts"], r["heldout_accuracy"]) for r in self._rows if "heldout_accuracy" in r
-        ]
-        if train:
-            axes.plot(*zip(*train, strict=True), color="tab:blue", alpha=0.35, label="each batch")
-        if held:
-            axes.plot(*zip(*held, strict=True), "o-", color="tab:orange", label="held-out problems")
-        axes.set(xlabel="rollouts", ylabel="sampled accuracy (T = 1)", title=title)
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-        axes.legend()
-        figure.tight_layout()
-        path = self._folder / "accuracy.png"
-        figure.savefig(path, dpi=120)
-        plt.close(figure)
-        return path
+    def add_to_last(self, result: Mapping[str, Any]) -> None:
+        """Adds what was measured after the result of the last iteration had come."""
+        values = self._add_events(result, int(self.rows[-1]["iteration"]))
+        self.rows[-1].update(_row(values))
+        self._file.close()
+        self._write_rows()
+
+    def _add_events(self, result: Mapping[str, Any], iteration: int) -> dict[str, float]:
+        values = dict(flatten(result))
+        for path, value in values.items():
+            if math.isfinite(value):
+                self._tensorboard.add_scalar(path, value, iteration)
+        return values
+
+    def _write_rows(self) -> None:
+        """Puts a file with all rows in the place of the old one, and opens it for more."""
+        with replacing(self._path, newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(COLUMNS))
+            writer.writeheader()
+            writer.writerows(self.rows)
+        self._file = open(self._path, "a", newline="")  # noqa: SIM115
+        self._csv = csv.DictWriter(self._file, fieldnames=list(COLUMNS))
+
+    def sync(self) -> None:
+        """Sees to it that all rows are on the disk."""
+        os.fsync(self._file.fileno())
+        self._tensorboard.flush()
 
     def close(self) -> None:
         """Closes the files."""
         self._file.close()
         self._tensorboard.close()
+
+
+def _row(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: values[path] for name, path in COLUMNS.items() if path in values}
+
+
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """The rows of a progress.csv, without one that a kill has cut; none if there is no file."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    return [
+        {name: float(row[name]) for name in COLUMNS if row.get(name)}
+        for row in csv.DictReader(lines)
+    ]
+
+
+def plot_accuracy(rows: Sequence[Mapping[str, float]], path: Path, title: str) -> Path:
+    """Plots accuracy over rollouts, in training and on held-out problems."""
+    from matplotlib.figure import Figure  # not pyplot: a notebook's plots are left alone
+
+    figure = Figure(figsize=(8, 4.5))
+    axes = figure.subplots()
+    train = [(r["rollouts"], r["accuracy"]) for r in rows if "accuracy" in r]
+    held = [(r["rollouts"], r["heldout_accuracy"]) for r in rows if "heldout_accuracy" in r]
+    if train:
+        axes.plot(*zip(*train, strict=True), color="tab:blue", alpha=0.35, label="each batch")
+    if held:
+        axes.plot(*zip(*held, strict=True), "o-", color="tab:orange", label="held-out problems")
+    axes.set(xlabel="rollouts", ylabel="sampled accuracy (T = 1)", title=title)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    return path
+
+
+@contextmanager
+def replacing(path: Path, **how: Any) -> Iterator[IO[str]]:
+    """A text file that takes the place of `path` whole, or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "w", **how) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -17,7 +17,7 @@ pytest.importorskip("ray")
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
-from tune_probe import ITERATIONS, sweep_config
+from tune_probe import ITERATIONS, KillLearner, sweep_config
 
 from sfpo_rllib import SFPOConfig
 
@@ -107,7 +107,13 @@ def test_killed_sweep_goes_on_from_its_checkpoint(tiny_model: Path, tmp_path: Pa
     assert cursors[0] == cursors[1]
 
 
-def fit(config: SFPOConfig, folder: Path, **tune_settings: Any) -> list[list[dict[str, Any]]]:
+def fit(
+    config: SFPOConfig,
+    folder: Path,
+    *,
+    run_settings: dict[str, Any] | None = None,
+    **tune_settings: Any,
+) -> list[list[dict[str, Any]]]:
     """Runs a sweep by name; the results of its trials, the first trial first."""
     results = tune.Tuner(
         "SFPO",
@@ -118,10 +124,40 @@ def fit(config: SFPOConfig, folder: Path, **tune_settings: Any) -> list[list[dic
             storage_path=str(folder),
             stop={"training_iteration": ITERATIONS},
             verbose=0,
+            **(run_settings or {}),
         ),
     ).fit()
     assert not results.errors
     return [rows(result.path) for result in results]
+
+
+def test_a_trial_whose_learner_dies_goes_on_from_its_checkpoint(
+    ray_cluster: None, tiny_model: Path, tmp_path: Path
+) -> None:
+    """The other trial is the same, and undisturbed."""
+    config = (
+        sweep_config(str(tiny_model))
+        .environment(env_config={"flag": str(tmp_path / "flag")})
+        .learners(num_learners=1)
+        .callbacks(KillLearner)
+        .training(reposition_alpha=tune.grid_search([0.5, 0.5]))
+    )
+    trials = fit(
+        config,
+        tmp_path,
+        max_concurrent_trials=1,
+        run_settings={
+            "failure_config": tune.FailureConfig(max_failures=1),
+            "checkpoint_config": tune.CheckpointConfig(checkpoint_frequency=1),
+        },
+    )
+    restored = [[row["iterations_since_restore"] for row in trial] for trial in trials]
+    assert restored == [[1, 2, 1, 2], [1, 2, 3, 4]]
+    killed, whole = (
+        [(row["training_iteration"], row["cursor"], sfpo(row)["entropy"]) for row in trial]
+        for trial in trials
+    )
+    assert killed == whole
 
 
 def test_asha_stops_the_worse_trial(ray_cluster: None, tiny_model: Path, tmp_path: Path) -> None:

@@ -3,7 +3,17 @@
 import csv
 from pathlib import Path
 
-from sfpo_rllib.reporting import COLUMNS, RunReport, flatten, iteration_line
+import pytest
+
+from sfpo_rllib.reporting import (
+    COLUMNS,
+    PROGRESS,
+    RunReport,
+    flatten,
+    iteration_line,
+    plot_accuracy,
+    read_rows,
+)
 
 
 def make_result(iteration: int, **evaluation: float) -> dict:
@@ -41,18 +51,82 @@ def test_line_says_what_a_person_watches() -> None:
     assert "held-out 0.400" in iteration_line(make_result(3, accuracy=0.4))
 
 
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with open(folder / PROGRESS, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def iterations_of(folder: Path) -> list[float]:
+    return [float(row["iteration"]) for row in rows_of(folder)]
+
+
 def test_report_leaves_csv_tensorboard_events_and_a_plot(tmp_path: Path) -> None:
     report = RunReport(tmp_path / "run")
-    report.add_heldout(0, 0.2)
+    before = {"training_iteration": 0, "env_runners": {"num_rollouts_lifetime": 0}}
+    report.add({**before, "evaluation": {"env_runners": {"accuracy": 0.2}}})
     report.add(make_result(1))
-    report.add(make_result(2, accuracy=0.4))
-    plot = report.plot("title")
+    report.add(make_result(2))
+    report.add_to_last({"evaluation": {"env_runners": {"accuracy": 0.4}}})
     report.close()
+    plot = plot_accuracy(report.rows, tmp_path / "accuracy.png", "title")
 
-    with open(tmp_path / "run" / "progress.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(tmp_path / "run")
     assert list(rows[0]) == list(COLUMNS)
     assert [row["heldout_accuracy"] for row in rows] == ["0.2", "", "0.4"]
-    assert [row["rollouts"] for row in rows] == ["0", "16.0", "32.0"]
+    assert [row["rollouts"] for row in rows] == ["0.0", "16.0", "32.0"]
     assert plot.stat().st_size > 1000
     assert list((tmp_path / "run").glob("events.out.tfevents*"))
+    assert read_rows(tmp_path / "run" / PROGRESS) == report.rows
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7, 40])
+def test_a_run_that_goes_on_has_each_iteration_once_wherever_its_last_row_was_cut(
+    tmp_path: Path, cut: int
+) -> None:
+    report = RunReport(tmp_path)
+    for iteration in range(1, 18):
+        report.add(make_result(iteration))
+    report.close()
+    content = (tmp_path / PROGRESS).read_bytes()
+    (tmp_path / PROGRESS).write_bytes(content[: len(content) - cut])
+
+    report = RunReport(tmp_path, after=10)
+    assert [row["iteration"] for row in report.rows] == list(range(1, 11))
+    assert iterations_of(tmp_path) == list(range(1, 11))
+    for iteration in range(11, 14):
+        report.add(make_result(iteration))
+    report.close()
+    assert iterations_of(tmp_path) == list(range(1, 14))
+
+
+def test_a_kill_while_rows_are_cut_away_leaves_the_old_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = RunReport(tmp_path)
+    report.add(make_result(1))
+    report.close()
+    content = (tmp_path / PROGRESS).read_bytes()
+
+    def killed(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        RunReport(tmp_path)
+    assert (tmp_path / PROGRESS).read_bytes() == content
+
+
+def test_tensorboard_is_told_which_events_are_made_anew(tmp_path: Path) -> None:
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    RunReport(tmp_path, after=10).close()
+    (file,) = tmp_path.glob("events.out.tfevents*")
+    content = file.read_bytes()
+    starts = []
+    while content:  # each record: length, its checksum, the event, its checksum
+        length = int.from_bytes(content[:8], "little")
+        event = Event.FromString(content[12 : 12 + length])
+        if event.session_log.status == SessionLog.START:
+            starts.append(event.step)
+        content = content[16 + length :]
+    assert starts == [11]

@@ -119,6 +119,50 @@ def test_quickstart_trains_all_weights_or_an_adapter_at_a_higher_rate(
     assert config.lr[-1][1] == pytest.approx(6e-4 if rank else 1.5e-4)
 
 
+@pytest.mark.parametrize("rows", [3, 0])
+def test_quickstart_leaves_what_is_in_its_folder(
+    rows: int,
+    load: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    from sfpo_rllib import RunResult
+    from sfpo_rllib.rl_modules.char_llama import WarmStart
+
+    script = load("quickstart_arithmetic")
+    output = tmp_path / "mine"
+    output.mkdir()
+    (output / "thesis.tex").write_text("years of work")
+
+    def teach(folder: Path, seed: int) -> WarmStart:
+        folder.mkdir()
+        return WarmStart(steps=1, accuracy=0.25)
+
+    def run(config: Any, folder: Path, **settings: Any) -> RunResult:
+        if not rows:
+            raise SystemExit(130)
+        assert folder == output and settings["iterations"] == rows - 1
+        accuracies = [{"iteration": float(i), "rollouts": 128.0 * i} for i in range(rows)]
+        accuracies[0]["heldout_accuracy"], accuracies[-1]["heldout_accuracy"] = 0.25, 0.5
+        return RunResult(folder, folder / "checkpoint_000002", rows - 1, None, accuracies, 1.0)
+
+    monkeypatch.setattr(script, "teach", teach)
+    monkeypatch.setattr(script, "run", run)
+    monkeypatch.setattr(script.ray, "init", lambda **settings: None)
+    options = ["--output", str(output), "--iterations", str(rows - 1)]
+    monkeypatch.setattr(sys, "argv", ["quickstart_arithmetic.py", *options])
+    if rows:
+        script.main()
+        summary = json.loads((output / "summary.json").read_text())
+        assert (summary["accuracy_before"], summary["accuracy_after"]) == (0.25, 0.5)
+    else:
+        with pytest.raises(SystemExit) as ended:
+            script.main()
+        assert ended.value.code == 130
+    assert (output / "thesis.tex").read_text() == "years of work"
+    assert (output / "model_before").is_dir()
+
+
 def test_gsm8k_shares_one_gpu(
     load: Callable[[str], ModuleType], gpu_vllm: None, model: str, datasets: tuple[str, str]
 ) -> None:
@@ -160,11 +204,7 @@ def test_math_with_7b_fits_its_gpus_sharded_and_not_otherwise(
     script = load("math_qwen2_5_math")
     monkeypatch.setitem(script.MODELS, "7B", str(tmp_path))
     trained: list[Any] = []
-    monkeypatch.setattr(
-        script,
-        "run_rllib_example_script_experiment",
-        lambda config, *_, **__: trained.append(config),
-    )
+    monkeypatch.setattr(script, "run", lambda config, *_, **__: trained.append(config))
     command = ["x", f"--dataset={datasets[0]}", f"--test-dataset={datasets[1]}", "--size=7B"]
     monkeypatch.setattr(sys, "argv", command)
     script.main()

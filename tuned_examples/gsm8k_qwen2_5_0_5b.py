@@ -9,9 +9,8 @@ How to run this script
 ----------------------
 `python gsm8k_qwen2_5_0_5b.py --dataset=gsm8k_train.jsonl --test-dataset=gsm8k_test.jsonl`
 
-To keep checkpoints and log to your WandB account:
-`python gsm8k_qwen2_5_0_5b.py --dataset=... --test-dataset=... --checkpoint-freq=20
- --checkpoint-at-end --wandb-key=[your WandB API key] --wandb-project=[some project name]`
+Killed, preempted or stopped with Ctrl-C, it goes on when it is run again; its checkpoints,
+progress.csv and TensorBoard's events are in `--output` (runs/gsm8k).
 
 On a GPU with less memory, lower --max-tokens-per-micro-batch first (logits of 151,936 tokens are
 most of the learner's memory), then --engine-memory, the engine's part of the whole GPU.
@@ -25,12 +24,8 @@ import argparse
 from pathlib import Path
 
 import gymnasium
-from ray.rllib.examples.utils import (
-    add_rllib_example_script_args,
-    run_rllib_example_script_experiment,
-)
 
-from sfpo_rllib import SFPOConfig
+from sfpo_rllib import SFPOConfig, run
 
 ENV = "sfpo_envs:sfpo/MathReasoning-v0"
 MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
@@ -90,8 +85,8 @@ def make_config(
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Returns RLlib's options for example scripts, and this script's."""
-    parser = add_rllib_example_script_args(default_iters=100)
+    """Returns the options of this script."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--dataset", type=Path, required=True, help="JSONL file of training problems"
     )
@@ -101,11 +96,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default=MODEL, help="hub id or absolute path of a folder")
     parser.add_argument("--engine-memory", type=float, default=0.4)
     parser.add_argument("--max-tokens-per-micro-batch", type=int, default=8192)
+    parser.add_argument("--iterations", type=int, default=100)
+    parser.add_argument("--checkpoint-every", type=int, default=20, help="iterations")
+    parser.add_argument("--output", type=Path, default=Path("runs/gsm8k"))
     return parser
 
 
 def main() -> None:
-    """Trains until --stop-iters is reached."""
+    """Trains, or goes on, until --iterations are done."""
     args = make_parser().parse_args()
     config = make_config(
         str(args.dataset.resolve()),  # workers have working directories of their own
@@ -114,9 +112,12 @@ def main() -> None:
         engine_memory=args.engine_memory,
         max_tokens_per_micro_batch=args.max_tokens_per_micro_batch,
     )
-    stop = {"training_iteration": args.stop_iters}
-    # keep_config: RLlib's options for resources and evaluation would override the config.
-    run_rllib_example_script_experiment(config, args, stop=stop, keep_config=True)
+    run(
+        config,
+        args.output,
+        iterations=args.iterations,
+        checkpoint_every=args.checkpoint_every,
+    )
 
 
 if __name__ == "__main__":

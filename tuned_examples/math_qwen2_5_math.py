@@ -17,6 +17,9 @@ The 7B model, of which a whole learner (`--parallelism=ddp`) would need 213 GB:
 The paper takes one optimizer step a pass; its published code takes 4:
 `python math_qwen2_5_math.py --dataset=... --test-dataset=... --preset=official_repo`
 
+Killed, preempted or stopped with Ctrl-C, it goes on when it is run again with the same options; its
+checkpoints, progress.csv and TensorBoard's events are in `--output` (runs/math).
+
 With other GPUs, half of them for the engines:
 `python math_qwen2_5_math.py --dataset=... --test-dataset=... --gpus=4 --gpu-memory-gb=94`
 
@@ -34,12 +37,8 @@ import sys
 from pathlib import Path
 
 import gymnasium
-from ray.rllib.examples.utils import (
-    add_rllib_example_script_args,
-    run_rllib_example_script_experiment,
-)
 
-from sfpo_rllib import SFPOConfig
+from sfpo_rllib import SFPOConfig, run
 
 ENV = "sfpo_envs:sfpo/MathReasoning-v0"
 MODELS = {"1.5B": "Qwen/Qwen2.5-Math-1.5B", "7B": "Qwen/Qwen2.5-Math-7B"}
@@ -116,8 +115,8 @@ def make_config(
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Returns RLlib's options for example scripts, and this script's."""
-    parser = add_rllib_example_script_args(default_iters=400)
+    """Returns the options of this script."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--dataset", type=Path, required=True, help="JSONL file of training problems"
     )
@@ -131,11 +130,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--gpu-memory-gb", type=float, default=80.0, help="of each, in 10^9 bytes")
     parser.add_argument("--preset", choices=["paper", "official_repo"], default="paper")
     parser.add_argument("--reposition-alpha", type=float, default=0.8)
+    parser.add_argument("--iterations", type=int, default=400)
+    parser.add_argument("--checkpoint-every", type=int, default=10, help="iterations")
+    parser.add_argument("--output", type=Path, default=Path("runs/math"))
     return parser
 
 
 def main() -> None:
-    """Trains until --stop-iters is reached."""
+    """Trains, or goes on, until --iterations are done."""
     args = make_parser().parse_args()
     config = make_config(
         str(args.dataset.resolve()),  # workers have working directories of their own
@@ -150,9 +152,12 @@ def main() -> None:
     print(estimate)
     if problems := list(estimate.problems()):
         sys.exit("\n".join(problems))
-    stop = {"training_iteration": args.stop_iters}
-    # keep_config: RLlib's options for resources and evaluation would override the config.
-    run_rllib_example_script_experiment(config, args, stop=stop, keep_config=True)
+    run(
+        config,
+        args.output,
+        iterations=args.iterations,
+        checkpoint_every=args.checkpoint_every,
+    )
 
 
 if __name__ == "__main__":

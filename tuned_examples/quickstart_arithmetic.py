@@ -11,6 +11,9 @@ How to run this script
 `python tuned_examples/quickstart_arithmetic.py [--rollout-engine transformers] [--iterations N]`
 With `--lora-rank 8` an adapter is trained (peft), and `model_after` is the adapter's folder.
 
+Interrupted or killed, it goes on where it was when it is run again. To begin anew, name another
+folder with `--output`, or remove the old one.
+
 Results to expect
 -----------------
 Accuracy on the held-out sums (sampled at temperature 1, 8 samples each) rises from about 0.25 to
@@ -26,9 +29,10 @@ import json
 import logging
 import os
 import random
-import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import ray
@@ -37,9 +41,9 @@ import torch
 import transformers
 from tqdm import tqdm
 
-from sfpo_rllib import SFPO, SFPOConfig
+from sfpo_rllib import SFPO, SFPOConfig, run
 from sfpo_rllib.algorithms.grpo.validation import vllm_is_cpu_build
-from sfpo_rllib.reporting import RunReport, iteration_line
+from sfpo_rllib.reporting import iteration_line, plot_accuracy
 from sfpo_rllib.rl_modules.char_llama import WarmStart, build_char_llama, supervised_warm_start
 
 ENV = "sfpo_envs:sfpo/Arithmetic-v0"
@@ -111,7 +115,18 @@ def make_config(model: Path, args: argparse.Namespace) -> SFPOConfig:
 
 
 def warm_start(folder: Path, seed: int) -> WarmStart:
-    """Builds the character model and teaches it to add right about one time in four."""
+    """Builds the character model and teaches it to add right about one time in four.
+
+    The folder is there whole or not at all.
+    """
+    unfinished = folder.with_name(f"{folder.name}_unfinished")
+    state = teach(unfinished, seed)
+    unfinished.rename(folder)
+    return state
+
+
+def teach(folder: Path, seed: int) -> WarmStart:
+    """Writes the character model after its warm start."""
     build_char_llama(folder, alphabet="0123456789+=", num_layers=2, seed=seed)
     train = gym.make(ENV, num_digits=2, split="train").unwrapped
     right = [(problem.prompt, problem.answer) for problem in train.problems()]
@@ -158,17 +173,18 @@ def write_eval_file(path: Path) -> Path:
     return path
 
 
-def train(algo: SFPO, report: RunReport, iterations: int) -> int:
-    """Trains, a line an iteration. Returns the number of iterations in which SFPO was active."""
-    active = 0
-    with tqdm(total=iterations, desc="training", unit="iter", disable=None) as bar:
-        for _ in range(iterations):
-            result = algo.train()
-            report.add(result)
-            active += int(result["learners"]["default_policy"]["sfpo"]["active"])
-            bar.update()
-            tqdm.write(iteration_line(result))
-    return active
+def progress_bar(iterations: int) -> Callable[[SFPO, dict[str, Any]], None]:
+    """Shows a bar, and a line an iteration."""
+    bar = tqdm(total=iterations, desc="training", unit="iter", disable=None)
+
+    def show(algo: SFPO, result: dict[str, Any]) -> None:
+        bar.n = algo.iteration
+        bar.refresh()
+        tqdm.write(iteration_line(result))
+        if bar.n == iterations:
+            bar.close()
+
+    return show
 
 
 def main() -> None:
@@ -183,14 +199,17 @@ def main() -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     output = args.output.resolve()
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
+    output.mkdir(parents=True, exist_ok=True)
+    model = output / "model_before"
 
-    print("[1/4] warm start: supervised steps on a character-level Llama", flush=True)
-    state = warm_start(output / "model_before", args.seed)
-    print(f"      {state.steps} steps, expected accuracy {state.accuracy:.3f}", flush=True)
+    if model.exists():
+        print(f"[1/3] {model} is there: going on")
+    else:
+        print("[1/3] warm start: supervised steps on a character-level Llama", flush=True)
+        state = warm_start(model, args.seed)
+        print(f"      {state.steps} steps, expected accuracy {state.accuracy:.3f}", flush=True)
 
-    print(f"[2/4] starting ray, {args.num_env_runners} env runner(s), {args.rollout_engine}")
+    print(f"[2/3] starting ray, {args.num_env_runners} env runner(s), {args.rollout_engine}")
     # Logical CPUs: an actor waits for one of its own, however few the machine has.
     ray.init(
         num_cpus=max(os.cpu_count() or 1, args.num_env_runners + args.num_learners + 1),
@@ -198,42 +217,43 @@ def main() -> None:
         logging_level=logging.ERROR,
         log_to_driver=False,
     )
-    algo = make_config(output / "model_before", args).build_algo()
-    report = RunReport(output)
+    print(f"[3/3] SFPO, {args.iterations} iterations of {BATCH_SIZE} rollouts", flush=True)
+    seconds = time.monotonic() - start
     try:
-        before = algo.evaluate()["env_runners"]["accuracy"]
-        report.add_heldout(0, before)
-        print(f"      accuracy on 512 held-out sums, {EVAL_SAMPLES} samples each: {before:.3f}")
-        print(f"[3/4] SFPO, {args.iterations} iterations of {BATCH_SIZE} rollouts", flush=True)
-        active = train(algo, report, args.iterations)
-        print("[4/4] evaluating and saving", flush=True)
-        after = algo.evaluate()["env_runners"]["accuracy"]
-        rollouts = args.iterations * BATCH_SIZE
-        report.add_heldout(rollouts, after)
-        summary = {
-            "algorithm": "SFPO",
-            "rollout_engine": args.rollout_engine,
-            "seed": args.seed,
-            "iterations": args.iterations,
-            "sfpo_active_iterations": active,
-            "rollouts": rollouts,
-            "accuracy_before": before,
-            "accuracy_after": after,
-            "wall_seconds": round(time.monotonic() - start, 1),
-            "model_before": str(output / "model_before"),
-            "model_after": str(algo.save_pretrained(output / "model_after")),
-            "eval_file": str(write_eval_file(output / "heldout.jsonl")),
-            "eval_samples": EVAL_SAMPLES,
-            "checkpoint": algo.save_to_path(output / "checkpoint"),
-            "plot": str(report.plot("SFPO on two-digit addition")),
-        }
+        done = run(
+            make_config(model, args),
+            output,
+            iterations=args.iterations,
+            evaluate_ends=True,
+            on_result=progress_bar(args.iterations),
+            on_end=lambda algo: algo.save_pretrained(output / "model_after"),
+        )
     finally:
-        report.close()
-        algo.stop()
         ray.shutdown()
+    heldout = [row["heldout_accuracy"] for row in done.rows if "heldout_accuracy" in row]
+    before, after = heldout[0], heldout[-1]
+    summary = {
+        "algorithm": "SFPO",
+        "rollout_engine": args.rollout_engine,
+        "seed": args.seed,
+        "iterations": done.iterations,
+        "sfpo_active_iterations": sum(row.get("sfpo_active") == 1 for row in done.rows),
+        "rollouts": done.iterations * BATCH_SIZE,
+        "accuracy_before": before,
+        "accuracy_after": after,
+        "wall_seconds": round(seconds + done.seconds, 1),
+        "model_before": str(model),
+        "model_after": str(output / "model_after"),
+        "eval_file": str(write_eval_file(output / "heldout.jsonl")),
+        "eval_samples": EVAL_SAMPLES,
+        "checkpoint": str(done.checkpoint),
+        "plot": str(
+            plot_accuracy(done.rows, output / "accuracy.png", "SFPO on two-digit addition")
+        ),
+    }
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(f"accuracy {before:.3f} -> {after:.3f} in {summary['wall_seconds']:.0f} s\nresults:")
-    for name in ("summary.json", "progress.csv", "accuracy.png", "checkpoint", "model_after"):
+    for name in ("summary.json", "progress.csv", "accuracy.png", done.checkpoint, "model_after"):
         print(f"  {output / name}")
     print(f"  tensorboard --logdir {output}")
 

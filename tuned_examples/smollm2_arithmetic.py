@@ -17,6 +17,8 @@ Without vLLM, or with engines in processes of their own:
 `python smollm2_arithmetic.py --engine=transformers`
 `python smollm2_arithmetic.py --num-env-runners=2`
 
+It goes on with the run in `--output` (runs/smollm2_arithmetic); another config needs another one.
+
 On a CPU that computes in bfloat16 (AVX-512 BF16 or AMX; elsewhere PyTorch takes many times longer):
 `python smollm2_arithmetic.py --dtype=bfloat16`
 
@@ -36,7 +38,7 @@ from pathlib import Path
 
 from smollm2_weights import smollm2_folder
 
-from sfpo_rllib import SFPOConfig
+from sfpo_rllib import SFPO, SFPOConfig, run
 
 NUM_TEST = 20
 
@@ -120,10 +122,11 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=5)
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=64, help="completions an iteration")
+    parser.add_argument("--output", type=Path, default=Path("runs/smollm2_arithmetic"))
     args = parser.parse_args()
 
-    dataset, test_dataset = write_problems(Path("runs/smollm2_arithmetic"))
-    algo = make_config(
+    dataset, test_dataset = write_problems(args.output)
+    config = make_config(
         str(smollm2_folder()),
         str(dataset.resolve()),
         str(test_dataset.resolve()),
@@ -132,18 +135,22 @@ def main() -> None:
         num_env_runners=args.num_env_runners,
         group_size=args.group_size,
         batch_size=args.batch_size,
-    ).build_algo()
-    for iteration in range(1, args.iterations + 1):
-        result = algo.train()
-        rollouts, timers = result["env_runners"], result["timers"]
-        print(
-            f"iteration {iteration}: accuracy {rollouts['accuracy']:.3f}, "
-            f"reward {rollouts['episode_return_mean']:.3f}, "
-            + ", ".join(f"{key} {timers[key]:.1f} s" for key in ("sample", "learn", "sync_weights"))
-        )
+    )
+    # An iteration takes minutes on a CPU: each is saved, and may be finished after a Ctrl-C.
+    run(
+        config,
+        args.output,
+        iterations=args.iterations,
+        checkpoint_every=1,
+        grace_s=600,
+        on_end=print_heldout_accuracy,
+    )
+
+
+def print_heldout_accuracy(algo: SFPO) -> None:
+    """Evaluates."""
     accuracy = algo.evaluate()["env_runners"]["accuracy"]
     print(f"accuracy on held-out sums: {accuracy:.3f}")
-    algo.stop()
 
 
 if __name__ == "__main__":

@@ -111,8 +111,6 @@ def _save(
         given = None if state is None else state[name]
         if isinstance(child, FaultTolerantActorManager):
             _save_first_actor(child, folder / name, given, use_msgpack)
-        elif isinstance(child, LearnerGroup) and not isinstance(child, SavedAsTensors):
-            _save(child, folder / name, given, use_msgpack)
         else:
             if given is None and not isinstance(
                 child, LearnerGroup
@@ -153,8 +151,6 @@ def _restore(
             continue
         if isinstance(child, FaultTolerantActorManager):
             _restore_actors(child, part, rest, kwargs)
-        elif isinstance(child, LearnerGroup) and not isinstance(child, SavedAsTensors):
-            _restore(child, part, rest, kwargs)
         else:
             child.restore_from_path(part, component=rest, filesystem=LocalFileSystem(), **kwargs)
     if only is None:

@@ -6,6 +6,7 @@ With WAIT_IN_ITERATION set, trials wait there to be killed, before the iteration
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,19 @@ class Report(RLlibCallback):
             time.sleep(3600)
 
 
+class KillLearner(RLlibCallback):
+    """Kills the learner of the first trial that gets there, after its iteration 2."""
+
+    def on_train_result(
+        self, *, algorithm: Algorithm, result: dict[str, Any], **kwargs: Any
+    ) -> None:
+        result["cursor"] = algorithm._cursor
+        if result["training_iteration"] == 2:
+            with suppress(FileExistsError):
+                Path(algorithm.config.env_config["flag"]).mkdir()
+                algorithm.learner_group.foreach_learner(lambda learner: os._exit(1))
+
+
 def sweep_config(model: str) -> SFPOConfig:
     """A config for quick trials in one process each."""
     return (
@@ -64,6 +78,7 @@ def main(action: str, folder: str, model: str) -> None:
         tuner = tune.Tuner(
             "SFPO",
             param_space=config,
+            tune_config=tune.TuneConfig(max_concurrent_trials=1),
             run_config=tune.RunConfig(
                 name=Path(folder).name,
                 storage_path=str(Path(folder).parent),

@@ -1,0 +1,1 @@
+"""What a run survives: killed runners, killed drivers, and thousands of iterations of it."""

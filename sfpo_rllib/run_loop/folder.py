@@ -1,0 +1,220 @@
+"""The folder of a run: who writes there, which run it holds, its checkpoints."""
+
+import fcntl
+import json
+import logging
+import pickle
+import shutil
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from pyarrow.fs import LocalFileSystem
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.utils.checkpoints import Checkpointable
+
+from sfpo_rllib.checkpoints import CheckpointError, newest_valid, verify
+from sfpo_rllib.checkpoints.manifest import own_files
+from sfpo_rllib.checkpoints.places import files_below
+from sfpo_rllib.reporting import PROGRESS, replacing
+from sfpo_rllib.run_loop.identity import Identity
+
+logger = logging.getLogger(__name__)
+
+RECORD = "run.json"
+SUMMARY = "summary.json"
+LOCK = "run.lock"
+PREFIX = "checkpoint_"
+
+
+@dataclass
+class Session:
+    """One process's part of a run.
+
+    Attributes:
+        from_iteration: That it went on from; 0 if it began the run.
+        to_iteration: That it saved last.
+        seconds: From its start to its last save, or to its end.
+        ended: How: "finished", the name of a signal, or "" if it was killed.
+    """
+
+    from_iteration: int
+    to_iteration: int
+    seconds: float = 0.0
+    ended: str = ""
+
+
+@dataclass
+class Record:
+    """What run.json says.
+
+    Attributes:
+        identity: What the run trains.
+        checkpoints: Names of those that the run has written, or is writing, and not deleted.
+        sessions: One a process.
+        finished: The iterations of the run, once it is at its end.
+    """
+
+    identity: Identity
+    checkpoints: list[str] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
+    finished: int | None = None
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> Self:
+        """The record from its JSON.
+
+        Raises:
+            Exception: If it is none.
+        """
+        return cls(
+            identity=Identity(**content.pop("identity")),
+            sessions=[Session(**session) for session in content.pop("sessions")],
+            **content,
+        )
+
+
+class RunFolder:
+    """A folder that holds one run, for one process at a time.
+
+    It deletes checkpoints that its record names, and nothing else.
+
+    Attributes:
+        path: Absolute.
+        record: What run.json says.
+        checkpoint: The newest one that is whole; None at the beginning of a run.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        config: AlgorithmConfig,
+        *,
+        keep: int,
+        may_differ: Collection[str] = (),
+    ) -> None:
+        """Looks at the folder, and locks it; it is made if it does not exist.
+
+        Args:
+            folder: A local path.
+            config: Of the run, validated.
+            keep: Number of checkpoints to keep.
+            may_differ: Settings that may differ from those of the run in the folder.
+
+        Raises:
+            ValueError: If the folder holds another run, or files that this one would overwrite.
+            CheckpointError: If it holds checkpoints, and none of them is whole.
+        """
+        self.path = Path(folder).resolve()
+        self._keep = keep
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"folder={str(folder)!r}: must be a folder, not a file")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.path / LOCK, "a")  # noqa: SIM115  (it ends with this process)
+        try:
+            self._take_lock()
+            identity = Identity.of(config)
+            self.record = self._read_record() or Record(identity)
+            self.checkpoint = self._newest_checkpoint()
+            before = self.record.identity
+            if self.checkpoint and self.checkpoint.name not in self.record.checkpoints:
+                before = Identity.of(_config_in(self.checkpoint))
+            differing = list(identity.differences(before, type(config)(), may_differ))
+            if differing and self.checkpoint is not None:
+                raise self._refusal(
+                    "another one: it holds a run of other settings", "\n".join(["", *differing])
+                )
+            if differing:  # of one that never got anywhere
+                self.record = Record(identity)
+                (self.path / PROGRESS).unlink(missing_ok=True)
+            self.record.identity = identity
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.close()
+
+    def save(self, algo: Algorithm) -> Path:
+        """Saves a checkpoint and deletes those of the run that are one too many."""
+        name = f"{PREFIX}{algo.iteration:06d}"
+        target = self.path / name
+        record = self.record
+        if target.exists() and name not in record.checkpoints:
+            raise FileExistsError(f"{target}: was not written by this run; move it away")
+        # Noted before it is there: what a kill leaves of it is the run's as well.
+        record.checkpoints = [*(other for other in record.checkpoints if other != name), name]
+        self.write_record()
+        algo.save_to_path(str(target))
+        for old in record.checkpoints[: -self._keep]:
+            self._delete(self.path / old)
+        record.checkpoints = record.checkpoints[-self._keep :]
+        self.checkpoint = target
+        return target
+
+    def write_record(self) -> None:
+        """Writes run.json."""
+        with replacing(self.path / RECORD) as file:
+            json.dump(asdict(self.record), file, indent=2)
+            file.write("\n")
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise self._refusal("one that no other process trains in") from None
+
+    def _read_record(self) -> Record | None:
+        if (self.path / RECORD).exists():
+            try:
+                return Record.of(json.loads((self.path / RECORD).read_text()))
+            except Exception as error:
+                raise self._refusal(
+                    "a new one or one of run()", f": its {RECORD} is not ({error!r})"
+                ) from error
+        for name in (PROGRESS, SUMMARY):
+            if (self.path / name).exists():
+                raise self._refusal(
+                    "a new one or one of run()", f": it has a {name} and no {RECORD}"
+                )
+        return None
+
+    def _newest_checkpoint(self) -> Path | None:
+        found = newest_valid(self.path)
+        numbered = [p for p in self.path.glob(f"{PREFIX}*") if p.name[len(PREFIX) :].isdigit()]
+        damaged = sorted(path for path in numbered if found is None or path.name > found.name)
+        if found is None and damaged:
+            try:
+                verify(damaged[-1])
+            except CheckpointError as error:
+                raise CheckpointError(
+                    f"folder={str(self.path)!r}: must hold a whole checkpoint, or none: move those "
+                    f"in it away to begin anew. {error}"
+                ) from error
+        return found
+
+    def _delete(self, checkpoint: Path) -> None:
+        """Deletes a checkpoint, unless somebody has put something into it."""
+        half_deleted = checkpoint.with_name(f".{checkpoint.name}.deleted")
+        if checkpoint.is_dir() and not checkpoint.is_symlink():
+            there = files_below(LocalFileSystem(), str(checkpoint)).keys()
+            if foreign := there - own_files(checkpoint):
+                logger.warning("%s stays: %s is not of this run", checkpoint, min(foreign))
+                return
+            checkpoint.rename(half_deleted)
+        shutil.rmtree(half_deleted, ignore_errors=True)
+
+    def _refusal(self, what: str, why: str = "") -> ValueError:
+        return ValueError(f"folder={str(self.path)!r}: must be {what}{why}")
+
+
+def _config_in(checkpoint: Path) -> AlgorithmConfig:
+    """The config that an algorithm was saved with."""
+    with open(checkpoint / Checkpointable.CLASS_AND_CTOR_ARGS_FILE_NAME, "rb") as file:
+        (state, *_), _ = pickle.load(file)["ctor_args_and_kwargs"]
+    return AlgorithmConfig.from_state(state)
