@@ -27,6 +27,7 @@ from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 from sfpo_rllib.algorithms.grpo.learner_actors import LearnerActors
 from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 from sfpo_rllib.algorithms.with_update_rule import UpdateRuleLearnerMixin
+from sfpo_rllib.checkpoints import CheckpointedAlgorithm, CheckpointedLearner, SavedAsTensors
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.rl_modules import CausalLMModule
@@ -64,6 +65,8 @@ CALLERS = [
     (Algorithm.default_resource_request, "cls._should_create_evaluation_env_runners("),
     (Algorithm.setup, "self._should_create_evaluation_env_runners("),
     (Algorithm.setup, "self._get_env_id_and_creator("),
+    # Our own restore_from_path stands between the two.
+    (Algorithm.restore_from_path, "super().restore_from_path("),
     # Public; called with what runners say of their environments.
     (Algorithm.setup, "self.config.build_env_to_module_connector("),
     (FaultAwareApply.apply, "func(self, *args, **kwargs)"),
@@ -104,6 +107,8 @@ ATTRIBUTES = [
     (Learner, "_params"),
     (Learner, "_optimizer_parameters"),
     (Learner, "_named_optimizers"),
+    (Learner, "_optimizer_lr_schedules"),
+    (Learner, "_weights_seq_no"),
     (TorchLearner, "_device"),
     (EnvRunnerGroup, "_worker_manager"),
     (LearnerGroup, "_worker_manager"),
@@ -140,6 +145,9 @@ OURS = [
     GRPOLearnerGroup,
     LearnerActors,
     UpdateRuleLearnerMixin,
+    CheckpointedAlgorithm,
+    CheckpointedLearner,
+    SavedAsTensors,
     CausalLMModule,
     GroupEnvRunner,
     TokenBatch,
