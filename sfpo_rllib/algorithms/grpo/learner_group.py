@@ -72,7 +72,7 @@ class GRPOLearnerGroup(LearnerGroup):
         Raises:
             LearnerError: If one has failed, and they are not started again.
         """
-        self.foreach_learner(lambda learner: None)
+        self._call(lambda: self.foreach_learner(lambda learner: None))
 
     @override(LearnerGroup)
     def update(self, **kwargs: Any) -> list[dict[str, Any]]:
@@ -88,7 +88,7 @@ class GRPOLearnerGroup(LearnerGroup):
 
     @override(LearnerGroup)
     def foreach_learner(self, func: Callable[..., Any], **kwargs: Any) -> RemoteCallResults:
-        return self._call(partial(super().foreach_learner, func, **kwargs))
+        return self._call(partial(super().foreach_learner, func, **kwargs), looks=True)
 
     @override(LearnerGroup)
     def get_state(
@@ -170,7 +170,7 @@ class GRPOLearnerGroup(LearnerGroup):
                 (weights,) = values_of(self.foreach_learner(copied, remote_actor_ids=first))
             return weights
 
-        return self._call(get_module_weights)
+        return self._call(get_module_weights, looks=True)
 
     def get_recent_batches(self) -> list[Any]:
         """The batches that the update rule keeps, each learner's share of them."""
@@ -219,9 +219,12 @@ class GRPOLearnerGroup(LearnerGroup):
         """
         yield
 
-    def _call(self, call: Callable[[], T]) -> T:
-        """Makes a call; if the group fails in it, starts it again and repeats the call."""
-        if self._in_call:
+    def _call(self, call: Callable[[], T], *, looks: bool = False) -> T:
+        """Makes a call; if the group fails in it, starts it again and repeats the call.
+
+        One that only looks may do so in this process after a failure, too, to see what is left.
+        """
+        if self._in_call or (looks and self.is_local):
             return call()
         self._in_call = True
         try:
