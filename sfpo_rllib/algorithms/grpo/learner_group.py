@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 MAX_RESTARTS = 2  # in a row, for one and the same call
 
 _ADVICE = (
-    "The update was not finished, and learners cannot go on without each other: go on from the "
+    "What was under way may be half done, and learners need each other: go on from the "
     "last checkpoint, by from_checkpoint() or, in this algorithm, restore_from_path()"
 )
 _BY_THEMSELVES = "; fault_tolerance(restart_failed_learners=True) would start them again"
