@@ -20,6 +20,8 @@ class TokenTrace:
         member: Index in the group, 0 to group_size - 1.
         weights_version: The version of the weights it was sampled from.
         truncated: Whether a reply was cut at max_tokens.
+        cut_replies: Where in `token_ids` the replies that were cut begin and end. None: in what is
+            `truncated` all of them are.
     """
 
     token_ids: np.ndarray
@@ -29,6 +31,22 @@ class TokenTrace:
     member: int
     weights_version: int
     truncated: bool
+    cut_replies: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def num_cut_replies(self) -> int:
+        """Replies that were cut at max_tokens."""
+        return int(self.truncated) if self.cut_replies is None else len(self.cut_replies)
+
+    @property
+    def whole_replies_mask(self) -> np.ndarray:
+        """True on tokens the policy sampled in replies that were not cut, shape (T,)."""
+        if self.cut_replies is None:
+            return self.loss_mask & (not self.truncated)
+        mask = self.loss_mask.copy()
+        for start, end in self.cut_replies:
+            mask[start:end] = False
+        return mask
 
     def attach(self, episode: SingleAgentEpisode) -> None:
         """Stores the trace with its episode."""

@@ -251,15 +251,22 @@ def test_checkpoints_are_saved_replaced_and_loaded_anywhere(
 
 
 class Failing(pyarrow.fs.FSSpecHandler):
-    """A file system on which the nth file cannot be opened to be written."""
+    """A file system on which the nth file cannot be opened to be written, or the nth move fails."""
 
     left = 10**6
+    moves_left = 10**6
 
     def open_output_stream(self, path: str, metadata: Any) -> Any:
         self.left -= 1
         if self.left < 0:
             raise OSError(errno.ECONNRESET, "Connection reset by peer")
         return super().open_output_stream(path, metadata)
+
+    def move(self, source: str, target: str) -> None:
+        self.moves_left -= 1
+        if self.moves_left == -1:
+            raise NotImplementedError("folders cannot be moved")
+        super().move(source, target)
 
 
 def test_an_upload_cut_at_any_file_leaves_the_former_checkpoint() -> None:
@@ -286,6 +293,26 @@ def test_an_upload_cut_at_any_file_leaves_the_former_checkpoint() -> None:
         assert loaded.values() == [1.0] * 2
         names = [i.base_name for i in filesystem.get_file_info(pyarrow.fs.FileSelector("/cut"))]
         assert names == ["checkpoint"]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_where_folders_cannot_be_moved_a_former_checkpoint_is_kept(at: int) -> None:
+    handler = Failing(MemoryFileSystem())
+    filesystem = pyarrow.fs.PyFileSystem(handler)
+    with new_checkpoint(filesystem, f"/moved_{at}/checkpoint") as new:
+        tree(1.0).save_to_path(new)
+    handler.moves_left = at
+    with (
+        pytest.raises(CheckpointError, match="folders cannot be moved"),
+        new_checkpoint(filesystem, f"/moved_{at}/checkpoint") as new,
+    ):
+        tree(2.0).save_to_path(new)
+    loaded = tree(0.0)
+    verify(f"/moved_{at}/checkpoint", filesystem)
+    loaded.restore_from_path(f"/moved_{at}/checkpoint", filesystem=filesystem)
+    assert loaded.values() == [1.0] * 2
+    selector = pyarrow.fs.FileSelector(f"/moved_{at}")
+    assert [info.base_name for info in filesystem.get_file_info(selector)] == ["checkpoint"]
 
 
 def test_files_travel_between_nodes_as_they_are(tmp_path: Path) -> None:

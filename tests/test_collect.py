@@ -8,6 +8,7 @@ import pytest
 from sfpo_rllib.env_runners import collect
 from sfpo_rllib.env_runners.collect import GRACE_S, MAX_ATTEMPTS, Collection, GroupCollector
 from sfpo_rllib.env_runners.rollout import RolloutJob, RolloutResult
+from sfpo_rllib.env_runners.runner_calls import Answers
 
 TIMEOUT_S = 5.0
 Sample = Callable[[RolloutJob], RolloutResult | None]
@@ -25,7 +26,8 @@ class FakeRunners:
     def __init__(self, samples: Sequence[Sample], *, healthy: Sequence[int] | None = None) -> None:
         self.samples = dict(enumerate(samples, start=1))
         self.healthy = list(self.samples if healthy is None else healthy)
-        self.dies = True  # else a lost runner stays marked healthy, as a stuck one does
+        self.come_back = False  # lost runners, at once
+        self.raise_instead = False  # of dying
         self.jobs: list[tuple[int, RolloutJob]] = []
 
     local_env_runner = None
@@ -36,31 +38,36 @@ class FakeRunners:
     def healthy_env_runner_ids(self) -> list[int]:
         return list(self.healthy)
 
-    def foreach_env_runner(
-        self,
-        func: str,
-        *,
-        kwargs: list[dict[str, RolloutJob]],
-        remote_worker_ids: list[int],
-        local_env_runner: bool,
-        timeout_seconds: float,
-    ) -> list[RolloutResult]:
-        assert func == "sample" and not local_env_runner
-        assert timeout_seconds == TIMEOUT_S + GRACE_S
-        assert set(remote_worker_ids) <= set(self.healthy)
-        results = []
-        for worker_id, arguments in zip(remote_worker_ids, kwargs, strict=True):
-            job = arguments["job"]
+    def call(
+        self, method: str, arguments: dict[int, dict[str, RolloutJob]], timeout_s: float
+    ) -> Answers:
+        assert method == "sample"
+        assert timeout_s == TIMEOUT_S + GRACE_S
+        assert set(arguments) <= set(self.healthy)
+        answers = Answers()
+        for worker_id, keywords in arguments.items():
+            job = keywords["job"]
             self.jobs.append((worker_id, job))
             result = self.samples[worker_id](job)
             if result is not None:
-                results.append(result)
-            elif self.dies:
+                answers.values[worker_id] = result
+                continue
+            answers.lost[worker_id] = "the tool took it down"
+            if self.raise_instead:
+                answers.raised[worker_id] = "the tool took it down"
+            if not self.come_back:
                 self.healthy.remove(worker_id)
-        return results
+        return answers
 
     def seeds_asked_for(self) -> list[int]:
         return [seed for _, job in self.jobs for seed in job.seeds]
+
+
+@pytest.fixture(autouse=True)
+def fake_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        collect, "call_runners", lambda runners, *args, **kwargs: runners.call(*args, **kwargs)
+    )
 
 
 def run(
@@ -70,13 +77,14 @@ def run(
     restore: Callable[[], Any] = lambda: None,
     sync_weights: Callable[[], Any] = lambda: None,
     evaluation: bool = False,
+    **settings: Any,
 ) -> Collection:
     collector = GroupCollector(
         runners,
         timeout_s=TIMEOUT_S,
         restore=restore,
         sync_weights=sync_weights,
-        restore_timeout_s=0.2,
+        **{"restore_timeout_s": 0.2, **settings},
     )
     return collector.collect(seeds, weights_version=4, stream=(0, "x"), evaluation=evaluation)
 
@@ -199,40 +207,104 @@ def test_weights_that_are_not_stale_are_not_sent_again():
     assert synced == []
 
 
-def test_a_runner_that_does_not_answer_is_replaced_and_one_that_died_is_not(monkeypatch):
-    killed: list[int] = []
-    monkeypatch.setattr(collect, "kill_env_runner", lambda group, i: killed.append(i))
-    runners = FakeRunners([complete, once(lose), complete])
-    runners.dies = False
-    collection = run(runners, SEEDS)
-    assert seeds_of(collection) == SEEDS
-    assert killed == [2]
-    assert collection.num_runners_lost == 1
+def without(*unwilling: int) -> Sample:
+    """A runner that does not finish some seeds, whenever it is asked for them."""
 
-    killed.clear()
-    run(FakeRunners([complete, once(lose), complete]), SEEDS)
-    assert killed == []
-
-
-def test_a_seed_given_up_every_time_ends_with_an_error_that_names_it(monkeypatch):
-    def never_seven(job: RolloutJob) -> RolloutResult:
+    def sample(job: RolloutJob) -> RolloutResult:
         result = complete(job)
-        result.groups.pop(7, None)
-        result.unfinished = [seed for seed in job.seeds if seed == 7]
+        result.groups = {s: g for s, g in result.groups.items() if s not in unwilling}
+        result.unfinished = [seed for seed in job.seeds if seed in unwilling]
         return result
 
-    runners = FakeRunners([never_seven, never_seven])
-    with pytest.raises(RuntimeError, match=rf"seeds \[7\].* in {MAX_ATTEMPTS} attempts.*=5\.0"):
-        run(runners, SEEDS)
+    return sample
+
+
+def killed_by(*deadly: int) -> Sample:
+    """A runner that dies of some seeds."""
+    return lambda job: None if set(deadly) & set(job.seeds) else complete(job)
+
+
+def test_a_seed_given_up_every_time_is_dropped_and_no_other(caplog):
+    runners = FakeRunners([without(7), without(7)])
+    collection = run(runners, SEEDS)
+    assert seeds_of(collection) == [12, 3, 40, 5]
+    assert set(collection.dropped) == {7} and collection.given_up == [7]
+    assert "rollout_timeout_s=5.0" in collection.dropped[7]
+    assert "seed 7" in caplog.text
     assert runners.seeds_asked_for().count(7) == MAX_ATTEMPTS
     assert runners.seeds_asked_for().count(12) == 1
 
 
+@pytest.mark.parametrize("num_runners", [1, 2, 3])
+@pytest.mark.parametrize("deadly", SEEDS)
+def test_a_seed_that_kills_its_runner_is_found_and_the_others_are_not_lost(num_runners, deadly):
+    runners = FakeRunners([killed_by(deadly)] * num_runners)
+    runners.come_back = True
+    collection = run(runners, SEEDS)
+    assert seeds_of(collection) == [seed for seed in SEEDS if seed != deadly]
+    assert set(collection.dropped) == {deadly}
+    assert "took it down" in collection.dropped[deadly]
+    assert collection.num_runners_lost == MAX_ATTEMPTS
+    last = [job for _, job in runners.jobs if deadly in job.seeds][-1]
+    assert last.seeds == (deadly,)
+
+
+@pytest.mark.parametrize("num_runners", [1, 2, 5])
+def test_two_that_kill_their_runner_are_found_in_a_large_batch_with_few_losses(num_runners):
+    runners = FakeRunners([killed_by(17, 300)] * num_runners)
+    runners.come_back = True
+    collection = run(runners, range(400))
+    assert set(collection.dropped) == {17, 300}
+    assert len(collection.groups) == 398
+    assert collection.num_runners_lost <= 10
+
+
+def test_a_slow_runner_that_finishes_some_groups_a_round_loses_none():
+    def slow(job: RolloutJob) -> RolloutResult:
+        result = complete(job)
+        result.groups = {seed: result.groups[seed] for seed in job.seeds[:2]}
+        result.unfinished = list(job.seeds[2:])
+        return result
+
+    collection = run(FakeRunners([slow]), range(20))
+    assert seeds_of(collection) == list(range(20))
+    assert not collection.dropped
+
+
+def test_stale_weights_are_no_fault_of_the_seeds():
+    stale = RolloutResult(stale_version=3)
+    versions = iter([stale] * 4)
+    runners = FakeRunners([lambda job: next(versions, None) or complete(job)])
+    assert seeds_of(run(runners, [7])) == [7]
+
+
+def test_runners_of_which_no_seed_ever_comes_back_are_an_error_with_the_reason():
+    runners = FakeRunners([lose])
+    runners.come_back = True
+    with pytest.raises(
+        RuntimeError, match=r"no group was sampled in 8 rounds.*the tool took it down"
+    ):
+        run(runners, range(200))
+    assert len(runners.jobs) == collect.MAX_FRUITLESS_ROUNDS
+
+
+def test_runners_that_raise_whatever_they_are_asked_for_are_an_error_with_the_cause():
+    runners = FakeRunners([lose] * 2)
+    runners.come_back = runners.raise_instead = True
+    with pytest.raises(RuntimeError, match=r"no group was sampled in 4 rounds.*took it down"):
+        run(runners, range(200))
+
+
 def test_no_healthy_runner_is_an_error():
     restored = []
-    with pytest.raises(RuntimeError, match="no env runner is healthy"):
+    with pytest.raises(RuntimeError, match=r"no env runner is healthy.*the tool took it down"):
         run(FakeRunners([lose, lose]), SEEDS, restore=lambda: restored.append(1))
     assert restored  # it was tried
+
+
+def test_without_restarts_dead_runners_are_not_waited_for():
+    with pytest.raises(RuntimeError, match="restart_failed_env_runners=False"):
+        run(FakeRunners([lose, lose]), SEEDS, restore_timeout_s=3600.0, restarts=False)
 
 
 def test_when_no_runner_is_healthy_they_are_brought_back():

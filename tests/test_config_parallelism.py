@@ -25,6 +25,12 @@ def test_parallelism_is_ddp_or_fsdp() -> None:
     assert problems(parallelism="zero3") == ["parallelism='zero3': must be one of ('ddp', 'fsdp')"]
 
 
+@pytest.mark.parametrize("value", ["yes", 1, None])
+def test_failed_learners_are_restarted_or_not(value: Any) -> None:
+    config = SFPOConfig().fault_tolerance(restart_failed_learners=value)
+    assert f"restart_failed_learners={value!r}: must be True or False" in config.cheap_problems()
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_one_learner_has_nobody_to_share_with(number: int) -> None:
     (problem,) = problems(num_learners=number)

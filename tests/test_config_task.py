@@ -70,6 +70,38 @@ def test_the_chat_format_without_a_template_is_refused(good):
 
 
 @pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"enable_thinkin": 1}, "chat_template_kwargs['enable_thinkin']=1"),
+        (3, "=3: must be a dict"),
+    ],
+)
+def test_variables_of_a_chat_template_that_does_not_have_them_are_refused(
+    good, tiny_model, tmp_path, given, field
+):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = "{{ messages[0]['content'] }}{% if enable_thinking %}+{% endif %}"
+    tokenizer.save_pretrained(tmp_path)
+    transformers.AutoConfig.from_pretrained(tiny_model).save_pretrained(tmp_path)
+    good.rl_module(model_config={"model": str(tmp_path)})
+    good.env_runners(chat_template_kwargs={"enable_thinking": True}).validate()
+    (problem,) = problems_of(good.env_runners(chat_template_kwargs=given))
+    assert field in problem
+    good.env_runners(chat_template_kwargs={})
+    good.evaluation(evaluation_config={"chat_template_kwargs": given})
+    assert field in problems_of(good.get_evaluation_config_object())[0]
+
+
+def test_an_environment_whose_messages_the_template_loses_is_refused(good, tiny_model, tmp_path):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = "{% for m in messages if m['role'] != 'user' %}{{ m }}{% endfor %}"
+    tokenizer.save_pretrained(tmp_path)
+    transformers.AutoConfig.from_pretrained(tiny_model).save_pretrained(tmp_path)
+    good.rl_module(model_config={"model": str(tmp_path)})
+    one_problem(good, "env", ARITHMETIC, "prompt", "seed 0", "loses the message", "role='user'")
+
+
+@pytest.mark.parametrize(
     "env", ["sfpo_envs:sfpo/Arithmetik-v0", "sfpo/NoSuch-v0", "no_such_package:Task-v0", "Nope"]
 )
 def test_an_unknown_environment_is_refused(good, env):

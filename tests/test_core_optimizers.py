@@ -1,5 +1,6 @@
 """Optimizers by name: which parameters go where, what is refused, states that go on."""
 
+import copy
 import importlib.util
 from typing import Any
 
@@ -10,6 +11,7 @@ from sfpo_rllib.core.optimizers import (
     OPTIMIZERS,
     MuonWithAdamW,
     hidden_matrices,
+    keeping_settings,
     make_optimizer,
 )
 
@@ -128,6 +130,80 @@ def test_every_optimizer_goes_on_from_its_state_bit_for_bit(name: str) -> None:
     train(other, second, range(3, 6))
     for one, two in zip(whole.parameters(), other.parameters(), strict=True):
         assert torch.equal(one, two)
+
+
+OTHER_SETTINGS: dict[str, dict[str, Any]] = {
+    "sgd": {"momentum": 0.5, "nesterov": True},
+    "muon": {"momentum": 0.5, "nesterov": False},
+    "adamw": {"eps": 1e-4},
+    **{name: {"eps": 1e-4} for name in EIGHT_BIT},
+}
+
+
+def settings_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    return [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_state_may_bring_moments_and_step_counts_without_settings(name: str) -> None:
+    """Then the next step is the one of the old optimizer, had its settings been changed."""
+    old_model, model = TinyLM(), TinyLM()
+    old = make(name, old_model, **({"momentum": 0.9} if name == "sgd" else {}))
+    train(old_model, old, range(3))
+    model.load_state_dict(old_model.state_dict())
+    new = make_optimizer(
+        name,
+        model.parameters(),
+        matrices=hidden_matrices(model),
+        betas=(0.5, 0.6),
+        weight_decay=0.3,
+        settings=OTHER_SETTINGS[name],
+    )
+    for group in new.param_groups:
+        group["lr"] = 0.02
+    expected = settings_of(new)
+    with keeping_settings(new):
+        new.load_state_dict(copy.deepcopy(old.state_dict()))
+    assert settings_of(new) == expected
+    old_settings = settings_of(old)
+    assert all(own != theirs for own, theirs in zip(expected, old_settings, strict=True))
+    for group, own in zip(old.param_groups, expected, strict=True):
+        group.update(own)
+    train(old_model, old, range(3, 5))
+    train(model, new, range(3, 5))
+    for one, other in zip(old_model.parameters(), model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_settings_are_kept_where_an_optimizer_replaces_its_groups() -> None:
+    """As bitsandbytes' do, past torch's own way of loading."""
+
+    class Replacing(torch.optim.SGD):
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            groups = [dict(group) for group in state_dict["param_groups"]]
+            for group, own in zip(groups, self.param_groups, strict=True):
+                group["params"] = own["params"]
+            self.__setstate__({"state": state_dict["state"], "param_groups": groups})
+
+    weight = torch.nn.Parameter(torch.ones(2))
+    saved = torch.optim.SGD([weight], lr=0.5, weight_decay=0.9, momentum=0.9).state_dict()
+    saved["param_groups"][0]["initial_lr"] = 0.5  # of a scheduler that is no more
+    optimizer = Replacing([weight], lr=0.1, weight_decay=0.0)
+    expected = settings_of(optimizer)
+    with keeping_settings(optimizer):
+        optimizer.load_state_dict(saved)
+    assert settings_of(optimizer) == expected
+
+
+def test_amsgrad_can_be_turned_on_for_a_state_without_it() -> None:
+    model = TinyLM()
+    old = make("adamw", model)
+    train(model, old, range(2))
+    new = make("adamw", model, amsgrad=True)
+    with keeping_settings(new):
+        new.load_state_dict(old.state_dict())
+    losses = train(model, new, range(2, 30))
+    assert losses[-1] < losses[0]
 
 
 @needs_bitsandbytes

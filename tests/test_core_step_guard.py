@@ -49,6 +49,16 @@ def test_too_many_in_a_row_end_it_with_the_batch_in_a_file(limit, tmp_path, monk
     assert torch.equal(saved["batch"][0]["ids"], torch.arange(3))
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_named_at_once(value):
+    named = parameters()
+    with torch.no_grad():
+        named[0][1][1] = value
+    guard = StepGuard(10)
+    with pytest.raises(FloatingPointError, match=r"weights: 1 of 3 .* \['good'\]; go back to"):
+        guard.allows(math.nan, parameters=named, batch=list)
+
+
 def test_the_count_in_a_row_goes_on_across_a_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     guard, restored = StepGuard(2), StepGuard(2)

@@ -111,6 +111,16 @@ def test_observing_returns_the_z_score_once_there_is_one() -> None:
     assert updater.observe(1.0) == pytest.approx(-1.0)
 
 
+@pytest.mark.parametrize("entropy", [math.nan, math.inf, -math.inf])
+def test_an_entropy_that_is_not_finite_tells_the_trigger_nothing(entropy: float) -> None:
+    updater = AnyUpdater(Single(), EntropyTrigger(window=2, threshold=-10.0))
+    assert math.isnan(updater.observe(1.0))
+    assert math.isnan(updater.observe(entropy))
+    assert not updater.fired
+    assert math.isfinite(updater.observe(2.0))
+    assert updater.fired
+
+
 def test_one_pass_is_not_active_and_has_no_metrics() -> None:
     assert Passes().update(AnyUpdater(Single()), 0)[1] == {"active": 0.0}
 

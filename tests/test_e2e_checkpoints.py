@@ -102,6 +102,15 @@ def test_the_module_can_be_loaded_alone(algo: SFPO, checkpoint: Path) -> None:
     assert_equal_weights(module.weights(), algo.get_module_weights())
 
 
+def test_rllibs_own_from_checkpoint_takes_it_too(
+    algo: SFPO, checkpoint: Path, running: Running
+) -> None:
+    restored = running(Algorithm.from_checkpoint(str(checkpoint)))
+    assert type(restored) is SFPO
+    algo.restore_from_path(checkpoint)
+    assert_same_state(restored.get_state(), algo.get_state())
+
+
 # Saving.
 
 
@@ -341,6 +350,31 @@ def test_a_state_that_is_set_again_takes_all_back(algo: SFPO, checkpoint: Path) 
     assert_equal_weights(trained, trained_again)
     for name in ("engine_logp_diff", "entropy", "optimizer_steps_lifetime", "entropy_z"):
         np.testing.assert_equal(result[name], result_again[name])
+
+
+def test_steps_skipped_in_a_row_are_counted_across_a_checkpoint(
+    algo: SFPO, checkpoint: Path, tmp_path: Path
+) -> None:
+    guard = algo.learner_group._learner._step_guard
+    guard.skipped, guard.in_a_row = 5, 3
+    folder = algo.save_to_path(tmp_path / "skipping")
+    algo.restore_from_path(checkpoint)
+    assert (guard.skipped, guard.in_a_row) == (0, 0)
+    algo.restore_from_path(folder)
+    assert (guard.skipped, guard.in_a_row) == (5, 3)
+    algo.restore_from_path(checkpoint)
+
+
+def test_a_state_that_is_given_is_saved_instead_of_the_present_one(
+    algo: SFPO, checkpoint: Path, tmp_path: Path
+) -> None:
+    algo.restore_from_path(checkpoint)
+    state = algo.get_state()
+    algo.train()
+    folder = algo.save_to_path(tmp_path / "given", state=state)
+    assert files_of(Path(folder)).keys() == files_of(checkpoint).keys()
+    algo.restore_from_path(folder)
+    assert_same_state(algo.get_state(), state)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from probes import ECHO, learned_groups, seeds, sfpo_results, train
 from ray.tune.registry import register_env
 
 from sfpo_rllib import GRPO, SFPO, SFPOConfig
-from sfpo_rllib.env_runners import collect
+from sfpo_rllib.env_runners import GroupEnvRunner, collect
 from sfpo_rllib.token_trace import TokenTrace
 
 MakeConfig = Callable[..., SFPOConfig]
@@ -125,6 +125,16 @@ def wait_for_runners(algo: SFPO, count: int) -> None:
     while algo.env_runner_group.num_healthy_remote_workers() < count:
         assert time.monotonic() < deadline
         algo.restore_env_runners(algo.env_runner_group)
+
+
+def test_a_runner_in_which_a_call_raises_ends_at_once(make_config: MakeConfig) -> None:
+    """RLlib's own default has it wait a minute before it does."""
+    runner = object.__new__(GroupEnvRunner)
+    runner.config = make_config()
+    start = time.monotonic()
+    with pytest.raises(SystemExit):
+        runner.apply(lambda runner: runner.no_such_thing)
+    assert time.monotonic() - start < 10
 
 
 def make_echo(config: dict[str, Any]) -> gym.Env:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("ray")
 
@@ -98,6 +99,75 @@ def test_rllibs_schedule_of_timesteps_still_works(
     _, results = train(algo, 2)
     assert [rates[0] for rates in steps] == pytest.approx([1e-2, 8e-3])
     assert logged_rates(results) == pytest.approx([8e-3, 6e-3])  # RLlib logs the next one
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "adamw": {"eps": 1e-5},
+    "muon": {"momentum": 0.5},
+    "sgd": {"momentum": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_checkpoint_goes_on_under_the_settings_of_another_config(
+    make_config: MakeConfig, running: Running, tmp_path: Path, name: str
+) -> None:
+    """As when Tune's PBT copies a trial: moments and step counts are the checkpoint's."""
+    config = make_config(env=ECHO).training(lr=1e-2, optimizer=name)
+    if name == "sgd":
+        config.training(optimizer_kwargs={"momentum": 0.9})
+    first = running(config.build_algo())
+    train(first, HALF)
+    checkpoint = first.save_to_path(tmp_path / "checkpoint")
+    other = config.copy(copy_frozen=False).training(
+        lr=[[0, 1e-3], [64, 2e-4]],  # 16 episodes a batch
+        weight_decay=0.3,
+        adam_betas=(0.5, 0.6),
+        optimizer_kwargs=OTHERS[name],
+    )
+    second = running(other.build_algo())
+    optimizer = second.learner_group._learner.get_optimizer()
+    expected = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+    second.restore_from_path(checkpoint)
+
+    saved = first.learner_group._learner.get_optimizer().state_dict()
+    assert optimizer.state_dict()["state"].keys() == saved["state"].keys()
+    for index, moments in saved["state"].items():
+        for key, value in moments.items():
+            restored = optimizer.state_dict()["state"][index][key]
+            assert torch.equal(torch.as_tensor(restored), torch.as_tensor(value)), key
+    steps = step_rates(second)
+    train(second, 2)
+    # On from the 32nd episode, as if the schedule had been there from the start.
+    assert [rates[0] for rates in steps] == pytest.approx([6e-4, 4e-4])
+    kept = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+    assert [g | {"lr": None} for g in kept] == [g | {"lr": None} for g in expected]
+
+
+def test_a_schedule_of_timesteps_goes_on_where_it_was(
+    make_config: MakeConfig, running: Running, tmp_path: Path
+) -> None:
+    config = make_config(env=ECHO).training(lr=[[0, 1e-2], [64, 2e-3]])
+    whole, first = (running(config.copy(copy_frozen=False).build_algo()) for _ in range(2))
+    _, results = train(whole, 2 * HALF)
+    train(first, HALF)
+    second = running(SFPO.from_checkpoint(first.save_to_path(tmp_path / "checkpoint")))
+    steps = step_rates(second)
+    _, resumed = train(second, HALF)
+    assert [rates[0] for rates in steps] == pytest.approx([6e-3, 4e-3])
+    assert logged_rates(resumed) == logged_rates(results)[HALF:]
+    assert_equal_weights(whole.get_module_weights(), second.get_module_weights())
+
+
+def test_the_moments_of_another_optimizer_are_refused(
+    make_config: MakeConfig, running: Running, tmp_path: Path
+) -> None:
+    first = running(make_config(env=ECHO).build_algo())
+    train(first, 1)
+    checkpoint = first.save_to_path(tmp_path / "checkpoint")
+    second = running(make_config(env=ECHO).training(optimizer="sgd").build_algo())
+    with pytest.raises(ValueError, match="optimizer='sgd': must be 'adamw', the checkpoint's"):
+        second.restore_from_path(checkpoint)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -195,6 +196,26 @@ def test_verifiers_a_reward_that_was_not_given_is_an_error():
     env.reset(seed=0)
     with pytest.raises(ValueError, match="needs_a_runtime"):
         env.step("3")
+
+
+@pytest.mark.parametrize("blocks", [True, False], ids=["blocks", "awaits"])
+def test_verifiers_a_task_that_scores_for_ever_is_left_behind(blocks):
+    until = threading.Event()
+
+    class Endless(SumTask):
+        async def score(self, trace: Any) -> None:
+            if blocks:
+                until.wait(60)
+            while not until.is_set():
+                await asyncio.sleep(0.01)
+
+    env = VerifiersEnv([Endless(1, 2)], timeout_s=0.1)
+    env.reset(seed=0)
+    with pytest.raises(TimeoutError, match=r"timeout_s=0\.1"):
+        env.step("3")
+    until.set()
+    with pytest.raises(ValueError, match="timeout_s=0"):
+        VerifiersEnv(SUMS, timeout_s=0)
 
 
 def test_verifiers_scores_tasks_of_the_real_package():

@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -350,12 +351,24 @@ def test_chat_messages_are_fine_too():
     assert check_text_env(Chat, **PATIENT) == []
 
 
+class Exits(Fine):
+    def step(self, action):
+        raise SystemExit("done")
+
+
+class HoldsALock(Fine):
+    def info(self, action):
+        return super().info(action) | {"lock": threading.Lock()}
+
+
 BROKEN = [
     # environment, severity, check, what is seen, what to change
     (NotAnEnv, "error", "kind", "a NotAnEnv, not a gymnasium.Env", "subclass gymnasium.Env"),
     (FourTuple, "error", "step", "returned \\('Say", "terminated, truncated and info"),
     (BareReset, "error", "reset", "returned 'Say", "the observation and a dictionary"),
     (NoSeed, "error", "reset", "unexpected keyword argument 'seed'", "take any seed"),
+    (Exits, "error", "step", "raised SystemExit", "take any text"),
+    (HoldsALock, "error", "info", "\\['is_success', 'lock', .*cannot be pickled", "plain data"),
     (SaysNothing, "error", "reset", "nothing to reply to", "problem into the first observation"),
     (NumbersSpace, "error", "spaces", "observation_space is Discrete\\(10\\)", "UnicodeText"),
     (ChoiceSpace, "error", "spaces", "action_space is Discrete\\(10\\)", "UnicodeText"),

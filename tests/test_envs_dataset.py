@@ -208,6 +208,9 @@ def test_the_answer_is_found_in_its_field(tmp_path, pattern, field, answer):
         ({"filters": ["level"]}, r"filters=\['level'\]: must be a dict"),
         ({"filters": {"level": {}}}, "filters={'level': .*must be a string, a number"),
         ({"filters": {"level": []}}, "filters={'level': .*must be a string, a number"),
+        ({"filters": {"level": {"not": []}}}, "filters={'level': .*must be a string, a number"),
+        ({"filters": {"level": {"nto": 1}}}, "filters={'level': .*or {'not': what"),
+        ({"filters": {"level": {"not": {}}}}, "filters={'level': .*or {'not': what"),
         ({"filters": {"level": 77}}, "holds no problems that pass the filters"),
         ({"answer_pattern": "("}, r"answer_pattern='\(': must be one of boxed, .*regular"),
         ({"answer_pattern": "x"}, "50 of 50 rows.*field 'answer' holds nothing that answer_pat"),
@@ -250,6 +253,40 @@ def test_bad_rows_that_a_filter_drops_do_no_harm(tmp_path):
     rows = [{"problem": "a", "answer": "1", "kind": "number"}, {"problem": "b", "kind": "proof"}]
     path = write(tmp_path / "k.jsonl", rows)
     assert load_math_dataset(path, filters={"kind": "number"}).problems == ("a",)
+
+
+def test_a_filter_can_ask_for_null_or_for_what_is_not(tmp_path):
+    rows = [
+        {"problem": "one", "answer": "1", "k": 1, "tags": ["x", "y"]},
+        {"problem": "two", "answer": "1", "k": 2.0, "tags": []},
+        {"problem": "null", "answer": "1", "k": None, "tags": None},
+        {"problem": "absent", "answer": "1"},
+        {"problem": "nan", "answer": "1", "k": float("nan"), "tags": ["x", None]},
+    ]
+    path = write(tmp_path / "nulls.jsonl", rows)
+    parquet = write_parquet(tmp_path / "nulls.parquet", rows)
+
+    for file in (path, parquet):
+
+        def kept(file=file, **filters):
+            return load_math_dataset(file, filters=filters).problems
+
+        assert kept(k={"not": None}) == ("one", "two")
+        assert kept(k=None) == ("null", "absent", "nan")
+        assert kept(k=[None, 1]) == ("one", "null", "absent", "nan")
+        assert kept(k={"not": [None, "2"]}) == ("one",)
+        assert kept(k={"not": 1}) == ("two", "null", "absent", "nan")
+        assert kept(tags={"not": "x"}) == ("two", "null", "absent")
+        assert kept(tags={"not": None}) == ("one", "two")
+        assert kept(k={"not": None}, tags="y") == ("one",)
+
+
+def test_a_filter_for_what_is_not_null_keeps_objects_and_blanks(tmp_path):
+    rows = [{"problem": repr(k), "answer": "1", "k": k} for k in ({"a": 1}, [[1]], "", False, None)]
+    path = write(tmp_path / "kinds.jsonl", rows)
+    assert len(load_math_dataset(path, filters={"k": {"not": None}}).problems) == 4
+    assert load_math_dataset(path, filters={"k": None}).problems == ("None",)
+    assert load_math_dataset(path, filters={"k": {"not": [None, ""]}}).problems[-1] == "False"
 
 
 # Bad rows.
@@ -306,6 +343,65 @@ def test_blank_answers_are_an_error_or_are_dropped_and_counted(tmp_path, blank):
         load_math_dataset(path)
     data = load_math_dataset(path, skip_blank=True)
     assert (data.problems, data.num_skipped) == (("b",), 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ('{"problem": "a", "answer": null}', "must be a string or a number, and is NoneType"),
+        ('{"problem": "a"}', "no field 'answer', only 'problem'"),
+        ('{"problem": "a", "answer": NaN}', "must be a string or a number, and is float: nan"),
+        ('{"problem": "a", "answer": "no number"}', "holds nothing that answer_pattern="),
+        ('{"problem": "a", "answer": "is \\\\boxed{}"}', "holds nothing that answer_pattern="),
+        ('{"problem": "a", "answer": "\\u200b\\ufeff "}', "is blank"),
+    ],
+)
+def test_what_is_no_answer_is_an_error_that_names_skip_blank_or_is_dropped(tmp_path, row, fault):
+    path = tmp_path / "blank.jsonl"
+    path.write_text('{"problem": "b", "answer": "\\\\boxed{2}"}\n' + row)
+    with pytest.raises(ValueError, match=rf"blank.jsonl, line 2: .*{fault}.*; skip_blank=True"):
+        load_math_dataset(path, answer_pattern="boxed")
+    data = load_math_dataset(path, answer_pattern="boxed", skip_blank=True)
+    assert (data.problems, data.answers, data.num_skipped) == (("b",), ("2",), 1)
+
+
+@pytest.mark.parametrize("pattern", ["hashes", r"= ([0-9]+)", r"2 #(x)?"])
+def test_a_pattern_that_finds_nothing_leaves_a_blank(tmp_path, pattern):
+    rows = [{"problem": "a", "answer": "none"}, {"problem": "b", "answer": "= 2 #x\n#### 2"}]
+    path = write(tmp_path / "pattern.jsonl", rows)
+    data = load_math_dataset(path, answer_pattern=pattern, skip_blank=True)
+    assert (data.problems, data.num_skipped) == (("b",), 1)
+
+
+def test_nulls_of_parquet_and_of_nested_fields_are_blank(tmp_path):
+    rows = [
+        {"problem": str(i), "model": {"gold": i if i else None}, "x": [[], ["5"]][i]}
+        for i in (0, 1)
+    ]
+    rows.append({"problem": "2", "model": None, "x": None})
+    for path in (
+        write(tmp_path / "nested.jsonl", rows),
+        write_parquet(tmp_path / "nested.parquet", rows),
+    ):
+        for field, answer in (("model.gold", "1"), ("x.0", "5")):
+            data = load_math_dataset(path, answer_field=field, skip_blank=True)
+            assert (data.problems, data.answers, data.num_skipped) == (("1",), (answer,), 2)
+    floats = write_parquet(
+        tmp_path / "floats.parquet",
+        [{"problem": "a", "answer": float("nan")}, {"problem": "b", "answer": 2.0}],
+    )
+    assert load_math_dataset(floats, skip_blank=True).answers == ("2",)
+
+
+@pytest.mark.parametrize(
+    "answer", ["[1]", "true", "Infinity", '"\\ud800"', '"%s"' % ("1" * 9999)]
+)  # fmt: skip
+def test_a_bad_answer_is_no_blank_one(tmp_path, answer):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(GOOD + f'{{"problem": "a", "answer": {answer}}}')
+    with pytest.raises(ValueError, match=r"bad.jsonl, line 2: field 'answer'") as caught:
+        load_math_dataset(path, skip_blank=True)
+    assert "skip_blank" not in str(caught.value)
 
 
 # Splits.

@@ -3,13 +3,15 @@
 import gzip
 import json
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from sfpo_envs import Verdict, check_gold, make_grader
 from sfpo_envs.graders.math_grader import _as_text
 from sfpo_envs.graders.pool import equivalent
-from sfpo_envs.graders.sight import _rational, bare
+from sfpo_envs.graders.quantity import read_quantity
+from sfpo_envs.graders.sight import rational
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -41,7 +43,7 @@ def test_other_graders_cases_agree_but_for_those_the_docs_explain():
     docs = (ROOT / "docs" / "graders.md").read_text()
     assert disagree == set(re.findall(r"^\| (g\d{4}) \|", docs, re.MULTILINE))
     assert f"{len(cases) - len(disagree)} of {len(cases)}" in docs
-    assert len(cases) - len(disagree) >= 168
+    assert len(cases) - len(disagree) >= 173
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -57,10 +59,28 @@ def test_a_gold_answer_is_right_by_itself_or_refused_by_name(name):
 def test_math_verify_takes_a_gold_answer_for_itself(name):
     """Without the comparison as text, which most of the above is decided by."""
     golds = {row["answer"] for row in rows_of(name)}
-    symbolic = sorted(gold for gold in golds if _rational(bare(gold)) is None)[:300]
-    for gold in symbolic:
-        text = _as_text(gold, search=False)
-        assert equivalent(text, text, 30), gold
+    values = {read_quantity(gold).value for gold in golds}
+    for value in sorted(value for value in values if rational(value) is None)[:300]:
+        assert equivalent(_as_text(value), _as_text(value), 30), value
+
+
+@pytest.mark.parametrize("extraction", ["boxed", "whole"])
+def test_golds_in_e_notation_are_answered_in_every_other(extraction):
+    grade = make_grader("math", extraction=extraction, timeout_s=30)
+    golds = {row["answer"] for row in rows_of("minerva_math.jsonl")}
+    golds = {gold for gold in golds if re.fullmatch(r"-?[0-9.]+e-?[0-9]+", gold)}
+    assert len(golds) >= 50
+    for gold in golds:
+        digits, exponent = gold.split("e")
+        plain = f"{Decimal(gold):f}"
+        forms = (rf"{digits} \times 10^{{{exponent}}}", rf"{digits} \cdot 10^{{{exponent}}}",
+                 f"{digits}E{int(exponent):+d}", plain)  # fmt: skip
+        for form in (*forms, *(rf"{form} \text{{ erg}}" for form in forms)):
+            reply = rf"Hence \boxed{{{form}}}." if extraction == "boxed" else form
+            assert grade(reply, gold).verdict is Verdict.CORRECT, (gold, form)
+        for other in (f"{digits}e{int(exponent) + 1}", digits, f"-{forms[0]}", f"1{plain}"):
+            reply = rf"Hence \boxed{{{other}}}." if extraction == "boxed" else other
+            assert grade(reply, gold).verdict is Verdict.WRONG, (gold, other)
 
 
 def test_the_blank_golds_of_a_training_set_are_the_ones_refused():

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import math
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,8 @@ def test_an_unknown_extraction_is_refused(name):
 def test_what_is_neither_a_name_nor_a_function_is_refused():
     with pytest.raises(TypeError, match="grader=5: must be a name or a function"):
         make_grader(5)
-    with pytest.raises(TypeError, match=r"timeout_s: .* no settings; functools.partial"):
-        make_grader(str.__eq__, timeout_s=1)
+    with pytest.raises(TypeError, match=r"cache_size: .* no settings but timeout_s; functools.par"):
+        make_grader(str.__eq__, timeout_s=1, cache_size=1)
 
 
 @pytest.mark.parametrize(
@@ -106,3 +107,32 @@ def test_a_gold_that_no_reply_can_meet_is_refused_by_name(gold, reason, caplog):
 @pytest.mark.parametrize("gold", ["0", r"\frac{1}{2}", "Paris"])
 def test_other_golds_are_not(gold):
     assert check_gold(gold) is None
+
+
+def test_a_function_that_takes_too_long_is_left_behind_and_its_verdict_says_so(caplog):
+    until = threading.Event()
+
+    def slow(reply: str, gold: str) -> bool:
+        if reply == "slow":
+            until.wait(60)
+        return reply == gold
+
+    grade = make_grader(slow, timeout_s=0.2)
+    assert grade("slow", "1").verdict is Verdict.TIMED_OUT
+    assert "took too long" in caplog.text
+    until.set()
+    assert grade("1", "1").verdict is Verdict.CORRECT
+
+
+def test_a_functions_own_time_out_is_a_crash():
+    def fails(reply: str, gold: str) -> bool:
+        raise TimeoutError("no answer from the server")
+
+    assert make_grader(fails, timeout_s=60)("1", "1").verdict is Verdict.CRASHED
+    assert make_grader(fails)("1", "1").verdict is Verdict.CRASHED
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1.0, float("nan"), float("inf")])
+def test_a_functions_time_out_is_positive(timeout_s):
+    with pytest.raises(ValueError, match="timeout_s="):
+        make_grader(lambda reply, gold: True, timeout_s=timeout_s)

@@ -56,7 +56,7 @@ def test_a_hostile_expression_times_out_and_the_next_call_works(expression):
     started = time.monotonic()
     with pytest.raises(TimeoutError):
         equivalent("$42$", f"${expression}$", 0.5)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15  # twice the time and a start, if the machine is busy
     assert grade(*SYMBOLIC).verdict is Verdict.CORRECT
 
 
@@ -88,6 +88,64 @@ def test_a_worker_that_dies_at_work_is_an_error_that_shows(monkeypatch):
     assert grade(*SYMBOLIC).verdict is Verdict.CRASHED
     with pytest.raises(ComparisonError, match="died"):
         equivalent("$x$", "$y$", PATIENT)
+
+
+def test_the_start_of_a_worker_does_not_count():
+    pool._POOL.close()
+    started = time.monotonic()
+    assert equivalent("$(x+1)^2$", "$x^2+2x+1$", 0.25)
+    assert time.monotonic() - started > 0.25  # without the start there would be nothing to see
+
+
+def test_a_comparison_that_got_no_processor_is_asked_once_more(caplog):
+    equivalent("$x$", "$x$", PATIENT)
+    asleep = pool.idle_workers()[-1]  # the next to be asked
+    os.kill(asleep, signal.SIGSTOP)
+    grade = make_grader("math", cache_size=0, timeout_s=2)
+    assert grade(*SYMBOLIC).verdict is Verdict.CORRECT
+    assert caplog.text.count("asked once more") == 1
+    assert not is_running(asleep)
+
+
+@pytest.mark.parametrize(("share_of_cpu", "times"), [(0.0, 2), (0.4, 2), (0.6, 1), (1.0, 1)])
+def test_a_time_out_counts_at_once_if_the_worker_was_at_work(monkeypatch, share_of_cpu, times):
+    asked = []
+
+    def time_out(worker, timeout_s):
+        if timeout_s != pool._START_TIMEOUT_S:
+            asked.append(timeout_s)
+            raise TimeoutError
+        return receive(worker, timeout_s)
+
+    receive = pool._Worker._receive
+    monkeypatch.setattr(pool._Worker, "_receive", time_out)
+    monkeypatch.setattr(pool._Worker, "_cpu_seconds", lambda worker: len(asked) * share_of_cpu)
+    assert make_grader("math", cache_size=0, timeout_s=1)(*SYMBOLIC).verdict is Verdict.TIMED_OUT
+    assert asked == [1] * times
+
+
+def test_where_nobody_knows_the_processor_time_a_time_out_counts_at_once(monkeypatch):
+    monkeypatch.setattr(pool, "Path", lambda path: Path("/nowhere"))
+    equivalent("$x$", "$x$", PATIENT)
+    asked = []
+    ask = pool._Worker.equivalent
+    monkeypatch.setattr(
+        pool._Worker, "equivalent", lambda *given: asked.append(given) or ask(*given)
+    )
+    with pytest.raises(TimeoutError):
+        equivalent("$42$", "$9^{9^{9^9}}$", 0.2)
+    assert len(asked) == 1
+
+
+def test_a_worker_that_the_kernel_ends_for_its_time_has_timed_out():
+    equivalent("$x$", "$x$", PATIENT)
+    with ThreadPoolExecutor(1) as threads:
+        hostile = threads.submit(equivalent, "$42$", "$9^{9^{9^9}}$", PATIENT)
+        assert wait_for(lambda: len(workers_of(os.getpid())) > len(pool.idle_workers()), PATIENT)
+        (busy,) = set(workers_of(os.getpid())) - set(pool.idle_workers())
+        os.kill(busy, signal.SIGXCPU)
+        with pytest.raises(TimeoutError):
+            hostile.result(PATIENT)
 
 
 def test_an_interrupted_comparison_leaves_no_stale_answer(monkeypatch):

@@ -12,18 +12,22 @@ import pytest
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
-from ray.rllib.utils.actor_manager import FaultTolerantActorManager
+from ray.rllib.utils.actor_manager import FaultAwareApply, FaultTolerantActorManager
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.tune import registry
 
 from sfpo_rllib import GRPO, SFPO, GRPOConfig
 from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup, FSDPTorchLearner
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
+from sfpo_rllib.algorithms.grpo.learner_actors import LearnerActors
+from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 from sfpo_rllib.algorithms.with_update_rule import UpdateRuleLearnerMixin
+from sfpo_rllib.checkpoints import CheckpointedAlgorithm, CheckpointedLearner, SavedAsTensors
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.rl_modules import CausalLMModule
@@ -61,6 +65,11 @@ CALLERS = [
     (Algorithm.default_resource_request, "cls._should_create_evaluation_env_runners("),
     (Algorithm.setup, "self._should_create_evaluation_env_runners("),
     (Algorithm.setup, "self._get_env_id_and_creator("),
+    # Our own restore_from_path stands between the two.
+    (Algorithm.restore_from_path, "super().restore_from_path("),
+    # Public; called with what runners say of their environments.
+    (Algorithm.setup, "self.config.build_env_to_module_connector("),
+    (FaultAwareApply.apply, "func(self, *args, **kwargs)"),
 ]
 
 
@@ -82,6 +91,7 @@ USED = [
     (Algorithm, "_check_component"),
     (Checkpointable, "_check_component"),
     (Checkpointable, "_get_subcomponents"),
+    (FaultTolerantActorManager, "_call_actors"),
     (registry, "_global_registry"),
     (TorchLearner, "_get_optimizer_lr"),
     (TorchLearner, "_set_optimizer_lr"),
@@ -97,8 +107,13 @@ ATTRIBUTES = [
     (Learner, "_params"),
     (Learner, "_optimizer_parameters"),
     (Learner, "_named_optimizers"),
+    (Learner, "_optimizer_lr_schedules"),
+    (Learner, "_weights_seq_no"),
     (TorchLearner, "_device"),
     (EnvRunnerGroup, "_worker_manager"),
+    (LearnerGroup, "_worker_manager"),
+    (LearnerGroup, "_workers"),
+    (LearnerGroup, "_learner"),
     (AlgorithmConfig, "_learner_connector"),
 ]
 
@@ -127,7 +142,12 @@ OURS = [
     GRPOTorchLearner,
     FSDPTorchLearner,
     FSDPLearnerGroup,
+    GRPOLearnerGroup,
+    LearnerActors,
     UpdateRuleLearnerMixin,
+    CheckpointedAlgorithm,
+    CheckpointedLearner,
+    SavedAsTensors,
     CausalLMModule,
     GroupEnvRunner,
     TokenBatch,

@@ -1,13 +1,16 @@
 """Observations to tokens: raw, through a chat template, over several turns."""
 
+import json
 import string
 from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
+from small_tokenizers import BOS, KINDS, byte_level
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from sfpo_rllib.env_runners.prompts import PromptFormatter, stop_token_ids
+from sfpo_rllib.env_runners.prompts import PromptFormatter, load_tokenizer, stop_token_ids
 from sfpo_rllib.rl_modules.char_llama import build_char_llama
 
 TURN = "[{{ message['role'] }}]\n{{ message['content'] }}{{ eos_token }}"
@@ -105,6 +108,44 @@ def test_raw_prompts_are_taken_at_their_word(tokenizer, prompt_format):
     ]
 
 
+@pytest.mark.parametrize("text", ["1 + 2 =", "the user says", "<s>", "</s> so", ""])
+@pytest.mark.parametrize(
+    ("kind", "begins"), [("metaspace", [BOS]), ("word piece", [BOS]), ("byte level", [])]
+)
+def test_a_raw_prompt_begins_as_the_tokenizer_begins_a_text_and_a_later_turn_does_not(
+    kind, begins, text
+):
+    tokenizer = KINDS[kind]()
+    plain = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+    begin = tokenizer.convert_tokens_to_ids(begins)
+    formatter = PromptFormatter(tokenizer, "raw")
+    assert formatter.first(text) == [*begin, *plain]
+    assert formatter.following(text, end=tokenizer.eos_token_id) == plain
+    assert formatter.following(text, end=None) == [tokenizer.eos_token_id, *plain]
+
+
+def test_all_that_a_tokenizer_puts_before_a_text_begins_a_raw_prompt():
+    tokenizer = byte_level(["[gMASK]", "<sop>"])
+    ids = tokenizer.convert_tokens_to_ids(["[gMASK]", "<sop>"])
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="[gMASK] <sop> $A", special_tokens=[("[gMASK]", ids[0]), ("<sop>", ids[1])]
+    )
+    assert PromptFormatter(tokenizer).first("12") == [*ids, *encode(tokenizer, "12")]
+
+
+def test_a_template_alone_decides_about_bos_in_a_chat():
+    for template in (TURN, "{{ bos_token }}" + TURN):
+        tokenizer = KINDS["metaspace"]()
+        tokenizer.chat_template = "{% for message in messages %}" + template + "{% endfor %}"
+        tokens = PromptFormatter(tokenizer).first("12")
+        assert tokens.count(tokenizer.bos_token_id) == template.count("bos")
+
+
+def test_raw_text_goes_on_after_a_stop_string_as_it_is(tokenizer):
+    formatter = PromptFormatter(tokenizer, "raw", stop_token_ids=[tokenizer.eos_token_id])
+    assert formatter.following("4", end=encode(tokenizer, "]")[0]) == encode(tokenizer, "4")
+
+
 def test_raw_is_raw_even_where_there_is_a_template(chat_tokenizer):
     formatter = PromptFormatter(chat_tokenizer, "raw")
     assert formatter.first("1+2=") == encode(chat_tokenizer, "1+2=")
@@ -136,6 +177,32 @@ def test_a_reply_ends_with_the_eos_of_tokenizer_or_generation_config(
 ):
     tokenizer = SimpleNamespace(eos_token_id=of_tokenizer)
     assert stop_token_ids(tokenizer, SimpleNamespace(eos_token_id=of_generation)) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"eos_token_id": [7, 2]}, [1, 2, 7]),
+        ({"eos_token_id": 7}, [1, 7]),
+        ({"text_config": {"eos_token_id": [7, 1]}}, [1, 7]),
+        ({"eos_token_id": 3, "text_config": {"eos_token_id": 4}}, [1, 3, 4]),
+        ({"eos_token_id": None, "text_config": None}, [1]),
+        ({}, [1]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("generation", [None, {}, {"eos_token_id": 1}], ids=str)
+def test_a_reply_ends_with_what_stands_in_the_models_config_alone(
+    tokenizer, tmp_path, config, generation, expected
+):
+    tokenizer.save_pretrained(tmp_path)
+    # Without the key the class of the config says 2, which need not be the model's.
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **config}))
+    if generation is not None:
+        (tmp_path / "generation_config.json").write_text(json.dumps(generation))
+    loaded, ends = load_tokenizer(str(tmp_path))
+    assert loaded.eos_token_id == 1
+    assert ends == expected
 
 
 def test_a_model_without_an_eos_is_refused():

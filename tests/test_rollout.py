@@ -5,131 +5,15 @@ from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
+from scripted import Bench, Reply
 from transformers import AutoTokenizer
 
 from sfpo_rllib.env_runners import rollout
-from sfpo_rllib.env_runners.engines import (
-    Completion,
-    GenerationRequest,
-    RolloutEngine,
-    SamplingSettings,
-)
-from sfpo_rllib.env_runners.prompts import PromptFormatter
-from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob, RolloutResult, stable_hash
-from sfpo_rllib.env_runners.text_envs import EnvPool
+from sfpo_rllib.env_runners.rollout import stable_hash
+from sfpo_rllib.env_runners.summary import summarize
 from sfpo_rllib.token_trace import TokenTrace
-
-# The text of a reply, and whether it was cut at max_tokens.
-Reply = Callable[[GenerationRequest], tuple[str, bool]]
-
-
-class ScriptedEngine(RolloutEngine):
-    """Replies by rule, one request a step, the newest first."""
-
-    def __init__(self, tokenizer: Any, reply: Reply, max_model_len: int = 100) -> None:
-        self.max_model_len = max_model_len
-        self._tokenizer = tokenizer
-        self._reply = reply
-        self.requests: list[GenerationRequest] = []
-        self.in_flight: list[GenerationRequest] = []
-        self.num_aborts = 0
-
-    def submit(self, request: GenerationRequest) -> None:
-        self.requests.append(request)
-        self.in_flight.append(request)
-
-    def step(self) -> list[Completion]:
-        request = self.in_flight.pop()
-        text, truncated = self._reply(request)
-        tokens = self._tokenizer.encode(text, add_special_tokens=False)
-        if not truncated:
-            tokens.append(self._tokenizer.eos_token_id)
-        logprobs = -np.arange(1, len(tokens) + 1, dtype=np.float32)
-        return [Completion(request.request_id, np.array(tokens, np.int32), logprobs, truncated)]
-
-    def abort(self) -> None:
-        self.num_aborts += 1
-        self.in_flight.clear()
-
-    def load_weights(self, weights: Any) -> None:
-        raise NotImplementedError
-
-    def logprobs(self, token_ids: Any, prompt_lens: Any, sampling: Any) -> Any:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-
-class Dialogue(gym.Env):
-    """Says `<seed>+=`, then `<turn>=` until `num_turns` replies came; pays a reply's length."""
-
-    def __init__(self, num_turns: int = 1, fails: str = "", **kwargs: Any) -> None:
-        self.num_turns, self.fails = num_turns, fails
-        self.resets: list[int] = []
-        self.actions: list[str] = []
-        self.closed = False
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict]:
-        assert not self.closed
-        self.resets.append(seed)
-        self.turn = 0
-        if self.fails == f"reset {seed}":
-            raise OSError("no such problem")
-        return f"{seed}+=", {}
-
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict]:
-        assert not self.closed
-        if self.fails == f"step {self.resets[-1]} {action}":
-            raise OSError("the tool broke")
-        self.actions.append(action)
-        self.turn += 1
-        return f"{self.turn}=", len(action), self.turn == self.num_turns, False, {"said": action}
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class Bench:
-    """A rollout with its engine and all environments it made."""
-
-    def __init__(self, tokenizer: Any, reply: Reply, *, max_model_len: int = 100, **env: Any):
-        self.tokenizer = tokenizer
-        self.engine = ScriptedEngine(tokenizer, reply, max_model_len)
-        self.made: list[Dialogue] = []
-        self.pool = EnvPool(self._make, env)
-
-    def _make(self, config: dict[str, Any]) -> Dialogue:
-        self.made.append(Dialogue(**config))
-        return self.made[-1]
-
-    def run(
-        self,
-        seeds: Sequence[int],
-        *,
-        group_size: int = 2,
-        stream: tuple = (0, 0),
-        timeout_s: float = 60.0,
-        max_tokens: int = 8,
-    ) -> RolloutResult:
-        self.engine.requests.clear()
-        result = GroupRollout(
-            RolloutJob(tuple(seeds), 3, stream, False, timeout_s),
-            group_size=group_size,
-            sampling=SamplingSettings(max_tokens=max_tokens),
-            engine=self.engine,
-            formatter=PromptFormatter(self.tokenizer, "raw"),
-            envs=self.pool,
-        ).run()
-        assert not self.engine.in_flight
-        assert sorted([*result.groups, *result.dropped, *result.unfinished]) == sorted(seeds)
-        return result
-
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False)
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +104,8 @@ def test_an_environment_that_fails_in_a_step_drops_its_group_and_no_other(bench)
     assert "the tool broke" in result.dropped[5]
     failed = [env for env in b.made if env.closed]
     assert len(failed) == 1 and failed[0].resets == [5]
-    # Its fellow's reply came later, and was not graded any more.
+    # Its fellow's reply would have come later, and was not waited for.
+    assert b.engine.aborted == [2]
     assert sorted(action for env in b.made for action in env.actions) == ["0", "1", "4", "5"]
     again = b.run([1, 2])  # with the five that are in order, none made anew
     assert len(again.groups) == 2 and len(b.made) == 6
@@ -241,10 +126,32 @@ def test_a_prompt_that_fills_the_context_drops_its_group_and_no_other(bench):
     assert "prompt of 5 tokens" in result.dropped[123]
 
 
-def test_a_dialogue_that_outgrows_the_context_drops_its_group(bench):
+def test_a_dialogue_that_fills_the_context_is_truncated_and_keeps_its_group(bench):
     # 3 tokens of the prompt, 2 of the reply, 2 of the environment's answer.
-    assert bench(num_turns=2, max_model_len=8).run([7]).groups
-    assert "prompt of 7 tokens" in bench(num_turns=2, max_model_len=7).run([7]).dropped[7]
+    long, short = bench(num_turns=2, max_model_len=8), bench(num_turns=2, max_model_len=7)
+    assert all(e.is_terminated for e in long.run([7]).groups[7])
+    group = short.run([7]).groups[7]
+    assert all(e.is_truncated and not e.is_terminated and len(e) == 1 for e in group)
+    assert [e.get_return() for e in group] == [1.0, 1.0]  # what the first turn was paid
+    traces = [TokenTrace.of(e) for e in group]
+    assert all(trace.truncated and trace.loss_mask[-1] for trace in traces)
+    assert all(len(trace.token_ids) <= 7 for trace in traces)
+
+
+def test_only_the_longest_dialogue_of_a_group_is_truncated(bench):
+    b = bench(lambda r: ("1" * (4 if r.request_id == 1 else 1), False), num_turns=3)
+    b.engine.max_model_len = 14
+    group = b.run([7], group_size=3).groups[7]
+    assert [len(e) for e in group] == [3, 2, 3]
+    assert [TokenTrace.of(e).truncated for e in group] == [False, True, False]
+    assert summarize([group])["truncated_fraction"] == pytest.approx(1 / 3)
+
+
+def test_a_reply_that_fills_the_context_to_the_last_token_is_the_last(bench):
+    b = bench(lambda r: ("1" * r.sampling.max_tokens, True), num_turns=3, max_model_len=9)
+    (episode,) = b.run([7], group_size=1, max_tokens=50).groups[7]
+    assert len(TokenTrace.of(episode).token_ids) == 9
+    assert episode.is_truncated and episode.get_return() == 6.0
 
 
 def test_a_reply_has_the_room_that_is_left(bench):
@@ -257,8 +164,9 @@ def test_at_the_deadline_what_is_not_finished_is_given_up(bench, monkeypatch):
     clock = iter(range(1000))
     monkeypatch.setattr(rollout, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     b = bench()
-    # Read once at the start and once after each reply but the last; the newest comes first.
-    result = b.run([7, 5, 9], timeout_s=2.5)
+    # Read at the start, before each reset but the first, and after each reply but the last; the
+    # newest comes first.
+    result = b.run([7, 5, 9], timeout_s=5 + 2.5)
     assert set(result.groups) == {9}
     assert sorted(result.unfinished) == [5, 7]
     assert b.engine.num_aborts == 1
@@ -266,6 +174,28 @@ def test_at_the_deadline_what_is_not_finished_is_given_up(bench, monkeypatch):
     monkeypatch.undo()
     b.run([1, 2, 3])
     assert len(b.made) == 6  # all six went back to the pool
+
+
+def test_the_deadline_is_looked_at_between_the_steps_for_replies_that_came_at_once(
+    bench, monkeypatch
+):
+    b = bench()
+    step = b.engine.step
+    b.engine.step = lambda: [step()[0] for _ in range(len(b.engine.in_flight))]
+    clock = iter(range(1000))
+    monkeypatch.setattr(rollout, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    result = b.run([7, 5, 9], timeout_s=5 + 1.5)
+    assert set(result.groups) == {9} and sorted(result.unfinished) == [5, 7]
+    assert sum(len(env.actions) for env in b.made) == 2
+
+
+def test_the_deadline_is_looked_at_between_resets(bench, monkeypatch):
+    b = bench()
+    clock = iter(range(1000))
+    monkeypatch.setattr(rollout, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    result = b.run([7, 5, 9], timeout_s=2.5)
+    assert sorted(result.unfinished) == [5, 7, 9]
+    assert len(b.made) == 3 and b.engine.num_aborts == 1
 
 
 def test_what_finishes_in_time_is_kept_though_the_deadline_has_passed_since(bench):
@@ -287,7 +217,7 @@ def sampling_seeds(b: Bench, seeds: Sequence[int], stream: tuple) -> dict[tuple,
         seed, replies = text.split("+=")
         # The first turns are submitted group by group; later prompts hold the request answered.
         turn = int(bool(replies))
-        first = int(replies[: -len("1=")]) if turn else request.request_id
+        first = int(replies[: -len("1=")]) if turn else b.engine.number(request)
         found[int(seed), first % 2, turn] = request.seed
     assert len(found) == len(seeds) * 2 * 2
     return found

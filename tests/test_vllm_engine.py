@@ -5,6 +5,7 @@ One algorithm with one remote runner for the whole file: vLLM changes the proces
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ pytest.importorskip("ray")
 pytest.importorskip("vllm", reason="vllm is not installed")
 
 from probes import learned_groups, sfpo_results
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from vllm_probes import (
     ENGINE_KWARGS,
     LONG_PROMPT,
@@ -30,7 +31,14 @@ from vllm_probes import (
 
 from sfpo_rllib import SFPO
 from sfpo_rllib.env_runners import GroupEnvRunner
-from sfpo_rllib.env_runners.engines import GenerationRequest, SamplingSettings, make_engine
+from sfpo_rllib.env_runners.engines import (
+    Completion,
+    GenerationRequest,
+    RolloutEngine,
+    SamplingSettings,
+    make_engine,
+)
+from sfpo_rllib.env_runners.engines.transformers_engine import TransformersEngine
 from sfpo_rllib.rl_modules.weights import load_weights
 from sfpo_rllib.token_trace import TokenTrace
 
@@ -91,6 +99,37 @@ def test_logprobs_are_those_of_transformers_before_and_after_training(
     assert min(lengths) > LONG_PROMPT
 
 
+def test_both_engines_end_replies_at_the_same_stop_strings(algo: SFPO, vllm_model: Path) -> None:
+    prompts = [[3 + i, 4, 5, 6] for i in range(8)]
+
+    def replies(engine: RolloutEngine, stop: list[str]) -> dict[int, Completion]:
+        for number, prompt in enumerate(prompts):
+            settings = SamplingSettings(temperature=0, max_tokens=12, stop=stop)
+            engine.submit(GenerationRequest(number, prompt, 0, settings))
+        done: dict[int, Completion] = {}
+        while len(done) < len(prompts):
+            done |= {completion.request_id: completion for completion in engine.step()}
+        return done
+
+    plain = TransformersEngine(model=str(vllm_model), dtype="float32", stop_token_ids=[1])
+    plain.load_weights(algo.get_module_weights())
+    tokenizer = AutoTokenizer.from_pretrained(vllm_model)
+    whole = replies(plain, [])
+    texts = [tokenizer.decode(reply.token_ids) for reply in whole.values()]
+    longest = max(texts, key=len)
+    num_ended = 0
+    for stop in ([longest[4:6]], [longest[:3], longest[-1]], ["<eos>"], ["no such text"]):
+        expected = replies(plain, stop)
+        for number, found in in_runner(
+            algo, lambda runner, s=stop: replies(runner._engine, s)
+        ).items():
+            assert found.token_ids.tolist() == expected[number].token_ids.tolist()
+            assert found.truncated == expected[number].truncated
+            np.testing.assert_allclose(found.logprobs, expected[number].logprobs, atol=1e-4)
+            num_ended += not found.truncated and found.token_ids[-1] != 1
+    assert num_ended >= 2
+
+
 def test_abort_leaves_no_request(algo: SFPO) -> None:
     def abort(runner: GroupEnvRunner) -> tuple[int, bool, list, int]:
         engine = runner._engine
@@ -108,6 +147,63 @@ def test_abort_leaves_no_request(algo: SFPO) -> None:
 
     assert in_runner(algo, abort) == (5, False, [], 7)
     algo.train()  # loading weights is refused while requests are in flight
+
+
+def test_single_requests_can_be_aborted(algo: SFPO) -> None:
+    def abort(runner: GroupEnvRunner) -> tuple[list[int], list[int]]:
+        engine = runner._engine
+        for number in range(4):
+            engine.submit(
+                GenerationRequest(
+                    number, [3, 4, 5], number, SamplingSettings(max_tokens=3 + number)
+                )
+            )
+        engine.step()
+        engine.abort_requests([1, 3, 77])
+        finished = []
+        while engine._engine.has_unfinished_requests():
+            finished += [completion.request_id for completion in engine.step()]
+        return sorted(finished), list(engine._engine.output_processor.request_states)
+
+    assert in_runner(algo, abort) == ([0, 2], [])
+
+
+def test_an_interrupted_step_leaves_nothing_that_the_next_job_comes_upon(algo: SFPO) -> None:
+    """An interrupt in the forward pass, when the scheduler has cached the prefix already."""
+
+    def interrupt(runner: GroupEnvRunner) -> list[tuple[list[int], list[float]]]:
+        engine = runner._engine
+        prompt = [3 + i % 10 for i in range(LONG_PROMPT)]
+        request = GenerationRequest(0, prompt, 0, SamplingSettings(max_tokens=4))
+
+        def reply() -> tuple[list[int], list[float]]:
+            engine.submit(request)
+            while not (done := engine.step()):
+                pass
+            return done[0].token_ids.tolist(), done[0].logprobs.tolist()
+
+        engine.abort()  # forgets the prefix, too
+        expected = reply()
+        engine.abort()
+        worker = engine._engine.engine_core.engine_core.model_executor
+        execute = worker.execute_model
+
+        def interrupted(*args: Any, **kwargs: Any) -> None:
+            raise KeyboardInterrupt
+
+        worker.execute_model = interrupted
+        engine.submit(request)
+        try:
+            engine.step()
+        except KeyboardInterrupt:
+            worker.execute_model = execute
+            engine.abort()
+            return [expected, reply()]
+        raise AssertionError("was not interrupted")
+
+    (tokens, logprobs), (tokens_after, logprobs_after) = in_runner(algo, interrupt)
+    assert tokens == tokens_after
+    np.testing.assert_allclose(logprobs, logprobs_after, atol=TOLERANCE)
 
 
 def test_another_engine_works_after_close(

@@ -1,9 +1,11 @@
 """Update rules on RLlib's own algorithms: PPO on CartPole, no language model."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
 
@@ -15,7 +17,9 @@ from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import ALL_MODULES
 from ray.tune.search.variant_generator import generate_variants
 
@@ -183,6 +187,24 @@ def test_settings_that_tune_makes_wrong_are_refused_at_the_start(
     (trial,) = trials(with_update_rule(ppo(), "slow_fast"), **settings)
     with pytest.raises(ValueError, match=message):
         trial.build_algo()
+
+
+# The trigger.
+
+
+def test_a_mini_batch_of_which_nothing_counts_tells_the_trigger_nothing_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = with_update_rule(ppo(), "single", entropy_window=2, entropy_z_threshold=-10.0)
+    learner = config.build_learner(env=gym.make("CartPole-v1"))
+    outputs = {DEFAULT_MODULE_ID: {Columns.ACTION_DIST_INPUTS: torch.zeros(3, 2)}}
+    monkeypatch.setattr(PPOTorchLearner, "_update", lambda *_, **__: (outputs, {}, {}))
+    batch = {DEFAULT_MODULE_ID: {Columns.LOSS_MASK: torch.zeros(3, dtype=torch.bool)}}
+    assert math.isnan(learner._mean_entropy(batch, outputs))
+    for _ in range(3):
+        learner._update(batch)
+    assert learner._updater.trigger.state_dict()["entropies"] == []
+    assert not learner._updater.fired
 
 
 # Rules of one's own.

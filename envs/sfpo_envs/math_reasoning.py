@@ -34,7 +34,7 @@ class MathReasoningEnv(SingleTurnEnv):
     ``docs/math_problems.md`` shows what the options are for.
 
     Attributes:
-        num_skipped: Rows dropped because their answer was blank.
+        num_skipped: Rows dropped because they had no answer.
         reward_range: The lowest and the highest reward there can be.
     """
 
@@ -86,8 +86,10 @@ class MathReasoningEnv(SingleTurnEnv):
                 name (``"hashes"`` for GSM8K, ``"boxed"`` for worked solutions) or a regular
                 expression, whose first group counts; ``None`` if it is the whole field.
             solution_field: Field with a worked solution, for few-shot examples.
-            filters: Keep only rows whose fields, by name, have a value, or one of several.
-            skip_blank: Drop problems whose answer is blank instead of raising.
+            filters: Keep only rows whose fields, by name, have a value, or one of several; with
+                ``{"not": ...}`` none of them. ``None`` is null, missing or not a number.
+            skip_blank: Drop and count problems without an answer instead of raising: where it is
+                blank, null, missing or not a number, or ``answer_pattern`` finds none.
             split: Which part of the problems: ``"all"``, or ``"train"`` or ``"test"`` with one of
                 the next two.
             test_fraction: About which share of the problems is held out for ``"test"``.
@@ -104,7 +106,8 @@ class MathReasoningEnv(SingleTurnEnv):
             extraction: Where the answer of a reply is, a key of
                 :data:`~sfpo_envs.graders.EXTRACTORS`; ``None`` is what the template asks for.
             grader: A key of :data:`~sfpo_envs.graders.GRADERS`, or a function of reply and answer.
-            grader_settings: Further settings of a grader that has a name, as ``{"timeout_s": 2}``.
+            grader_settings: Further settings of the grader, as ``{"timeout_s": 2}``; that one is
+                the only one of a function.
             reward: A key of :data:`~sfpo_envs.rewards.REWARDS`, what each verdict is worth by its
                 name (0 where it is not named), or a function of the grade and the reply.
             overlong: Options of :class:`~sfpo_envs.rewards.Overlong`, at least ``max_length`` and

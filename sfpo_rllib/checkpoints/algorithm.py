@@ -77,7 +77,7 @@ class CheckpointedAlgorithm(Algorithm, SavedAsTensors):
         where, folder = places.resolve(path, filesystem)
         with new_checkpoint(where, folder) as new:
             super().save_to_path(new, state=state, use_msgpack=use_msgpack)
-        return folder if places.is_local(where) or filesystem else str(path)
+        return folder if places.is_local(where) or filesystem is not None else str(path)
 
     @override(Algorithm)
     def restore_from_path(
@@ -145,7 +145,7 @@ class CheckpointedAlgorithm(Algorithm, SavedAsTensors):
         config = kwargs.get("config")
         if not isinstance(config, AlgorithmConfig):
             raise ValueError(
-                f"config={config!r}: must be the algorithm's config with weights_only=True, as the "
+                f"config={config}: must be the algorithm's config with weights_only=True, as the "
                 "checkpoint's is a pickle, which can run code"
             )
         weights = read_weights(path, filesystem)  # before anything is started

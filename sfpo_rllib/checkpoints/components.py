@@ -15,6 +15,7 @@ import numpy as np
 import ray
 from pyarrow.fs import LocalFileSystem
 from ray import cloudpickle
+from ray.exceptions import RayActorError
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner import EnvRunner
@@ -110,16 +111,16 @@ def _save(
         given = None if state is None else state[name]
         if isinstance(child, FaultTolerantActorManager):
             _save_first_actor(child, folder / name, given, use_msgpack)
-        elif isinstance(child, LearnerGroup) and not isinstance(child, SavedAsTensors):
-            _save(child, folder / name, given, use_msgpack)
         else:
             if given is None and not isinstance(
                 child, LearnerGroup
             ):  # the parent knows best, e.g. that a runner's weights are not saved
                 given = component.get_state(components=name)[name]
-            local = LocalFileSystem()
             child.save_to_path(
-                folder / name, state=given, filesystem=local, use_msgpack=use_msgpack
+                folder / name,
+                state=None if given is None else dict(given),  # RLlib takes parts out of it
+                filesystem=LocalFileSystem(),
+                use_msgpack=use_msgpack,
             )
     names = [name for name, _ in children]
     if state is None:
@@ -150,8 +151,6 @@ def _restore(
             continue
         if isinstance(child, FaultTolerantActorManager):
             _restore_actors(child, part, rest, kwargs)
-        elif isinstance(child, LearnerGroup) and not isinstance(child, SavedAsTensors):
-            _restore(child, part, rest, kwargs)
         else:
             child.restore_from_path(part, component=rest, filesystem=LocalFileSystem(), **kwargs)
     if only is None:
@@ -210,10 +209,15 @@ def _values(
 ) -> list[Any]:
     """The values of calls on actors. RLlib itself would not mind those that fail."""
     values = []
-    for result in actors.foreach_actor(function, remote_actor_ids=ids):
+    results = list(actors.foreach_actor(function, remote_actor_ids=ids))
+    for result in results:
+        if not result.ok and not isinstance(result.get(), RayActorError):
+            # RLlib has taken it out of service, and others would wait for it in the next update.
+            actors.set_actor_state(result.actor_id, healthy=True)
+    for result in results:
         if not result.ok:
-            error = result.get()
-            raise CheckpointError(f"{what}: {type(error).__name__}: {error}") from error
+            error = getattr(result.get(), "cause", result.get())  # without its remote traceback
+            raise CheckpointError(f"{what}: {type(error).__name__}: {error}") from result.get()
         values.append(result.get())
     if len(values) < len(ids):
         raise CheckpointError(f"{what}: {len(values)} of {len(ids)} answered")

@@ -1,6 +1,7 @@
 """Folders that take the place of others at once: beside the target, synced, renamed."""
 
 import ctypes
+import errno
 import os
 import re
 import secrets
@@ -181,5 +182,8 @@ def _sync_one(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:  # not every file system syncs folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)

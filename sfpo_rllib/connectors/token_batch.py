@@ -10,8 +10,16 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.annotations import override
 
-from sfpo_rllib.rl_modules.causal_lm import ATTENTION_MASK, BEHAVIOUR_LOGP, INPUT_IDS, LOSS_MASK
+from sfpo_rllib.rl_modules.causal_lm import (
+    ATTENTION_MASK,
+    BEHAVIOUR_LOGP,
+    INPUT_IDS,
+    LOSS_MASK,
+    NUM_TURNS,
+)
 from sfpo_rllib.token_trace import TokenTrace
+
+TRUNCATED_REPLIES = ("train", "mask")
 
 
 class TokenBatch(ConnectorV2):
@@ -20,9 +28,29 @@ class TokenBatch(ConnectorV2):
     Rows stand group by group in the order of the episodes; T is the longest trace.
     """
 
-    def __init__(self, *, group_size: int, device: Any = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        group_size: int,
+        truncated_replies: str = "train",
+        count_turns: bool = False,
+        device: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Sets what is made.
+
+        Args:
+            group_size: Episodes of a group.
+            truncated_replies: One of `TRUNCATED_REPLIES`. "mask": no token of a reply that was cut
+                counts. Its episode still does in the group's baseline.
+            count_turns: Whether there is a column for the turns of an episode.
+            device: Of the tensors.
+            kwargs: Of `ConnectorV2`.
+        """
         super().__init__(**kwargs)
         self._group_size = group_size
+        self._mask_truncated = truncated_replies == "mask"
+        self._count_turns = count_turns
         self._device = device
 
     @override(ConnectorV2)
@@ -43,11 +71,15 @@ class TokenBatch(ConnectorV2):
             LOSS_MASK: np.zeros(shape, np.bool_),
             BEHAVIOUR_LOGP: np.zeros(shape, np.float32),
         }
+        if self._count_turns:
+            columns[NUM_TURNS] = np.array([len(episode) for episode in episodes])
         for row, trace in enumerate(traces):
             length = len(trace.token_ids)
             columns[INPUT_IDS][row, :length] = trace.token_ids
             columns[ATTENTION_MASK][row, :length] = 1
-            columns[LOSS_MASK][row, :length] = trace.loss_mask
+            columns[LOSS_MASK][row, :length] = (
+                trace.whole_replies_mask if self._mask_truncated else trace.loss_mask
+            )
             columns[BEHAVIOUR_LOGP][row, :length] = trace.logprobs
         batch[DEFAULT_MODULE_ID] = {
             name: torch.from_numpy(array).to(self._device) for name, array in columns.items()

@@ -210,7 +210,7 @@ def token_weights(
             `max_tokens` (Dr. GRPO, arXiv 2503.20783).
         num_tokens: Counted tokens of the mini-batch, over all learners.
         num_sequences: Sequences with at least one counted token, over all learners.
-        max_tokens: Longest completion possible, in tokens.
+        max_tokens: Of the longest episode possible, over all its turns.
         dtype: Of the weights.
 
     Returns:

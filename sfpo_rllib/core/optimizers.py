@@ -1,10 +1,11 @@
 """Optimizers by name: AdamW, its 8-bit forms, Muon, SGD."""
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -136,6 +137,30 @@ def make_optimizer(
         )
     except (ValueError, TypeError, RuntimeError) as error:  # torch's ways to refuse a value
         raise ValueError(f"optimizer_kwargs={settings!r}: {name!r} refuses it: {error}") from error
+
+
+@contextlib.contextmanager
+def keeping_settings(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Of a state loaded in the body, takes moments and step counts alone.
+
+    The settings of the groups, which torch's states have too, stay those that the optimizer was
+    made with: learning rate, betas, weight decay, momentum and all others.
+    """
+    settings = [
+        {key: value for key, value in group.items() if key != "params"}
+        for group in optimizer.param_groups
+    ]
+    yield
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        for key in group.keys() - own.keys() - {"params"}:
+            del group[key]
+        group.update(own)
+        if not own.get("amsgrad"):
+            continue
+        for param in group["params"]:  # it was off until now
+            state = optimizer.state.get(param, {})
+            if "exp_avg_sq" in state:
+                state.setdefault("max_exp_avg_sq", state["exp_avg_sq"].clone())
 
 
 def _optimizer_class(name: str) -> Callable[..., Any]:

@@ -3,7 +3,7 @@
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,14 @@ class StepGuard:
         Raises:
             FloatingPointError: If it may not, and neither might the `max_in_a_row` before it. It
                 names a file, to be read by `torch.load`, with the batch and the names of the
-                parameters whose gradients are not finite.
+                parameters whose gradients are not finite. At once, if parameters themselves are
+                not: no later gradient would be.
         """
         if math.isfinite(norm):
             self.in_a_row = 0
             return True
+        parameters = list(parameters)
+        require_finite({name: local(param) for name, param in parameters})
         self.skipped += 1
         self.in_a_row += 1
         if self.in_a_row <= self.max_in_a_row:
@@ -84,6 +87,17 @@ class StepGuard:
         """Goes on from `state_dict()`."""
         self.skipped = int(state["skipped"])
         self.in_a_row = int(state.get("in_a_row", 0))
+
+
+def require_finite(weights: Mapping[str, torch.Tensor]) -> None:
+    """Raises a FloatingPointError that names the weights with values that are not finite."""
+    bad = [name for name, weight in weights.items() if not torch.isfinite(weight).all()]
+    if bad:
+        raise FloatingPointError(
+            f"weights: {len(bad)} of {len(weights)} hold values that are not finite, e.g. "
+            f"{bad[:3]}; go back to an earlier checkpoint, with a lower lr or grad_clip if the "
+            "training diverged"
+        )
 
 
 def _save(what: dict[str, Any]) -> str:

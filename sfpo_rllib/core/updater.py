@@ -78,8 +78,15 @@ class Updater(Generic[Batch, PassResult]):
         return results, {"active": float(len(results) > 1), **ctx.metrics}
 
     def observe(self, entropy: float) -> float:
-        """Tells the trigger the entropy after an update. Returns its z-score, NaN if none yet."""
-        if self.trigger is None:
+        """Tells the trigger the entropy after an update.
+
+        One that is not finite tells it nothing: it is NaN where a model masks logits by -inf, or
+        where no action counts, and no sign of trouble.
+
+        Returns:
+            The z-score, NaN if there is none.
+        """
+        if self.trigger is None or not math.isfinite(entropy):
             return math.nan
         self.trigger.update(entropy)
         return math.nan if self.trigger.z is None else self.trigger.z

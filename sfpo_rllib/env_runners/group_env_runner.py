@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -15,23 +16,40 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.rllib.utils.typing import StateDict
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import PreTrainedTokenizerBase
 
 from sfpo_rllib.checkpoints import SavedAsTensors
-from sfpo_rllib.env_runners.engines import SamplingSettings, make_engine
-from sfpo_rllib.env_runners.prompts import PromptFormatter, stop_token_ids
+from sfpo_rllib.env_runners.engines import (
+    Completion,
+    GenerationRequest,
+    SamplingSettings,
+    make_engine,
+)
+from sfpo_rllib.env_runners.engines.probe import sample_probes
+from sfpo_rllib.env_runners.env_values import EnvFault
+from sfpo_rllib.env_runners.prompts import PromptFormatter, load_tokenizer
 from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob, RolloutResult
-from sfpo_rllib.env_runners.text_envs import EnvPool
+from sfpo_rllib.env_runners.text_envs import EnvPool, UnmadeEnvSpace
 from sfpo_rllib.rl_modules.weights import unpack_weights
 
 logger = logging.getLogger(__name__)
 
+ANY_TEXT = gym.spaces.Text(1 << 20)
+
 
 class _Setting:
-    """What differs between training and evaluation: environment, sampling, group size."""
+    """What differs between training and evaluation: environment, prompts, sampling, group size."""
 
-    def __init__(self, config: AlgorithmConfig) -> None:
-        self.envs = EnvPool(config.env, config.env_config)
+    def __init__(
+        self, config: AlgorithmConfig, tokenizer: PreTrainedTokenizerBase, stop: Sequence[int]
+    ) -> None:
+        self.formatter = PromptFormatter(
+            tokenizer,
+            config.prompt_format,
+            chat_template_kwargs=config.chat_template_kwargs,
+            stop_token_ids=stop,
+        )
+        self.envs = EnvPool(config.env, config.env_config, timeout_s=config.env_timeout_s)
         self.sampling = SamplingSettings(**config.sampling)
         self.group_size: int = config.group_size
 
@@ -54,32 +72,37 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
             "trust_remote_code": model.get("trust_remote_code", False),
             "revision": model.get("revision"),
         }
-        tokenizer = AutoTokenizer.from_pretrained(model["model"], **source)
-        try:
-            generation_config = GenerationConfig.from_pretrained(
-                model["model"], revision=source["revision"]
-            )
-        except OSError:  # not every model folder has one
-            generation_config = None
-        self._formatter = PromptFormatter(tokenizer, config.prompt_format)
+        tokenizer, stop = load_tokenizer(model["model"], **source)
+        self._tokenizer = tokenizer
         evaluation = config if config.in_evaluation else config.get_evaluation_config_object()
-        self._settings = {False: _Setting(config), True: _Setting(evaluation)}
+        self._settings = {
+            False: _Setting(config, tokenizer, stop),
+            True: _Setting(evaluation, tokenizer, stop),
+        }
         self._callbacks = [
             callback() for callback in _as_list(config.callbacks_class) if callback is not None
         ]
         self.weights_version = -1
         # In the driver the engine shares what the learner was given, half and half.
         local_share = config.num_gpus_per_learner / 2
-        self._engine = make_engine(
-            config.rollout_engine,
-            gpu_share=config.num_gpus_per_env_runner if config.num_env_runners else local_share,
-            model=model["model"],
-            dtype=model.get("dtype", "float32"),
-            stop_token_ids=stop_token_ids(tokenizer, generation_config),
-            lora=model.get("lora"),
-            **{key: value for key, value in source.items() if value},
-            **config.engine_kwargs,
-        )
+        self._engine: Any = None
+        # What it raised when it started or took weights. RLlib would only log it, and go on.
+        self._engine_error: Exception | None = None
+        try:
+            self._engine = make_engine(
+                config.rollout_engine,
+                gpu_share=config.num_gpus_per_env_runner if config.num_env_runners else local_share,
+                model=model["model"],
+                dtype=model.get("dtype", "float32"),
+                stop_token_ids=stop,
+                lora=model.get("lora"),
+                **{key: value for key, value in source.items() if value},
+                **config.engine_kwargs,
+            )
+        except Exception as error:
+            if kwargs.get("recreated_worker"):  # long after the algorithm has asked for it
+                raise
+            self._engine_error = error
 
     @override(EnvRunner)
     def sample(self, *, job: RolloutJob, **kwargs: Any) -> RolloutResult:
@@ -97,12 +120,17 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
             group_size=setting.group_size,
             sampling=setting.sampling,
             engine=self._engine,
-            formatter=self._formatter,
+            formatter=setting.formatter,
             envs=setting.envs,
+            is_cancelled=self._is_cancelled,
         ).run()
         self._fire_callbacks(result)
         result.metrics = self.metrics.reduce()
         return result
+
+    def _is_cancelled(self) -> bool:
+        """Whether the driver has been interrupted, and waits for this job no more."""
+        return self.worker_index > 0 and ray.get_runtime_context().is_canceled()
 
     def _fire_callbacks(self, result: RolloutResult) -> None:
         episodes = [episode for group in result.groups.values() for episode in group]
@@ -142,6 +170,16 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         """
         return self._engine.logprobs(token_ids, prompt_lens, self._settings[False].sampling)
 
+    def sample_probes(self) -> list[tuple[GenerationRequest, Completion]]:
+        """A few short replies and what they are replies to, sampled as in training.
+
+        Raises:
+            Exception: What the engine raised on them, when it started, or when it took weights.
+        """
+        if self._engine_error is not None:
+            raise self._engine_error
+        return sample_probes(self._engine, self._tokenizer, self._settings[False].sampling)
+
     @override(Checkpointable)
     def get_state(
         self,
@@ -161,7 +199,15 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         module_state = state[COMPONENT_RL_MODULE]
         if isinstance(module_state, ray.ObjectRef):
             module_state = ray.get(module_state)
-        self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID]))
+        if self._engine is None:
+            return
+        self.weights_version = -1  # an interrupt leaves some of the old ones and some new
+        try:
+            self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID]))
+        except Exception as error:
+            self._engine_error = error
+            raise
+        self._engine_error = None
         self.weights_version = int(state[WEIGHTS_SEQ_NO])
 
     @override(Checkpointable)
@@ -171,9 +217,20 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
     @override(EnvRunner)
     def get_spaces(self) -> dict[str, tuple]:
         pool = self._settings[False].envs
-        env = pool.take()
-        spaces = env.observation_space, env.action_space
-        pool.put_back(env)
+        spaces: tuple[gym.Space, gym.Space]
+        try:
+            env = pool.take()
+            try:
+                observation_space, action_space = env.spaces()
+            finally:
+                pool.put_back(env)
+            # RLlib wants some; nothing is checked against them.
+            spaces = observation_space or ANY_TEXT, action_space or ANY_TEXT
+        except EnvFault as error:
+            if self.worker_index == 0:
+                raise
+            # Raised here it would end this process, and the driver would not learn why.
+            spaces = UnmadeEnvSpace(str(error)), UnmadeEnvSpace(str(error))
         return {
             INPUT_ENV_SPACES: spaces,
             INPUT_ENV_SINGLE_SPACES: spaces,
@@ -186,13 +243,15 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
 
     @override(EnvRunner)
     def assert_healthy(self) -> None:
-        assert self._engine is not None
+        # With an error the algorithm ends, and needs an answer: RLlib would start anew, for ever.
+        assert self._engine is not None or self._engine_error is not None
 
     @override(EnvRunner)
     def stop(self) -> None:
         for setting in self._settings.values():
             setting.envs.close()
-        self._engine.close()
+        if self._engine is not None:
+            self._engine.close()
 
 
 def _as_list(value: Any) -> list:

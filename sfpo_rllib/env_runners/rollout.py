@@ -1,26 +1,31 @@
 """Group rollouts: many episodes at once over one engine, stepped as their replies finish."""
 
 import hashlib
+import itertools
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import gymnasium as gym
-import numpy as np
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from sfpo_rllib.env_runners.dialogue import Dialogue
 from sfpo_rllib.env_runners.engines import (
     Completion,
     GenerationRequest,
     RolloutEngine,
     SamplingSettings,
 )
+from sfpo_rllib.env_runners.env_values import EnvFault, described, short, words
+from sfpo_rllib.env_runners.guarded_env import DeadlineError, EnvTimeout
 from sfpo_rllib.env_runners.prompts import PromptFormatter
 from sfpo_rllib.env_runners.text_envs import EnvPool
-from sfpo_rllib.token_trace import TokenTrace
 
 logger = logging.getLogger(__name__)
+
+# Never one twice in a process: no reply to an interrupted job is taken for one to the next.
+_request_ids = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class RolloutResult:
         groups: Whole groups by seed, members in order.
         dropped: Seeds whose environment or prompt failed, with the reason.
         unfinished: Seeds given up at the deadline, or all if the weights are stale.
+        num_envs_timed_out: Environments that were left behind in a reset or step.
         stale_version: Set, with nothing sampled, if the engine runs other weights.
         metrics: What callbacks logged in the runner.
     """
@@ -58,6 +64,7 @@ class RolloutResult:
     groups: dict[int, list[SingleAgentEpisode]] = field(default_factory=dict)
     dropped: dict[int, str] = field(default_factory=dict)
     unfinished: list[int] = field(default_factory=list)
+    num_envs_timed_out: int = 0
     stale_version: int | None = None
     metrics: Any = None
 
@@ -66,59 +73,6 @@ def stable_hash(*parts: int | str) -> int:
     """A 63-bit number that depends on `parts` alone, in any process."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
-
-
-class _Dialogue:
-    """One running episode: environment, RLlib episode, and the dialogue as tokens."""
-
-    def __init__(self, env: gym.Env, seed: int, member: int, formatter: PromptFormatter) -> None:
-        self.env, self.seed, self.member = env, seed, member
-        self._formatter = formatter
-        observation, info = env.reset(seed=seed)
-        self.episode = SingleAgentEpisode(len_lookback_buffer=0)
-        self.episode.add_env_reset(observation=observation, infos=info)
-        self.token_ids: list[int] = formatter.first(observation)
-        self._loss_mask = [False] * len(self.token_ids)
-        self._logprobs = [0.0] * len(self.token_ids)
-        self._truncated = False
-
-    def take_reply(self, reply: Completion) -> bool:
-        """Steps the environment with a reply. Returns whether the episode is over."""
-        tokens: list[int] = reply.token_ids.tolist()
-        self._extend(tokens, True, reply.logprobs.tolist())
-        self._truncated |= reply.truncated
-        action = self._formatter.decode(tokens)
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        self.episode.add_env_step(
-            observation=observation,
-            action=action,
-            reward=float(reward),
-            infos=info,
-            terminated=bool(terminated),
-            truncated=bool(truncated),
-        )
-        if not self.episode.is_done:
-            end = None if reply.truncated else tokens[-1]
-            said = self._formatter.following(observation, end=end)
-            self._extend(said, False, [0.0] * len(said))
-        return self.episode.is_done
-
-    def _extend(self, tokens: list[int], sampled: bool, logprobs: list[float]) -> None:
-        self.token_ids += tokens
-        self._loss_mask += [sampled] * len(tokens)
-        self._logprobs += logprobs
-
-    def finish(self, weights_version: int) -> SingleAgentEpisode:
-        TokenTrace(
-            token_ids=np.array(self.token_ids, np.int32),
-            loss_mask=np.array(self._loss_mask, np.bool_),
-            logprobs=np.array(self._logprobs, np.float32),
-            seed=self.seed,
-            member=self.member,
-            weights_version=weights_version,
-            truncated=self._truncated,
-        ).attach(self.episode)
-        return self.episode
 
 
 class GroupRollout:
@@ -133,37 +87,45 @@ class GroupRollout:
         engine: RolloutEngine,
         formatter: PromptFormatter,
         envs: EnvPool,
+        is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Prepares the job.
+
+        Args:
+            job: What to sample.
+            group_size: Episodes of a group.
+            sampling: The distribution replies are sampled from.
+            engine: Samples them.
+            formatter: Turns text into tokens and back.
+            envs: Where environments come from, and go back to.
+            is_cancelled: Whether nobody waits for the result any more.
+        """
         self._job = job
         self._group_size = group_size
         self._sampling = sampling
         self._engine = engine
         self._formatter = formatter
         self._envs = envs
-        self._running: dict[int, _Dialogue] = {}  # by request id
-        self._next_request = 0
+        self._is_cancelled = is_cancelled
+        self._deadline = 0.0
+        self._running: dict[int, Dialogue] = {}  # by request id
+        self._problems: dict[int, Any] = {}  # what the members of a group are shown
         self._finished: dict[int, dict[int, SingleAgentEpisode]] = {s: {} for s in job.seeds}
         self._result = RolloutResult()
 
     def run(self) -> RolloutResult:
-        """Samples every group of the job, up to its deadline."""
-        deadline = time.monotonic() + self._job.timeout_s
-        for seed in self._job.seeds:
-            for member in range(self._group_size):
-                if seed not in self._result.dropped:
-                    self._start(seed, member)
-        while self._running:
-            for reply in self._engine.step():
-                dialogue = self._running.pop(reply.request_id)
-                if dialogue.seed in self._result.dropped:
-                    self._envs.put_back(dialogue.env)
-                else:
-                    self._advance(dialogue, reply)
-            if self._running and time.monotonic() > deadline:
-                self._engine.abort()
-                for dialogue in self._running.values():
-                    self._envs.put_back(dialogue.env)
-                self._running.clear()
+        """Samples every group of the job, up to its deadline.
+
+        Whatever ends it, Ctrl-C too, leaves nothing in the engine.
+        """
+        self._deadline = time.monotonic() + self._job.timeout_s
+        is_over = False
+        try:
+            is_over = self._start_all() and self._play_all()
+        except DeadlineError as error:
+            logger.warning("%s", error)
+        finally:
+            self._give_back(abort=not is_over)
         for seed, members in self._finished.items():
             if len(members) == self._group_size:
                 self._result.groups[seed] = [members[m] for m in range(self._group_size)]
@@ -171,48 +133,111 @@ class GroupRollout:
                 self._result.unfinished.append(seed)
         return self._result
 
-    def _start(self, seed: int, member: int) -> None:
-        env = self._envs.take()
-        try:
-            dialogue = _Dialogue(env, seed, member, self._formatter)
-            self._request(dialogue)
-        except Exception as error:
-            self._drop(seed, env, error)
+    def _start_all(self) -> bool:
+        """Resets all environments. Returns whether there was time for it."""
+        members = itertools.product(self._job.seeds, range(self._group_size))
+        for place, (seed, member) in enumerate(members):
+            if seed in self._result.dropped:
+                continue
+            if place and self._is_late():
+                return False
+            self._start(seed, member)
+        return True
 
-    def _advance(self, dialogue: _Dialogue, reply: Completion) -> None:
+    def _play_all(self) -> bool:
+        """Steps environments as replies come. Returns whether there was time for it."""
+        while self._running:
+            for reply in self._engine.step():
+                # None: its group was dropped since.
+                if (dialogue := self._running.pop(reply.request_id, None)) is not None:
+                    self._advance(dialogue, reply)
+                    if self._running and self._is_late():
+                        return False
+        return True
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._deadline or self._is_cancelled()
+
+    def _give_back(self, *, abort: bool) -> None:
+        try:
+            if abort:
+                self._engine.abort()
+        finally:
+            self._running.clear()
+            self._envs.reclaim()
+
+    def _start(self, seed: int, member: int) -> None:
+        env = None
+        try:
+            env = self._envs.take(deadline=self._deadline)
+            dialogue = Dialogue(
+                env,
+                seed=seed,
+                member=member,
+                formatter=self._formatter,
+                max_model_len=self._engine.max_model_len,
+                deadline=self._deadline,
+            )
+            self._check_problem(dialogue)
+            self._request(dialogue)
+            env = None  # it is the dialogue's now
+        except DeadlineError:
+            raise
+        except Exception as error:
+            self._drop(seed, error)
+        finally:
+            if env is not None:
+                self._envs.put_back(env)
+
+    def _check_problem(self, dialogue: Dialogue) -> None:
+        """That the members of a group can be compared."""
+        seed, shown = dialogue.seed, words(dialogue.first_observation)
+        if self._problems.setdefault(seed, shown) != shown:
+            raise EnvFault(
+                f"members of the group are shown different problems, {short(self._problems[seed])} "
+                f"and {short(shown)}: the seed of reset() alone must decide the problem; "
+                "`python -m sfpo_envs check` says what else is wrong with an environment"
+            )
+
+    def _advance(self, dialogue: Dialogue, reply: Completion) -> None:
+        is_going_on = False
         try:
             if not dialogue.take_reply(reply):
                 self._request(dialogue)
+                is_going_on = True
                 return
+            episode = dialogue.finish(self._job.weights_version)
+            self._finished[dialogue.seed][dialogue.member] = episode
+        except DeadlineError:
+            raise
         except Exception as error:
-            self._drop(dialogue.seed, dialogue.env, error)
-            return
-        episode = dialogue.finish(self._job.weights_version)
-        self._finished[dialogue.seed][dialogue.member] = episode
-        self._envs.put_back(dialogue.env)
+            self._drop(dialogue.seed, error)
+        finally:
+            if not is_going_on:
+                self._envs.put_back(dialogue.env)
 
-    def _request(self, dialogue: _Dialogue) -> None:
-        room = self._engine.max_model_len - len(dialogue.token_ids)
-        if room < 1:
-            raise ValueError(
-                f"prompt of {len(dialogue.token_ids)} tokens: leaves no room for a reply in the "
-                f"engine's context of {self._engine.max_model_len}"
-            )
+    def _request(self, dialogue: Dialogue) -> None:
+        request_id = next(_request_ids)
+        max_tokens = min(self._sampling.max_tokens, dialogue.room)
         turn = len(dialogue.episode)
-        sampling = replace(self._sampling, max_tokens=min(self._sampling.max_tokens, room))
         self._engine.submit(
             GenerationRequest(
-                request_id=self._next_request,
+                request_id=request_id,
                 prompt_ids=list(dialogue.token_ids),
                 seed=stable_hash(*self._job.stream, dialogue.seed, dialogue.member, turn),
-                sampling=sampling,
+                sampling=replace(self._sampling, max_tokens=max_tokens),
             )
         )
-        self._running[self._next_request] = dialogue
-        self._next_request += 1
+        self._running[request_id] = dialogue
 
-    def _drop(self, seed: int, env: gym.Env, error: Exception) -> None:
-        """Gives up a group: whatever a user's environment raises must not end the run."""
-        logger.warning("Group with seed %d is dropped: %r", seed, error, exc_info=error)
-        self._result.dropped[seed] = repr(error)
-        env.close()
+    def _drop(self, seed: int, error: Exception) -> None:
+        """Gives up a group: whatever a user's environment does must not end the run."""
+        reason = str(error) if isinstance(error, EnvFault) else described(error)
+        self._envs.faults.report(f"Group with seed {seed} is dropped: {reason}", error)
+        self._result.dropped[seed] = reason
+        self._result.num_envs_timed_out += isinstance(error, EnvTimeout)
+        siblings = [i for i, dialogue in self._running.items() if dialogue.seed == seed]
+        if siblings:
+            self._engine.abort_requests(siblings)
+        for request_id in siblings:
+            self._envs.put_back(self._running.pop(request_id).env)

@@ -1,5 +1,6 @@
 """Gymnasium text environments from whatever a config names."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,10 @@ import gymnasium as gym
 from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import ENV_CREATOR, _global_registry
 from sfpo_envs import plugins
+
+from sfpo_rllib.env_runners.guarded_env import NO_DEADLINE, FaultLog, GuardedEnv
+
+CLOSE_TIMEOUT_S = 10.0
 
 
 def make_text_env(env: Any, env_config: dict[str, Any]) -> gym.Env:
@@ -36,22 +41,74 @@ def make_text_env(env: Any, env_config: dict[str, Any]) -> gym.Env:
     return create(EnvContext(env_config, worker_index=0))
 
 
+class UnmadeEnvSpace(gym.Space[Any]):
+    """Stands for the space of an environment that could not be made.
+
+    Attributes:
+        reason: Why.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
 class EnvPool:
-    """Environments of one kind, kept for the next episodes."""
+    """Environments of one kind, kept for the next episodes.
 
-    def __init__(self, env: Any, env_config: dict[str, Any]) -> None:
+    Attributes:
+        faults: Where to log what goes wrong with them.
+    """
+
+    def __init__(
+        self, env: Any, env_config: dict[str, Any], *, timeout_s: float | None = None
+    ) -> None:
+        """Makes an empty pool.
+
+        Args:
+            env: As given to `config.environment(...)`.
+            env_config: See `make_text_env`.
+            timeout_s: The longest that a reset or step may take, in seconds.
+        """
         self._make = lambda: make_text_env(env, env_config)
-        self._free: list[gym.Env] = []
+        self._timeout_s = timeout_s
+        self._free: list[GuardedEnv] = []
+        self._taken: set[GuardedEnv] = set()
+        self.faults = FaultLog()
 
-    def take(self) -> gym.Env:
-        """An environment nobody else uses; `reset` it first."""
-        return self._free.pop() if self._free else self._make()
+    def take(self, *, deadline: float = NO_DEADLINE) -> GuardedEnv:
+        """An environment nobody else uses; `reset` it first.
 
-    def put_back(self, env: gym.Env) -> None:
-        """Returns one in good order. One that raised is closed instead, with `env.close()`."""
-        self._free.append(env)
+        Raises:
+            EnvFault: If a new one is needed and cannot be made.
+            DeadlineError: If it is not made by the deadline.
+        """
+        if self._free:
+            env = self._free.pop()
+        else:
+            env = GuardedEnv(
+                self._make, timeout_s=self._timeout_s, faults=self.faults, deadline=deadline
+            )
+        self._taken.add(env)
+        return env
+
+    def put_back(self, env: GuardedEnv) -> None:
+        """Keeps one for the next episode if it is in good order, else closes it."""
+        if env not in self._taken:  # reclaimed
+            return
+        self._taken.remove(env)
+        if env.is_in_order:
+            self._free.append(env)
+        else:
+            env.close()
+
+    def reclaim(self) -> None:
+        """Puts back all that were taken, whoever had them when he was interrupted."""
+        for env in list(self._taken):
+            self.put_back(env)
 
     def close(self) -> None:
-        """Closes all that are free."""
+        """Closes all that are free, and waits for it, though not for ever."""
+        deadline = time.monotonic() + CLOSE_TIMEOUT_S
         while self._free:
-            self._free.pop().close()
+            self._free.pop().close(wait_s=deadline - time.monotonic())

@@ -11,8 +11,9 @@ import torch
 from transformers import AutoConfig, PretrainedConfig
 
 from sfpo_rllib.core.update_rules import rule_name
+from sfpo_rllib.env_runners.engines.context import context_length
 from sfpo_rllib.env_runners.engines.transformers_engine import MAX_BATCH_SIZE
-from sfpo_rllib.preflight.footprint import UNBOUNDED, Footprint, measure_footprint
+from sfpo_rllib.preflight.footprint import Footprint, measure_footprint
 from sfpo_rllib.preflight.memory import (
     EngineMemory,
     LearnerMemory,
@@ -218,8 +219,7 @@ def preflight(
         model_config = AutoConfig.from_pretrained(
             settings["model"], revision=settings["revision"], **source
         )
-    own_context = getattr(model_config.get_text_config(), "max_position_embeddings", None)
-    context = int(config.engine_kwargs.get("max_model_len") or own_context or UNBOUNDED)
+    context = context_length(model_config, config.engine_kwargs)
     # A micro-batch is never larger than the mini-batch it is cut from.
     tokens = min(config.max_tokens_per_micro_batch, config.effective_minibatch_size * context)
     dtype = DTYPES[settings["dtype"]]

@@ -19,12 +19,14 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from sfpo_rllib.core.optimizers import hidden_matrices, make_optimizer
+from sfpo_rllib.env_runners.engines.context import context_length
 from sfpo_rllib.rl_modules.lora import LoraSettings, add_lora, cast_base
+from sfpo_rllib.rl_modules.recurrence import is_recurrent
 
 logger = logging.getLogger(__name__)
 
 TRACED_LAYERS = (1, 2)  # the others are taken to be as large as the second
-UNBOUNDED = 1 << 20  # context of a model that has no limit of its own
+RECURRENT_LENGTH = 64  # their bytes of a token are the same at any length
 _FP32 = 4  # bytes
 
 
@@ -113,8 +115,11 @@ def measure_footprint(
         in_layers = [sum(p.numel() for p in layer.parameters()) for layer in layers or []]
         num_parameters = sum(p.numel() for p in model.parameters())
         state = _optimizer_bytes(model, optimizer, optimizer_kwargs)
-        context = getattr(text, "max_position_embeddings", None) or UNBOUNDED
-        held, peak = _traced(model, min(length, context), compute_dtype, len(in_layers))
+        context = context_length(text, {})
+        length = min(length, context)
+        if is_recurrent(model):  # without their kernels, layers take token after token
+            length = min(length, RECURRENT_LENGTH)
+        held, peak = _traced(model, length, compute_dtype, len(in_layers))
     stepwise = {
         "adamw": sum(sizes),
         "sgd": sum(sizes),

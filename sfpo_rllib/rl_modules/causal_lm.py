@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sfpo_rllib.checkpoints import SavedAsTensors
+from sfpo_rllib.core.step_guard import require_finite
 from sfpo_rllib.rl_modules.lora import adapter_weights, add_lora, cast_base, without_adapter
 from sfpo_rllib.rl_modules.packing import (
     PACKED_ATTENTION,
@@ -34,6 +35,7 @@ ATTENTION_MASK = "attention_mask"
 LOSS_MASK = "loss_mask"  # True on tokens the policy produced
 BEHAVIOUR_LOGP = "behaviour_logp"  # the engine's log-probs of those tokens
 ADVANTAGES = "advantages"  # (B,)
+NUM_TURNS = "num_turns"  # of the episode, (B,), where the loss needs them
 REFERENCE_LOGP = "reference_logp"  # where there is a reference
 
 # What the forward pass returns, each of shape (B, T), at the position of the token itself.
@@ -270,9 +272,15 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
         inference_only: bool = False,
         **kwargs: Any,
     ) -> StateDict:
-        """The masters as numpy arrays, or with `inference_only` what the engines load."""
+        """The masters as numpy arrays, or with `inference_only` what the engines load.
+
+        Raises:
+            FloatingPointError: If engines would load weights that are not finite.
+        """
         tensors = self._unique(self.weights())
         if inference_only:
+            buffers = {name for name, _ in self.lm.named_buffers()}  # may be masks of -inf
+            require_finite({name: t for name, t in tensors.items() if name not in buffers})
             return pack_weights(tensors, self.compute_dtype)
         return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
 

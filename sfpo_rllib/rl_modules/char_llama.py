@@ -14,6 +14,17 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
 
+def char_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
+    """A tokenizer of single characters, each a token, besides padding, end and unknown."""
+    vocab = {token: i for i, token in enumerate([PAD, EOS, UNKNOWN, *sorted(set(alphabet))])}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, unk_token=UNKNOWN
+    )
+
+
 def build_char_llama(
     folder: str | Path,
     *,
@@ -38,13 +49,8 @@ def build_char_llama(
     Returns:
         The folder.
     """
-    vocab = {token: i for i, token in enumerate([PAD, EOS, UNKNOWN, *sorted(set(alphabet))])}
-    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, unk_token=UNKNOWN
-    )
+    fast = char_tokenizer(alphabet)
+    vocab = fast.get_vocab()
     config = LlamaConfig(
         vocab_size=len(vocab),
         hidden_size=hidden_size,

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
 
 WeightsPayload = dict[str, Any]
 
@@ -59,3 +60,60 @@ def load_weights(model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) ->
             f"weights: missing {sorted(set(missing) - tied)[:3]}, unknown "
             f"{sorted(unexpected)[:3]}; they must come from the same model"
         )
+
+
+def skeleton(
+    model: str,
+    *,
+    dtype: torch.dtype,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """A model without weights, on the meta device.
+
+    Args:
+        model: Folder or hub id.
+        dtype: Of the weights it does not have.
+        revision: As in transformers.
+        trust_remote_code: As in transformers.
+    """
+    source = {"trust_remote_code": trust_remote_code}
+    config = AutoConfig.from_pretrained(model, revision=revision, **source)
+    with torch.device("meta"):
+        made: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, **source)
+    return made
+
+
+def checkpoint_format(
+    model: PreTrainedModel, weights: Mapping[str, torch.Tensor], dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """Weights as checkpoints have them, which other programs than transformers load.
+
+    Transformers may hold them under other names, or several in one tensor, as the experts.
+
+    Args:
+        model: Of the weights' class; it may be on the meta device.
+        weights: Under transformers' names; tied ones may be there under all of them.
+        dtype: Floating ones are cast to it.
+
+    Returns:
+        Tied ones once, and without what transformers does not save.
+
+    Raises:
+        ValueError: If one is missing or unknown.
+    """
+    tied = set(getattr(model, "all_tied_weights_keys", None) or {})
+    own = set(model.state_dict())
+    if wrong := (own ^ set(weights)) - tied:
+        raise ValueError(
+            f"weights: {len(wrong)} missing or unknown, e.g. {sorted(wrong)[:3]}; they must be "
+            f"those of a {type(model).__name__}"
+        )
+    left_out = tied | set(model._keys_to_ignore_on_save or ())
+    kept = {
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in weights.items()
+        if name not in left_out
+    }
+    converted: dict[str, torch.Tensor] = revert_weight_conversion(model, kept)
+    return converted

@@ -17,8 +17,8 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
 from ray.rllib.utils.typing import ResultDict
 
 from sfpo_rllib.algorithms.grpo import GRPO, GRPOConfig
-from sfpo_rllib.algorithms.grpo.values import is_int, is_number
-from sfpo_rllib.env_runners.collect import kill_env_runners
+from sfpo_rllib.core.values import is_int, is_number
+from sfpo_rllib.env_runners.runner_calls import kill_runners
 from sfpo_rllib.interrupt import BatchGivenUp, StopRequest, is_interactive
 from sfpo_rllib.reporting import PROGRESS, RunReport, iteration_line, read_rows, replacing
 from sfpo_rllib.run_loop.folder import PREFIX, SUMMARY, RunFolder, Session
@@ -336,7 +336,7 @@ class _Session:
             if self._stop.signum is not None:
                 # They may be at a batch that was given up, or gone: do not wait for them.
                 for runners in filter(None, [algo.env_runner_group, algo.eval_env_runner_group]):
-                    kill_env_runners(runners)
+                    kill_runners(runners)
             algo.stop()
         except Exception as error:
             if self._stop.signum is None:

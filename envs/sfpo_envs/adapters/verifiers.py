@@ -7,14 +7,15 @@ Nothing of verifiers is imported: whatever has tasks with ``task.data.prompt`` a
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
 from sfpo_envs.single_turn import Problem, SingleTurnEnv
 from sfpo_envs.spaces import MAX_TEXT_CHARS, ChatMessage, ChatMessages
+from sfpo_envs.time_limit import call_within
 
 
 class OneReply(SimpleNamespace):
@@ -56,6 +57,7 @@ class VerifiersEnv(SingleTurnEnv):
         num_tasks: int | None = None,
         chat: bool = True,
         success_reward: float = 1.0,
+        timeout_s: float | None = 600.0,
         shuffle_seed: int = 0,
     ) -> None:
         """Create the environment.
@@ -65,6 +67,9 @@ class VerifiersEnv(SingleTurnEnv):
             num_tasks: How many to take; ``None`` for all of them.
             chat: Whether observations are chat messages, or strings.
             success_reward: The reward from which on an episode is a success.
+            timeout_s: The longest that a task may take to score a reply; then the step raises
+                :class:`~sfpo_envs.time_limit.TimeLimitError`, and leaves the task behind.
+                ``None``: as long as it likes.
             shuffle_seed: Chooses the order in which seeds visit the tasks.
 
         Raises:
@@ -81,6 +86,9 @@ class VerifiersEnv(SingleTurnEnv):
             self.observation_space = ChatMessages(MAX_TEXT_CHARS, min_messages=0)
         self._prompts: list[Any] = prompts if chat else [p[0]["content"] for p in prompts]
         self._success_reward = success_reward
+        if timeout_s is not None and not 0 < timeout_s < math.inf:
+            raise ValueError(f"timeout_s={timeout_s!r}: must be positive and finite, or None")
+        self._timeout_s = timeout_s
 
     @property
     def num_problems(self) -> int:
@@ -93,8 +101,8 @@ class VerifiersEnv(SingleTurnEnv):
     def _grade(self, reply: str, answer: str) -> tuple[float, dict[str, Any]]:
         task = self._tasks[int(answer)]
         trace = OneReply(task.data, reply)
-        with ThreadPoolExecutor(1) as thread:  # a loop may be running where this is called
-            thread.submit(asyncio.run, task.score(trace)).result()
+        # In a thread, as a loop may be running where this is called.
+        call_within(self._timeout_s, lambda: asyncio.run(task.score(trace)))
         if not trace.rewards or None in trace.rewards.values():
             raise ValueError(f"taskset: no rewards, or some need a runtime: {trace.rewards}")
         reward = float(sum(value for value in trace.rewards.values() if value is not None))

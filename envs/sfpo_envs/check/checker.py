@@ -89,7 +89,7 @@ class _Checker:
         """Run all checks that do not need the others' results."""
         try:
             env = self._make()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             change = "correct the id or the config, or pass an id or a class in place of an object"
             self._findings.error("make", f"it could not be made: {error!r}", change)
             return

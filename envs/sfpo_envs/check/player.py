@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, NamedTuple, NoReturn
 
+import cloudpickle
 import gymnasium
 import numpy as np
 
@@ -57,7 +58,7 @@ class Player:
         started = time.perf_counter()
         try:
             result = env.reset(seed=seed)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._broken("reset", f"{call} raised {error!r}", "reset must take any seed from 0 on")
         self.reset_seconds.append(time.perf_counter() - started)
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
@@ -75,7 +76,7 @@ class Player:
         started = time.perf_counter()
         try:
             result = env.step(reply)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             change = "take any text: what cannot be read is a wrong reply, or draws an observation"
             self._broken("step", f"{call} raised {error!r}", change)
         self.step_seconds.append((time.perf_counter() - started, reply))
@@ -148,6 +149,11 @@ class Player:
         if not isinstance(success, bool | np.bool_):
             seen = f"{call}: info['is_success'] is {short(success)}"
             self.findings.error("info", seen, "make it a bool: accuracy is its mean")
+        try:
+            cloudpickle.loads(cloudpickle.dumps(info))
+        except Exception as error:
+            seen = f"{call}: info with {sorted(map(str, info))} cannot be pickled: {error!r}"
+            self.findings.error("info", seen, "put plain data into it: it travels")
         metrics = info.get("metrics", {})
         if not isinstance(metrics, dict):
             seen = f"{call}: info['metrics'] is {short(metrics)}"

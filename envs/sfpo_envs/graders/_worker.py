@@ -19,14 +19,20 @@ import re
 import resource
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
 _NUM_GOLDS_KEPT = 256  # a group of replies has the same
-_APART = 1e-3  # relative; farther than any tolerance
+_APART = 1e-3  # as a share; farther than any tolerance
 _NEAR = 1e-9
+# How far a decimal may be from what it stands for: as where numbers are compared at sight.
+_TOLERANCE, _SMALL_TOLERANCE = 5e-7, 1e-5
+_PRECISION = 1e-14  # of what is computed, as a share
 _PERCENT = re.compile(r"%|percent|pct")  # 10% is 10, and 0.1
+_BOX = re.compile(r"\\boxed\{((?!\\boxed).)*\}", re.DOTALL)
+_BRACES = re.compile(r"\\(?:\{|lbrace)")
 
 
 def main() -> None:
@@ -43,6 +49,7 @@ def main() -> None:
 def _serve(connection: Connection) -> None:
     try:
         compare = _load_comparison()
+        compare("$(x+1)^2$", "$x^2+2x+1$")  # loads the rest: the first request need not wait for it
     except ImportError as error:
         _send(connection, {"error": f"{type(error).__name__}: {error}"})
         return
@@ -67,8 +74,15 @@ def _load_comparison() -> Callable[[str, str], bool | None]:
     import math_verify
 
     _quicken_latex()
+    _compare_small_numbers()
     # Its own timeouts would have to be whole seconds, and a repeated gold need not be parsed again.
-    parse = functools.partial(math_verify.parse, parsing_timeout=None, raise_on_error=True)
+    options: dict[str, Any] = {"parsing_timeout": None, "raise_on_error": True}
+
+    def parse(text: str) -> list[Any]:
+        # All that a box holds is the answer: a fraction found somewhere in it is not.
+        mode = "first_match" if _BOX.fullmatch(text) else "any_match"
+        return math_verify.parse(text, extraction_mode=mode, **options)
+
     parse_gold = functools.lru_cache(_NUM_GOLDS_KEPT)(parse)
     verify = functools.partial(math_verify.verify, timeout_seconds=None, raise_on_error=True)
 
@@ -78,7 +92,9 @@ def _load_comparison() -> Callable[[str, str], bool | None]:
             if not expected:
                 return None
             equal = None if _PERCENT.search(gold + answer) else _compare_numbers(expected, found)
-            return bool(verify(expected, found)) if equal is None else equal
+            if equal is not None:
+                return equal
+            return bool(verify(expected, found)) and _repeat_alike(gold, expected, answer, found)
         except MemoryError:
             raise
         except Exception:
@@ -100,13 +116,91 @@ def _compare_numbers(gold: list[Any], answer: list[Any]) -> bool | None:
         if not (gold[0].is_number and answer[0].is_number):
             return None
         expected, found = complex(gold[0].evalf(15)), complex(answer[0].evalf(15))
-        distance = abs(expected - found) / max(1, abs(expected), abs(found))
+        if not expected or not found:  # or too small for a float
+            return None
+        distance = abs(expected - found) / max(abs(expected), abs(found))
         if distance > _APART:
             return False
         # Also of nan, of which nothing is known, this is false.
         return True if distance < _NEAR and gold[0].doit() == answer[0].doit() else None
     except (AttributeError, IndexError, TypeError, ValueError, ArithmeticError):
         return None
+
+
+def _repeat_alike(gold: str, expected: list[Any], answer: str, found: list[Any]) -> bool:
+    """Tell whether two lists, equal as sets, have each item as often; in braces it counts once."""
+    from math_verify.grader import sympy_expr_eq
+
+    lists = [getattr(one[0], "_unsorted_args", None) for one in (expected, found)]
+    if not any(lists) or _BRACES.search(gold):
+        return True
+    golds, answers = (
+        items or [one[0]] for items, one in zip(lists, (expected, found), strict=True)
+    )
+    if len(set(golds)) == len(golds) and len(set(answers)) == len(answers):
+        return True
+    in_gold, in_answer = Counter(golds), Counter(answers)
+    for item, times in in_gold.items():
+        same = [one for one in in_answer if one == item or sympy_expr_eq(item, one, 6, 15)]
+        if sum(map(in_answer.pop, same)) != times:
+            return bool(_BRACES.search(answer)) and times == 1
+    return True
+
+
+def _compare_small_numbers() -> None:
+    """Have math-verify compare numbers by their difference as a share of the gold number.
+
+    It rounds decimals to six places, and takes for zero what is less than 1e-15, wherever numbers
+    are: alone, in tuples, sets, intervals and matrices.
+    """
+    from math_verify import grader
+    from sympy import Float, Integral, Limit, MatrixBase, Product, Sum, UnevaluatedExpr
+
+    stock, stock_solve_and_compare = grader.sympy_numeric_eq, grader.sympy_solve_and_compare
+    inexact = (Float, Integral, Limit, Product, Sum)
+
+    def numeric_eq(gold: Any, answer: Any, float_rounding: int, numeric_precision: int) -> bool:
+        if not (getattr(gold, "is_number", False) and getattr(answer, "is_number", False)):
+            is_right = stock(gold, answer, float_rounding, numeric_precision)
+            return is_right and (isinstance(gold, MatrixBase) or leaves_nothing(gold, answer))
+        pairs = [(gold, answer)]
+        if gold.has(UnevaluatedExpr) or answer.has(UnevaluatedExpr):  # a percent sign
+            pairs.append((grader.get_pct_val(gold, gold), grader.get_pct_val(answer, answer)))
+        return any(differ(*pair) is False for pair in pairs)
+
+    def differ(gold: Any, answer: Any) -> bool | None:
+        """Tell whether two numbers differ, ``None`` if they cannot be evaluated."""
+        gold, answer = gold.doit(), answer.doit()
+        if gold == answer:
+            return False
+        if gold.is_Rational and answer.is_Rational:
+            return True
+        size, distance = abs(gold.evalf(15)), abs((gold - answer).evalf(15))
+        if not (size.is_number and distance.is_number and size.is_finite and distance.is_finite):
+            return None
+        is_exact = not (gold.has(*inexact) or answer.has(*inexact))
+        allowed = size * (_PRECISION**5 if is_exact else _PRECISION)
+        if (gold.has(Float) or answer.has(Float)) and not gold.is_Integer:
+            allowed = max(allowed, min(_TOLERANCE, size * _SMALL_TOLERANCE))
+        return bool(distance > allowed)
+
+    def leaves_nothing(gold: Any, answer: Any) -> bool:
+        """Tell whether no term of a difference that is nearly zero is so for being small."""
+        difference = (gold - answer).expand().evalf(15).as_coefficients_dict()
+        terms = gold.expand().evalf(15).as_coefficients_dict()
+        return all(
+            abs(coefficient) <= abs(terms[term]) * _PRECISION
+            for term, coefficient in difference.items()
+            if coefficient and term in terms
+        )
+
+    def solve_and_compare(gold: Any, answer: Any, *settings: int) -> bool:
+        # Without unknowns there is no solution, as there is none of 1 = 2.
+        has_unknowns = bool(gold.free_symbols and answer.free_symbols)
+        return has_unknowns and stock_solve_and_compare(gold, answer, *settings)
+
+    grader.sympy_numeric_eq = numeric_eq
+    grader.sympy_solve_and_compare = solve_and_compare
 
 
 def _quicken_latex() -> None:

@@ -5,28 +5,37 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from sfpo_envs.graders.boxes import is_blank, last_box
+from sfpo_envs.graders.headings import is_heading
+from sfpo_envs.graders.number_search import last_number_in
+
 MAX_REPLY_CHARS = 65_536
 """Only this many characters at the end of a reply are searched."""
 MAX_ANSWER_CHARS = 512
 """Longest answer that is compared."""
 
-# An escaped character is one token, so that the braces of the set \{1, 2\} do not count as groups.
-_BOX_TOKENS = re.compile(r"\\boxed\s{0,8}\{|\\.|[{}]", re.DOTALL)
-
-_ANSWER_LINE = re.compile(r"(?i)\banswer[\s*]{0,8}:([^\n]*)")
-
-# A minus sign belongs to the number unless something stands before it that it could subtract from.
-_NUMBER = re.compile(
-    r"(?:(?<![\w)\]}.])-)?"
-    r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?|\.[0-9]+)"
+_ANSWER = re.compile(r"(?i)(?<![a-z])answer[\s*_]{0,8}[:\uff1a]")
+_LABEL = re.compile(
+    r"(?i)[\s*_]*(?:the\s+)?(?:final\s+)?(?:answer|result|solution)[\s*_]*[:=\uff1a]"
 )
+# A formula of its own, which may take several lines.
+_DISPLAYED = re.compile(
+    r"[\s*_]*(?:\\\[((?:(?!\\\[).)*?)\\\]|\$\$((?:(?!\$\$).)*)\$\$)[ \t.*_]*(?:\n|$)", re.DOTALL
+)
+_DELIMITED = re.compile(r"\\(?:\((.*)\\\)|\[(.*)\\\])\.?", re.DOTALL)
+_OPENING = re.compile(r"\\[(\[]")
+_EMPHASIZED = re.compile(r"\s*(\*\*|__|[*_`])(.+)\1[.,]?\s*")
+_HASHES = re.compile(r"#{4,}")
+_HEADING = re.compile(r"\n[ \t]{0,3}#{1,6}[ \t]")
+_ANSWER_TAG = re.compile(r"(?i)<(/?)answer>")
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Return what the last balanced ``\boxed{}`` of a text holds.
+    r"""Return what the last box of a text holds that holds something.
 
-    Of nested boxes the innermost counts, as it is opened last. A box that is never closed counts
-    for nothing, and neither does one that holds nothing.
+    Boxes are ``\boxed{}``, ``\fbox{}`` and, without braces, ``\boxed 42``. Of nested boxes the
+    innermost counts, as it is opened last. A box that is never closed counts for nothing, and
+    neither does one that holds nothing.
 
     Args:
         text: A reply.
@@ -34,36 +43,27 @@ def last_boxed(text: str) -> str | None:
     Returns:
         The content without white space around it, or ``None`` if there is none.
     """
-    text = text[-MAX_REPLY_CHARS:]
-    open_groups: list[tuple[bool, int]] = []  # whether it is a box, and where its content starts
-    best_start, content = -1, ""
-    for token in _BOX_TOKENS.finditer(text):
-        if token[0] == "}":
-            if not open_groups:
-                continue
-            is_box, start = open_groups.pop()
-            if is_box and start > best_start:
-                best_start, content = start, text[start : token.start()]
-        elif token[0].endswith("{") and token[0] != r"\{":
-            open_groups.append((token[0] != "{", token.end()))
-    return content.strip() or None
+    return last_box(text[-MAX_REPLY_CHARS:])
 
 
 def last_number(text: str) -> str | None:
-    """Return the last number of a text: an integer, a decimal or a fraction ``a/b``.
+    r"""Return the last number of a text: an integer, a decimal or a fraction ``a/b``.
 
     Args:
         text: A reply.
 
     Returns:
-        The number without thousands separators, or ``None`` if there is none.
+        The number without thousands separators, or ``None`` if there is none. What is a power of
+        ten or LaTeX is written plainly: ``6.02e23`` for ``6.02 \times 10^{23}``.
     """
-    numbers = _NUMBER.findall(text[-MAX_REPLY_CHARS:].replace("\u2212", "-"))
-    return numbers[-1].replace(",", "") if numbers else None
+    return last_number_in(text[-MAX_REPLY_CHARS:])
 
 
 def answer_line(text: str) -> str | None:
-    r"""Return what follows the last ``Answer:`` of a text, on its line.
+    r"""Return what follows the last ``Answer:`` of a text that something follows.
+
+    It is on the same line, or on the next that holds something; a formula in ``\[ \]`` or ``$$ $$``
+    may take several.
 
     Args:
         text: A reply.
@@ -71,25 +71,20 @@ def answer_line(text: str) -> str | None:
     Returns:
         The answer, out of its box if it is in one, or ``None`` if there is none.
     """
-    lines = _ANSWER_LINE.findall(text[-MAX_REPLY_CHARS:])
-    return _content(lines[-1]) if lines else None
+    for rest in reversed(_ANSWER.split(text[-MAX_REPLY_CHARS:])[1:]):
+        if displayed := _DISPLAYED.match(rest):
+            answer = _content(displayed[1] or displayed[2] or "")
+        else:
+            answer = next(filter(None, map(_content, rest.split("\n"))), None)
+        if answer is not None:
+            return answer
+    return None
 
 
 def after_hashes(text: str) -> str | None:
     """Return what follows the last ``####`` of a text, on its line, as in GSM8K.
 
-    Args:
-        text: A reply.
-
-    Returns:
-        The answer, out of its box if it is in one, or ``None`` if there is none.
-    """
-    _, hashes, rest = text[-MAX_REPLY_CHARS:].rpartition("####")
-    return _content(rest.split("\n", 1)[0]) if hashes else None
-
-
-def last_tagged(text: str) -> str | None:
-    """Return what the last ``<answer> </answer>`` of a text holds, as in DeepSeek-R1-Zero.
+    Hashes that nothing follows count for nothing, and neither do the headings of Markdown.
 
     Args:
         text: A reply.
@@ -98,9 +93,40 @@ def last_tagged(text: str) -> str | None:
         The answer, out of its box if it is in one, or ``None`` if there is none.
     """
     text = text[-MAX_REPLY_CHARS:]
-    end = max(text.rfind("</answer>"), 0)
-    _, tag, content = text[:end].rpartition("<answer>")
-    return _content(content.strip()) if tag else None
+    end = len(text)
+    for hashes in reversed(list(_HASHES.finditer(text))):
+        line, _, below = text[hashes.end() : end].partition("\n")
+        end = hashes.start()
+        boxed, answer = last_box(line), _content(_LABEL.sub("", line))
+        if boxed is not None:
+            return boxed
+        if answer is None:
+            continue
+        begins_line = not text[text.rfind("\n", 0, end) + 1 : end].strip()
+        below = _HEADING.split("\n" + below, maxsplit=1)[0]
+        if not (begins_line and is_heading(answer, below)):
+            return answer
+    return None
+
+
+def last_tagged(text: str) -> str | None:
+    """Return what the last ``<answer> </answer>`` of a text holds, as in DeepSeek-R1-Zero.
+
+    Tags that hold nothing count for nothing.
+
+    Args:
+        text: A reply.
+
+    Returns:
+        The answer, out of its box if it is in one, or ``None`` if there is none.
+    """
+    text = text[-MAX_REPLY_CHARS:]
+    answer, start = None, -1
+    for tag in _ANSWER_TAG.finditer(text):
+        if tag[1] and start >= 0:
+            answer = _content(text[start : tag.start()]) or answer
+        start = -1 if tag[1] else tag.end()
+    return answer
 
 
 def whole(text: str) -> str | None:
@@ -112,8 +138,17 @@ def whole(text: str) -> str | None:
     return text[-MAX_REPLY_CHARS:].strip() or None
 
 
-def _content(line: str) -> str | None:
-    return last_boxed(line) or line.strip(" \t\r*") or None
+def _content(text: str) -> str | None:
+    """Return a text out of its box, or without markup around it; ``None`` if nothing is left."""
+    boxed = last_box(text)
+    if boxed is not None:
+        return boxed
+    emphasized = _EMPHASIZED.fullmatch(text)
+    text = (emphasized[2] if emphasized else text).strip(" \t\r\n*_`")
+    delimited = _DELIMITED.fullmatch(text)
+    if delimited and not _OPENING.search(text, 2):
+        text = (delimited[1] or delimited[2] or "").strip()
+    return None if is_blank(text) else text
 
 
 EXTRACTORS: dict[str, Callable[[str], str | None]] = {

@@ -31,19 +31,19 @@ def make_grader(
     Args:
         grader: A key of :data:`GRADERS`, or a function of reply and gold answer that returns a
             grade, a bool, or a number of which 0.5 and more mean a right answer.
-        **settings: Fields of the named grader's class. A function takes none.
+        **settings: Fields of the named grader's class. A function takes ``timeout_s`` alone.
 
     Raises:
         ValueError: No grader has this name, or a setting is unknown or out of its range.
-        TypeError: ``grader`` is neither a name nor a function, or a function with settings.
+        TypeError: ``grader`` is neither a name nor a function, or a function with other settings.
     """
     if callable(grader):
-        if settings:
+        if others := settings.keys() - {"timeout_s"}:
             raise TypeError(
-                f"{', '.join(settings)}: a grader that is a function takes no settings; "
-                "functools.partial binds them to it"
+                f"{', '.join(sorted(others))}: a grader that is a function takes no settings but "
+                "timeout_s; functools.partial binds them to it"
             )
-        return CustomGrader(grader)
+        return CustomGrader(grader, **settings)
     if not isinstance(grader, str):
         raise TypeError(f"grader={grader!r}: must be a name or a function")
     if grader not in GRADERS:

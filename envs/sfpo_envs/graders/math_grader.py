@@ -10,30 +10,35 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
+from sfpo_envs.graders.cache import ResultCache
 from sfpo_envs.graders.extraction import EXTRACTORS, MAX_ANSWER_CHARS, check_extraction
 from sfpo_envs.graders.grade import MAX_GOLD_CHARS, Grade, Verdict, check_gold
 from sfpo_envs.graders.guards import is_too_costly
 from sfpo_envs.graders.pool import ComparisonError, UngradableGoldError, equivalent
+from sfpo_envs.graders.quantity import comparisons, read_quantity
+from sfpo_envs.graders.search import find_answer
 from sfpo_envs.graders.sight import bare, equal_at_sight
+from sfpo_envs.graders.spelling import GROUP
 
 logger = logging.getLogger(__name__)
 
 _MIN_MEMORY_MB = 256
 
-# Where LaTeX begins in a text, a plain number, and three words in a row.
-_SEARCHABLE = re.compile(
-    r"\$|\\[(\[]|\\boxed"
-    r"|^[+-]?(?:[0-9]{1,3}(?:[ ,][0-9]{3})*|[0-9]+)?(?:[.,][0-9]+)?$"
-    r"|(?:(?<![\\a-zA-Z])[a-zA-Z']+[\s,:]+){3}"
-)
+COMPARISONS = ResultCache()
+"""What math-verify decided lately, for all graders of this process."""
+
+_BOX = re.compile(rf"(\\f?box(?:ed)?\s*)\{{((?:[^{{}}]|{GROUP})*)\}}")
 # I_{\max} and k_{\mathrm{B}} are names, but only I_{max} and k_{B} are read as such.
 _NAME = re.compile(
     r"_\s*\{\s*\\(?:(?:mathrm|text|operatorname)\s*\{\s*([a-zA-Z]+)\s*\}|([a-zA-Z]+))\s*\}"
 )
-_DOLLAR = re.compile(r"(?<!\\)\$")
+# And an I in a name would be the imaginary unit, an E or e Euler's number.
+_NAMED = re.compile(r"(?<![a-zA-Z\\])[IEe](?=\s*_)")
+_SAFE_NAMES = {"I": r"\iota", "E": r"\varepsilon", "e": r"\epsilon"}
+# One or two letters at the end would be taken for a unit, and left out.
+_LETTERS_AFTER_SIGN = re.compile(r"(?<=[-+*/=,;(<>|&])\s+(?=[a-zA-Z]{1,2}$)")
+_LAST_LETTERS = re.compile(r"(?<=[0-9}\s)])([a-zA-Z]{1,2})$")
 
 
 @dataclass
@@ -42,12 +47,12 @@ class MathGrader:
 
     Attributes:
         extraction: How the answer is found in a reply: a key of
-            :data:`~sfpo_envs.graders.extraction.EXTRACTORS`. With ``"whole"``, math-verify searches
-            the reply for the answer: a box, a formula or a number, the last before the others.
+            :data:`~sfpo_envs.graders.extraction.EXTRACTORS`. With ``"whole"``, the reply is
+            searched for the answer: a box, what follows "answer", the last formula or number.
         timeout_s: Time a comparison may take, in seconds.
         memory_mb: Address space a comparison may take, in MiB; at least 256. Linux only.
-        cache_size: How many comparisons of the last are remembered; 0 for none. Only what
-            math-verify decided is.
+        cache_size: How many of math-verify's last decisions this process remembers for all its
+            graders, the largest number of any of them; 0 neither asks nor adds to them.
     """
 
     extraction: str = "boxed"
@@ -63,12 +68,6 @@ class MathGrader:
             raise ValueError(f"memory_mb={self.memory_mb}: must be {_MIN_MEMORY_MB} or more")
         if self.cache_size < 0:
             raise ValueError(f"cache_size={self.cache_size}: must not be negative")
-        # What raises is not kept.
-        self._equivalent = lru_cache(self.cache_size)(self._ask_math_verify)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """The settings make the copy; the cache stays here."""
-        return type(self), (self.extraction, self.timeout_s, self.memory_mb, self.cache_size)
 
     def __call__(self, reply: str, gold: str) -> Grade:
         """Grade a reply.
@@ -85,36 +84,58 @@ class MathGrader:
         return Grade(self._compare(gold, answer), answer)
 
     def _compare(self, gold: str, answer: str) -> Verdict:
-        if self.extraction == "whole":
-            answer = answer[-MAX_GOLD_CHARS:]
-        elif len(answer) > MAX_ANSWER_CHARS:
+        if self.extraction != "whole" and len(answer) > MAX_ANSWER_CHARS:
             return Verdict.WRONG
-        equal = equal_at_sight(bare(gold), bare(answer))
-        if equal is None:
-            if is_too_costly(gold) or is_too_costly(answer):
-                return Verdict.TIMED_OUT
-            try:
-                equal = self._equivalent(gold, answer)
-            except TimeoutError:
-                return Verdict.TIMED_OUT
-            except UngradableGoldError as error:
-                logger.warning("%s", error)
-                return Verdict.UNGRADABLE_GOLD
-            except ComparisonError as error:
-                logger.warning("cannot compare answer %r with gold %r: %s", answer, gold, error)
-                return Verdict.CRASHED
-        return Verdict.CORRECT if equal else Verdict.WRONG
+        try:
+            is_right = self._is_right(gold, answer[-MAX_GOLD_CHARS:])
+        except (_TooCostlyError, TimeoutError):
+            return Verdict.TIMED_OUT
+        except UngradableGoldError as error:
+            logger.warning("%s", error)
+            return Verdict.UNGRADABLE_GOLD
+        except ComparisonError as error:
+            logger.warning("cannot compare answer %r with gold %r: %s", answer, gold, error)
+            return Verdict.CRASHED
+        return Verdict.CORRECT if is_right else Verdict.WRONG
 
-    def _ask_math_verify(self, gold: str, answer: str) -> bool:
-        search = self.extraction == "whole"
-        return equivalent(
-            _as_text(gold, search), _as_text(answer, search), self.timeout_s, self.memory_mb
+    def _is_right(self, gold: str, answer: str) -> bool:
+        equal = equal_at_sight(bare(gold), bare(answer))
+        if equal is not None:
+            return equal
+        if self.extraction == "whole":
+            found_gold, found = find_answer(gold), find_answer(answer)
+            if found_gold is None or found is None:  # math-verify searches better
+                texts = (
+                    _BOX.sub(_respelled, text) if one is None else _as_text(read_quantity(one).text)
+                    for text, one in ((gold, found_gold), (answer, found))
+                )
+                return self._ask(*texts)
+            gold, answer = found_gold, found
+        pairs = comparisons(read_quantity(gold), read_quantity(answer))
+        verdicts = [equal_at_sight(*pair) for pair in pairs]
+        return True in verdicts or any(
+            self._ask(*map(_as_text, pair))
+            for pair, equal in zip(pairs, verdicts, strict=True)
+            if equal is None
         )
 
+    def _ask(self, gold: str, answer: str) -> bool:
+        if is_too_costly(gold) or is_too_costly(answer):
+            raise _TooCostlyError
+        request = (gold, answer, self.timeout_s, self.memory_mb)
+        return COMPARISONS.get(request, lambda: equivalent(*request), self.cache_size)
 
-def _as_text(answer: str, search: bool) -> str:
-    """Return a text in which math-verify finds the answer, all of it unless it is to search."""
-    answer = _NAME.sub(r"_{\1\2}", answer)
-    if search and _SEARCHABLE.search(answer):
-        return answer
-    return rf"\boxed{{{_DOLLAR.sub('', bare(answer))}}}"
+
+class _TooCostlyError(Exception):
+    """The value of an expression is not to be computed."""
+
+
+def _respelled(box: re.Match[str]) -> str:
+    return f"{box[1]}{{{read_quantity(box[2]).text}}}"
+
+
+def _as_text(answer: str) -> str:
+    """Return a text in which math-verify finds an answer, all of it."""
+    answer = _NAMED.sub(lambda name: _SAFE_NAMES[name[0]], _NAME.sub(r"_{\1\2}", answer))
+    answer = _LAST_LETTERS.sub(r"{\1}", _LETTERS_AFTER_SIGN.sub("", answer))
+    return rf"\boxed{{{answer}}}"

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import math
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -21,8 +23,11 @@ from collections import deque
 from pathlib import Path
 from typing import Any, NamedTuple
 
+logger = logging.getLogger(__name__)
+
 _MAX_WORKERS = 4  # each holds about 100 MB; a process seldom grades from more threads at once
 _START_TIMEOUT_S = 120.0  # importing sympy takes a second, on an overloaded machine many
+_STARVED = 0.5  # a worker that got less of its time as processor time could not do its work
 _WORKER_SCRIPT = Path(__file__).with_name("_worker.py")
 
 
@@ -41,7 +46,9 @@ def equivalent(gold: str, answer: str, timeout_s: float, memory_mb: int = 1024) 
         gold: A text with the right answer, in ``\boxed{}`` or between dollar signs if it is LaTeX.
             The order matters to math-verify.
         answer: A text with the answer to judge, in the same manner.
-        timeout_s: Time the comparison may take, in seconds, without the start of a worker.
+        timeout_s: Time the comparison may take, in seconds, without the start of a worker. If the
+            machine is too busy to give the worker half of it, the comparison is asked once more.
+            Linux only, as other systems do not say.
         memory_mb: Address space the worker may use, in MiB. About 70 are used before it begins.
 
     Raises:
@@ -67,6 +74,10 @@ class _Request(NamedTuple):
     def to_bytes(self) -> bytes:
         limits = [math.ceil(self.timeout_s), self.memory_mb * 2**20]
         return json.dumps([self.gold, self.answer, *limits]).encode()
+
+
+class _StarvedError(TimeoutError):
+    """The time was up, but the worker hardly had a processor."""
 
 
 class _Worker:
@@ -98,12 +109,19 @@ class _Worker:
         """Compare; after anything but a returned value or a ComparisonError, kill the worker.
 
         Raises:
-            TimeoutError: The time was up.
+            TimeoutError: The time was up; a _StarvedError if that says nothing about the texts.
             ComparisonError: math-verify raised, or has nothing to compare with.
             EOFError, ConnectionError: The process is gone.
         """
+        cpu_s = -self._cpu_seconds()
         self._connection.send_bytes(request.to_bytes())
-        equal = self._receive(request.timeout_s)["equal"]
+        try:
+            equal = self._receive(request.timeout_s)["equal"]
+        except TimeoutError:
+            cpu_s += self._cpu_seconds()
+            if cpu_s < _STARVED * request.timeout_s:
+                raise _StarvedError(f"{cpu_s:.2f} s of a processor") from None
+            raise
         if equal is None:
             raise UngradableGoldError(f"no answer could be right: {request.gold!r}")
         return equal
@@ -113,11 +131,20 @@ class _Worker:
         """The process's id."""
         return self._process.pid
 
-    def kill(self) -> None:
-        """End the process and leave no zombie."""
+    def kill(self) -> int:
+        """End the process, leave no zombie and return its exit code, minus the signal if killed."""
         self._process.kill()
-        self._process.wait()
         self._connection.close()
+        return self._process.wait()
+
+    def _cpu_seconds(self) -> float:
+        """Return how long the process has had a processor; not a number if nobody knows."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return math.nan
+        user, system = fields[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def _receive(self, timeout_s: float) -> dict[str, Any]:
         if not self._connection.poll(timeout_s):
@@ -143,6 +170,16 @@ class _WorkerPool:
 
     def equivalent(self, request: _Request) -> bool:
         """See the function of this name."""
+        try:
+            return self._ask(request)
+        except _StarvedError as error:
+            logger.warning(
+                "a comparison had %s in its %g s, as the machine is busy: it is asked once more",
+                error, request.timeout_s,
+            )  # fmt: skip
+            return self._ask(request)
+
+    def _ask(self, request: _Request) -> bool:
         with self._slots:
             while True:
                 try:
@@ -155,7 +192,8 @@ class _WorkerPool:
                     self._idle.append(worker)
                     raise
                 except (EOFError, ConnectionError) as error:
-                    worker.kill()
+                    if worker.kill() == -signal.SIGXCPU:  # before this process saw the time was up
+                        raise TimeoutError from error
                     if is_fresh:
                         raise ComparisonError("the worker process died") from error
                     # An idle worker may have died of something else: ask the next one.

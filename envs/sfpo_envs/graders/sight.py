@@ -5,20 +5,37 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-_SPACING = re.compile(r"\\[,;: ]|\\(?:left|right|displaystyle)(?![a-zA-Z])")
+from sfpo_envs.graders.spelling import TEXT_COMMAND
+
+TOLERANCE = Fraction(1, 2_000_000)
+"""How far a decimal may be from what it stands for: it agrees to six decimals."""
+SMALL_TOLERANCE = Fraction(1, 100_000)
+"""How far it may be as a share of the gold number, which counts if that is small."""
+
+_SPACING = re.compile(r"\\[,;: ]|~|\\(?:left|right|displaystyle)(?![a-zA-Z])")
+_ALL_TEXT = re.compile(rf"{TEXT_COMMAND}\s*\{{([^{{}}]*)\}}")
 _NEGATIVE_SPACE = re.compile(r"\\!\s*")
 # White space between two words or numbers stays: "1 1/2" is not "11/2", nor "\pi r" a command.
 _IDLE_SPACE = re.compile(r"(?<!\w)\s+|\s+(?!\w)")
+_WIDE_SPACE = re.compile(r"\s\s+")
 # Without spaces after the commas: "100, 200" is a list.
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:(?:,[0-9]{3})+|(?: [0-9]{3})+)(?:\.[0-9]+)?")
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
+_DIGITS = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
+# Of more digits in an exponent nothing is computed.
+_EXPONENT = r"(?:\{(?P<braced%s>[+-]?[0-9]{1,4})\}|(?P<bare%s>[+-]?[0-9]{1,4}))"
+_DECIMAL = re.compile(
+    rf"(?P<number>[+-]?{_DIGITS})"
+    rf"(?:(?:\\times|\\cdot|\*) ?10\^{_EXPONENT % (1, 1)}|[eE](?P<e>[+-]?[0-9]{{1,4}}))?"
+    rf"|(?P<sign>[+-]?)10\^{_EXPONENT % (2, 2)}"
+)
 _FRACTION = re.compile(
     r"(?P<sign>[+-]?)(?:(?P<whole>[0-9]+)(?: |(?=\\)))?"
     r"(?:(?P<over>[0-9]+)/(?P<under>[0-9]+)"
-    r"|\\[dtc]?frac\{(?P<tex_over>[0-9]+)\}\{(?P<tex_under>[0-9]+)\}"
+    r"|\\[dtc]?frac\{(?P<tex_over>[+-]?[0-9]+)\}\{(?P<tex_under>[0-9]+)\}"
     r"|\\[dtc]?frac(?P<digit_over>[0-9])(?P<digit_under>[0-9]))"
+    r"(?:(?:\\times|\\cdot|\*) ?10\^(?:\{(?P<braced>[+-]?[0-9]{1,4})\}|(?P<bare>[+-]?[0-9]{1,4})))?"
 )
-_APART = Fraction(1, 1000)
+_INTEGER = re.compile(r"[0-9]{1,40}")
 
 
 def bare(text: str) -> str:
@@ -28,19 +45,37 @@ def bare(text: str) -> str:
 
 def equal_at_sight(gold: str, answer: str) -> bool | None:
     """Compare as text and as exact numbers; ``None`` if that does not decide it."""
+    if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
+        return int(gold) == int(answer)
     gold, answer = _canonical(gold), _canonical(answer)
-    if gold == answer:
+    if gold == answer or _are_same_words(gold, answer):
         return True
     gold_value, value = _rational(gold), _rational(answer)
     if gold_value is None or value is None:
         return None
-    if gold_value == value:
-        return True
-    if gold_value.denominator == value.denominator == 1:
+    if gold_value == value or gold_value.denominator == 1:
+        return gold_value == value
+    # Of two fractions none stands for the other.
+    return "." in gold + answer and is_near(gold_value, value)
+
+
+def _are_same_words(gold: str, answer: str) -> bool:
+    r"""Tell whether two answers are alike once one is out of its ``\text{}``, in any case."""
+    texts = [_ALL_TEXT.fullmatch(one) for one in (gold, answer)]
+    if not any(texts):
         return False
-    # Whether 0.33 is near enough to 1/3 is not decided here, whether 0.4 is can be.
-    far = abs(gold_value - value) > _APART * max(Fraction(1), abs(gold_value), abs(value))
-    return False if far else None
+    words = (text[1] if text else one for text, one in zip(texts, (gold, answer), strict=True))
+    return len({" ".join(one.casefold().split()) for one in words}) == 1
+
+
+def is_near(gold: Fraction, value: Fraction) -> bool:
+    """Tell whether a number with decimals stands for another."""
+    return abs(gold - value) <= min(TOLERANCE, SMALL_TOLERANCE * abs(gold))
+
+
+def rational(text: str) -> Fraction | None:
+    r"""Return the value of a decimal, a fraction or a mixed number, ``None`` of other text."""
+    return _rational(_canonical(text))
 
 
 def _canonical(text: str) -> str:
@@ -49,19 +84,26 @@ def _canonical(text: str) -> str:
     text = _SPACING.sub(" ", text).strip()
     if _THOUSANDS.fullmatch(text):
         return text.replace(",", "").replace(" ", "")
-    return _IDLE_SPACE.sub("", text)
+    return _WIDE_SPACE.sub(" ", _IDLE_SPACE.sub("", text))
 
 
 def _rational(text: str) -> Fraction | None:
-    r"""Return the value of a decimal, a fraction or a mixed number, ``None`` of other text."""
-    if _DECIMAL.fullmatch(text):
-        return Fraction(text)
+    if match := _DECIMAL.fullmatch(text):
+        exponent = (
+            match["braced1"] or match["bare1"] or match["e"] or match["braced2"] or match["bare2"]
+        )
+        value = Fraction(match["number"] or f"{match['sign']}1")
+        return value * Fraction(10) ** int(exponent) if exponent else value
     match = _FRACTION.fullmatch(text)
     if not match:
         return None
-    sign, whole, *parts = match.groups()
-    over, under = (int(part) for part in parts if part is not None)
-    if under == 0:
+    over, under = (
+        (match[f"{place}over"] for place in ("", "tex_", "digit_")),
+        (match[f"{place}under"] for place in ("", "tex_", "digit_")),
+    )
+    divided, by = (int(next(part for part in parts if part)) for parts in (over, under))
+    if by == 0:
         return None
-    value = int(whole or 0) + Fraction(over, under)
-    return -value if sign == "-" else value
+    value = int(match["whole"] or 0) + Fraction(divided, by)
+    value *= Fraction(10) ** int(match["braced"] or match["bare"] or 0)
+    return -value if match["sign"] == "-" else value

@@ -14,7 +14,7 @@ from typing import Any
 from sfpo_envs.graders import EXTRACTORS, check_gold
 from sfpo_envs.options import instead
 from sfpo_envs.problems.eval_sets import EVAL_SETS, Fields, find_eval_set
-from sfpo_envs.problems.fields import MISSING, field_names, field_of, text_of
+from sfpo_envs.problems.fields import MISSING, field_names, field_of, is_null, text_of
 from sfpo_envs.problems.rows import HubDataset, LocalFile
 from sfpo_envs.spaces import MAX_TEXT_CHARS
 
@@ -22,7 +22,14 @@ MAX_PROBLEM_CHARS = MAX_TEXT_CHARS // 2  # leaves the other half of a prompt to 
 _MAX_SHOWN = 100  # of bad rows
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?<!\.jsonl)(?<!\.json)(?<!\.gz)(?<!\.parquet)")
 
-Filters = tuple[tuple[str, tuple[str, ...]], ...]
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+Filters = tuple[tuple[str, bool, tuple[str | None, ...]], ...]
+"""Fields, whether they must have none of the values, and these as text, ``None`` for null."""
+
+
+class _BlankAnswerError(ValueError):
+    """A row has no answer, which ``skip_blank`` is for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +41,7 @@ class MathDataset:
         problems: Problem texts.
         answers: Their answers, as they are written there; as many as problems.
         solutions: Worked solutions, as many as problems; blank where there is none.
-        num_skipped: Rows dropped because their answer was blank.
+        num_skipped: Rows dropped because they had no answer.
     """
 
     name: str
@@ -110,20 +117,21 @@ def _find(
 
 
 def _as_filters(filters: Mapping[str, Any]) -> Filters:
-    """Return filters as something that can be hashed: for each field, the texts it may have."""
+    """Return filters as something that can be hashed."""
     if not isinstance(filters, Mapping):
         raise ValueError(f"filters={filters!r}: must be a dict of field names and values")
     wanted = []
     for field, values in filters.items():
-        values = values if isinstance(values, (list, tuple, set, frozenset)) else [values]
-        texts = tuple(map(_filter_text, values))
-        if not texts or None in texts:
+        negated = isinstance(values, Mapping) and set(values) == {"not"}
+        chosen = values["not"] if negated else values
+        chosen = chosen if isinstance(chosen, (list, tuple, set, frozenset)) else [chosen]
+        if not chosen or any(_filter_text(each) is None and not is_null(each) for each in chosen):
             raise ValueError(
-                f"filters={{{field!r}: {values!r}}}: must be a string, a number, a bool, or a list "
-                "of some"
+                f"filters={{{field!r}: {values!r}}}: must be a string, a number, a bool, None for "
+                "null, a list of some, or {'not': what the field must not be}"
             )
-        wanted.append((field, texts))
-    return tuple(wanted)  # type: ignore[arg-type]
+        wanted.append((field, negated, tuple(map(_filter_text, chosen))))
+    return tuple(wanted)
 
 
 def _filter_text(value: Any) -> str | None:
@@ -147,13 +155,11 @@ def _load(
             continue
         try:
             problem, answer, solution = _read(row, fields, pick)
-            if skip_blank and not answer:
-                num_skipped += 1
-                continue
-            if fault := check_gold(answer):
-                hint = "" if answer else "; skip_blank=True drops such rows"
-                raise ValueError(f"field {fields.answer!r} {fault}{hint}")
             found.append((problem, answer, solution))
+        except _BlankAnswerError as error:
+            num_skipped += skip_blank
+            if not skip_blank:
+                bad.append(f"{where}: {error}; skip_blank=True drops such rows")
         except ValueError as error:
             bad.append(f"{where}: {error}")
     if bad:
@@ -168,27 +174,42 @@ def _load(
 def _read(
     row: dict[str, Any] | str, fields: Fields, pick: Callable[[str], str | None]
 ) -> tuple[str, str, str]:
-    """Return problem, answer (blank if it is) and solution of a row.
+    """Return problem, answer and solution of a row.
 
     Raises:
+        _BlankAnswerError: There is no answer.
         ValueError: The row is not what it should be.
     """
     if isinstance(row, str):
         raise ValueError(row)
-    problem, answer = _text(row, fields.problem), _text(row, fields.answer)
+    problem = _text(row, fields.problem)
     if not problem:
         raise ValueError(f"field {fields.problem!r} is blank")
     if len(problem) > MAX_PROBLEM_CHARS:
         raise ValueError(f"field {fields.problem!r} is longer than {MAX_PROBLEM_CHARS} characters")
+    answer = _answer(row, fields, pick)
+    return problem, answer, "" if fields.solution is None else _text(row, fields.solution)
+
+
+def _answer(row: dict[str, Any], fields: Fields, pick: Callable[[str], str | None]) -> str:
+    """Return the answer of a row; raises as :func:`_read` does."""
+    try:
+        answer = _text(row, fields.answer)
+    except ValueError as error:
+        if is_null(field_of(row, fields.answer)):
+            raise _BlankAnswerError(str(error)) from error
+        raise
     picked = pick(answer) if answer else ""
     if picked is None:
-        raise ValueError(
+        raise _BlankAnswerError(
             f"field {fields.answer!r} holds nothing that answer_pattern={fields.answer_pattern!r} "
             "finds"
         )
     if not picked.strip("$ "):
-        picked = ""
-    return problem, picked, "" if fields.solution is None else _text(row, fields.solution)
+        raise _BlankAnswerError(f"field {fields.answer!r} is blank")
+    if fault := check_gold(picked):
+        raise ValueError(f"field {fields.answer!r} {fault}")
+    return picked
 
 
 def _text(row: dict[str, Any], name: str) -> str:
@@ -199,6 +220,11 @@ def _text(row: dict[str, Any], name: str) -> str:
     if text is None:
         kind = type(value).__name__
         raise ValueError(f"field {name!r} must be a string or a number, and is {kind}: {value!r}")
+    if surrogate := _SURROGATE.search(text):
+        raise ValueError(
+            f"field {name!r} holds half a surrogate pair, {surrogate[0]!r}, at character "
+            f"{surrogate.start()}: must be Unicode text, as tokenizers read no other"
+        )
     return text
 
 
@@ -224,11 +250,16 @@ def _picker(pattern: str | None) -> Callable[[str], str | None]:
     return pick
 
 
-def _passes(row: dict[str, Any], field: str, wanted: tuple[str, ...]) -> bool:
-    """Return whether a field has one of the wanted values, or is a list with one of them."""
+def _passes(row: dict[str, Any], field: str, negated: bool, wanted: tuple[str | None, ...]) -> bool:
+    """Return whether a field has one of the values, or is a list with one; or if negated, none."""
     value = field_of(row, field)
     values = value if isinstance(value, (list, tuple)) else [value]
-    return any(_filter_text(each) in wanted for each in values)
+    has_one = any(
+        _filter_text(each) in wanted
+        for each in values
+        if is_null(each) or _filter_text(each) is not None
+    )
+    return has_one != negated
 
 
 def _check_fields(
@@ -239,7 +270,7 @@ def _check_fields(
         ("problem_field", fields.problem),
         ("answer_field", fields.answer),
         ("solution_field", fields.solution),
-        *(("filters", field) for field, _ in filters),
+        *(("filters", field) for field, *_ in filters),
     ]
     for option, field in named:
         if field is None or not rows or any(field_of(row, field) is not MISSING for row in rows):

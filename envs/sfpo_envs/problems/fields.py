@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 MISSING: Any = object()
 """What :func:`field_of` returns where there is no such field."""
+
+# These never carry meaning in a text, unlike the joiners, which Persian and emoji need.
+_NOTHING = re.compile("[\u200b\u2060\ufeff]")
+_AT_ENDS = "".join(
+    map(chr, [0xAD, *range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+)
 
 
 def field_of(row: Mapping[str, Any], name: str) -> Any:
@@ -44,13 +51,30 @@ def field_names(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from field_names(value, f"{prefix}{key}.")
 
 
+def visible(text: str) -> str:
+    """Return a text without space around it, byte order marks and characters without a width."""
+    text = _NOTHING.sub("", text).strip()
+    while text and (text[0] in _AT_ENDS or text[-1] in _AT_ENDS):
+        text = text.strip(_AT_ENDS).strip()
+    return text
+
+
+def is_null(value: Any) -> bool:
+    """Return whether a field is missing, null or not a number, as pandas writes nulls."""
+    return (
+        value is None
+        or value is MISSING
+        or (isinstance(value, (float, Decimal)) and value != value)
+    )
+
+
 def text_of(value: Any) -> str | None:
-    """Return a string without white space around it, a number as text, of all else ``None``.
+    """Return a string as far as it is visible, a number as text, of all else ``None``.
 
     Whole numbers have no decimals, whatever their type: Parquet files have 142.0 for 142.
     """
     if isinstance(value, str):
-        return value.strip()
+        return visible(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, (float, Decimal)) or not math.isfinite(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import importlib
 import json
@@ -10,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from sfpo_envs.problems.fields import visible
 
 Row = tuple[str, dict[str, Any] | str]
 """Where a row is, for messages, and its fields, or what is wrong with it."""
@@ -45,11 +48,12 @@ class LocalFile:
     def _json_lines(self) -> Iterator[Row]:
         try:
             data = self.path.read_bytes()
-            text = (gzip.decompress(data) if self.path.suffix == ".gz" else data).decode("utf-8")
+            text = _decoded(gzip.decompress(data) if self.path.suffix == ".gz" else data)
         except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise ValueError(f"{self}: cannot be read: {error}") from error
         for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
+            # Files that were put together have byte order marks within.
+            if line := visible(line):
                 yield f"{self}, line {number}", _parse_line(line)
 
     def _parquet(self) -> Iterator[Row]:
@@ -100,6 +104,23 @@ class HubDataset:
             (loaded,) = loaded.values()
         for number, row in enumerate(loaded, start=1):
             yield f"{self}, row {number}", row
+
+
+def _decoded(data: bytes) -> str:
+    """Decode UTF-8, or UTF-16 that has a byte order mark, as PowerShell writes it.
+
+    Raises:
+        UnicodeDecodeError: It is neither; the reason names the line.
+    """
+    # JSON begins with an ASCII character, which is a zero byte and another in UTF-16.
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and 0 in data[2:4]:
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        error.reason = f"{error.reason}, in line {line}; must be UTF-8"
+        raise
 
 
 def _parse_line(line: str) -> dict[str, Any] | str:

@@ -7,13 +7,11 @@ first one answers from what it then holds in host memory.
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_OPTIMIZER, DEFAULT_MODULE_ID
-from ray.rllib.core.learner.learner_group import LearnerGroup
+from ray.rllib.core import COMPONENT_OPTIMIZER, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.utils.annotations import override
@@ -21,9 +19,11 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.typing import StateDict
 from torch.distributed.device_mesh import init_device_mesh
 
-from sfpo_rllib.algorithms.grpo.grpo_torch_learner import WEIGHTS, Batch, GRPOTorchLearner
+from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
+from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
+from sfpo_rllib.algorithms.grpo.minibatches import WEIGHTS, Batch
 from sfpo_rllib.algorithms.grpo.remote import values_of
-from sfpo_rllib.checkpoints import SavedAsTensors
+from sfpo_rllib.core.optimizers import keeping_settings
 from sfpo_rllib.rl_modules.causal_lm import INPUT_IDS, LOSS_MASK
 from sfpo_rllib.rl_modules.sharding import gather, like
 
@@ -118,7 +118,8 @@ class FSDPTorchLearner(GRPOTorchLearner):
                 }
                 for index, values in saved["state"].items()
             }
-            optimizer.load_state_dict({**saved, "state": moments})
+            with keeping_settings(optimizer):
+                optimizer.load_state_dict({**saved, "state": moments})
 
 
 def _blank(micro: Batch) -> Batch:
@@ -127,43 +128,16 @@ def _blank(micro: Batch) -> Batch:
     return {**one, **{name: torch.zeros_like(one[name]) for name in (LOSS_MASK, WEIGHTS)}}
 
 
-class FSDPLearnerGroup(LearnerGroup, SavedAsTensors):
+class FSDPLearnerGroup(GRPOLearnerGroup):
     """Gathers the learners' shards before the first learner is asked for them."""
 
-    @override(LearnerGroup)
-    def get_state(
-        self,
-        components: str | Collection[str] | None = None,
-        *,
-        not_components: str | Collection[str] | None = None,
-        **kwargs: Any,
-    ) -> StateDict:
-        if not self._check_component(COMPONENT_LEARNER, components, not_components):
-            return super().get_state(components, not_components=not_components, **kwargs)
-        of_learner = (
-            self._get_subcomponents(COMPONENT_LEARNER, components),
-            self._get_subcomponents(COMPONENT_LEARNER, not_components),
-        )
-        with self.gathered(*of_learner):
-            return super().get_state(components, not_components=not_components, **kwargs)
-
-    @override(LearnerGroup)
-    def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
-        with self.gathered():
-            return super().save_to_path(path, **kwargs)
-
+    @override(GRPOLearnerGroup)
     @contextlib.contextmanager
     def gathered(
         self,
         components: str | Collection[str] | None = None,
         not_components: str | Collection[str] | None = None,
     ) -> Iterator[None]:
-        """The first learner can be asked for weights and state in the body.
-
-        Args:
-            components: Of the learner that will be asked for; None: all.
-            not_components: Of the learner that will not be.
-        """
         self._on_all(lambda learner: learner.gather_state(components, not_components))
         try:
             yield

@@ -1,11 +1,9 @@
 """GRPO for language models over gymnasium text environments, through group rollouts."""
 
-import logging
 import secrets
 import time
 from collections import Counter
 from collections.abc import Collection
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,39 +19,41 @@ from ray.rllib.core import (
     COMPONENT_RL_MODULE,
     DEFAULT_MODULE_ID,
 )
-from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.rl_module.rl_module import RLModule
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     LEARNER_RESULTS,
-    NUM_ENV_STEPS_SAMPLED,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
     NUM_EPISODES,
-    NUM_EPISODES_LIFETIME,
     WEIGHTS_SEQ_NO,
 )
-from ray.rllib.utils.typing import ResultDict, StateDict
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from ray.rllib.utils.typing import ModuleID, ResultDict, StateDict
 
 from sfpo_rllib.algorithms.grpo import resources
-from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
+from sfpo_rllib.algorithms.grpo.engine_check import check_engine
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
-from sfpo_rllib.algorithms.grpo.remote import values_of
+from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 from sfpo_rllib.algorithms.grpo.stages import Staged
-from sfpo_rllib.checkpoints import CheckpointedAlgorithm
+from sfpo_rllib.checkpoints import CheckpointedAlgorithm, with_own_metrics
 from sfpo_rllib.checkpoints.places import PathLike
 from sfpo_rllib.core.balance import even_shares
 from sfpo_rllib.env_runners.collect import Collection as GroupCollection
 from sfpo_rllib.env_runners.collect import GroupCollector
 from sfpo_rllib.env_runners.rollout import stable_hash
-from sfpo_rllib.env_runners.summary import has_equal_rewards, num_sampled_tokens, summarize
+from sfpo_rllib.env_runners.runner_calls import call_runners
+from sfpo_rllib.env_runners.summary import (
+    has_equal_rewards,
+    log_rollouts,
+    num_cut_replies,
+    num_sampled_tokens,
+    summarize,
+)
 from sfpo_rllib.env_runners.text_envs import make_text_env
-from sfpo_rllib.rl_modules.lora import write_adapter
-from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
+from sfpo_rllib.rl_modules.export import PretrainedExport, staged
 from sfpo_rllib.token_trace import TokenTrace
-
-logger = logging.getLogger(__name__)
 
 _DRIVER_STATE = "rollout_driver"
 _LEARNER_MODULE = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
@@ -69,6 +69,7 @@ class GRPO(CheckpointedAlgorithm, Staged):
     """
 
     config: GRPOConfig
+    learner_group: GRPOLearnerGroup
 
     @classmethod
     @override(Algorithm)
@@ -79,22 +80,37 @@ class GRPO(CheckpointedAlgorithm, Staged):
     def setup(self, config: AlgorithmConfig) -> None:
         resources.check_cluster_resources(type(self), self.config)
         resources.check_memory(self.config)
+        self._export = PretrainedExport(self.config.model_config)
         self._run_seed = secrets.randbits(31) if self.config.seed is None else self.config.seed
         # Runs of different seeds see the problems in different orders.
         self._cursor = stable_hash("first problem", self._run_seed) % (1 << 31)
         self._weights_version = -1
+        self._weights_are_synced = False
+        self._num_runners_lost = 0  # in this iteration
         super().setup(config)
         self._sync_weights()
+        check_engine(self.config, self.env_runner_group, self.learner_group)
 
     @override(Algorithm)
     def training_step(self) -> None:
+        self.learner_group.check()  # before a batch is sampled that none can learn from
         self._before_batch = self._cursor, self.metrics.get_state()
         with self._timed_stage("sample"):
             groups = self._sample_batch()
+        self._weights_are_synced = False
         with self._timed_stage("learn"):
             self._learn(groups)
         with self._timed_stage("sync_weights"):
             self._sync_weights()
+        self._log_failures()
+
+    def _log_failures(self) -> None:
+        for key, count in (
+            ((ENV_RUNNER_RESULTS, "num_env_runners_lost"), self._num_runners_lost),
+            ((LEARNER_RESULTS, "num_learner_restarts_lifetime"), self.learner_group.num_restarts),
+        ):
+            self.metrics.log_value(key, count, reduce="mean", window=1)
+        self._num_runners_lost = 0
 
     def give_up_batch(self) -> bool:
         """Forgets the batch of a `train()` that was interrupted.
@@ -112,6 +128,15 @@ class GRPO(CheckpointedAlgorithm, Staged):
 
     def _sample_batch(self) -> list[Group]:
         """Samples the groups of one batch: always the same number, dropped ones replaced."""
+        cursor = self._cursor
+        try:
+            return self._sample_groups()
+        except BaseException as error:
+            if not isinstance(error, Exception):  # Ctrl-C: the next attempt is at the same problems
+                self._cursor = cursor
+            raise
+
+    def _sample_groups(self) -> list[Group]:
         start = time.monotonic()
         num_groups = self.config.total_train_batch_size // self.config.group_size
         resample = self.config.equal_reward_groups == "resample"
@@ -123,8 +148,9 @@ class GRPO(CheckpointedAlgorithm, Staged):
         while len(groups) < num_groups:
             collection = self._collect(self._next_seeds(num_groups - len(groups)))
             tally["num_groups_dropped"] += len(collection.dropped)
+            tally["num_groups_given_up"] += len(collection.given_up)
             tally["num_groups_reissued"] += collection.num_groups_reissued
-            tally["num_env_runners_lost"] += collection.num_runners_lost
+            tally["num_envs_timed_out"] += collection.num_envs_timed_out
             if tally["num_groups_dropped"] >= max(num_groups, 16):
                 reasons = sorted(set(collection.dropped.values()))[:3]
                 raise RuntimeError(
@@ -140,7 +166,15 @@ class GRPO(CheckpointedAlgorithm, Staged):
                 groups, set_aside = groups + set_aside[:missing], set_aside[missing:]
             rounds = max(rounds - 1, 0)
         tally["num_groups_resampled"] = len(set_aside)
-        self._log_rollouts(sampled, tally, seconds=time.monotonic() - start)
+        tally["num_replies_masked"] = 0
+        if self.config.truncated_replies == "mask":
+            tally["num_replies_masked"] = num_cut_replies(groups)
+        log_rollouts(
+            self.metrics,
+            sampled,
+            {**tally, "weights_version": self._weights_version},
+            seconds=time.monotonic() - start,
+        )
         return groups
 
     def _next_seeds(self, count: int) -> list[int]:
@@ -151,6 +185,8 @@ class GRPO(CheckpointedAlgorithm, Staged):
 
     def _collect(self, seeds: list[int], *, evaluation: bool = False) -> GroupCollection:
         """One group a seed, from the training runners or, if there are any, the evaluation ones."""
+        if not self._weights_are_synced:  # the last iteration was interrupted
+            self._sync_weights()
         runners = self.env_runner_group
         if evaluation and self.eval_env_runner_group is not None:
             runners = self.eval_env_runner_group
@@ -160,39 +196,18 @@ class GRPO(CheckpointedAlgorithm, Staged):
             restore=lambda: self.restore_env_runners(runners),
             sync_weights=self._sync_weights,
             restore_timeout_s=self.config.env_runner_restore_timeout_s,
+            restarts=self.config.restart_failed_env_runners,
         )
         # Evaluation samples the same way whenever it is called, training anew each iteration.
         when = "evaluation" if evaluation else self.iteration
-        return collector.collect(
+        collection = collector.collect(
             seeds,
             weights_version=self._weights_version,
             stream=(self._run_seed, when),
             evaluation=evaluation,
         )
-
-    def _log_rollouts(self, groups: list[Group], tally: Counter[str], *, seconds: float) -> None:
-        num_episodes = sum(map(len, groups))
-        num_steps = sum(len(episode) for group in groups for episode in group)
-        values = {
-            **summarize(groups),
-            **tally,
-            "tokens_per_s": num_sampled_tokens(groups) / seconds,
-            "weights_version": self._weights_version,
-        }
-        for name, value in values.items():
-            key = (ENV_RUNNER_RESULTS, *name.split("/"))
-            self.metrics.log_value(key, value, reduce="mean", window=1)
-        for name, value in {
-            NUM_EPISODES: num_episodes,
-            NUM_ENV_STEPS_SAMPLED: num_steps,
-        }.items():
-            self.metrics.log_value((ENV_RUNNER_RESULTS, name), value, reduce="sum")
-        for name, value in {
-            "num_rollouts_lifetime": num_episodes,
-            NUM_EPISODES_LIFETIME: num_episodes,
-            NUM_ENV_STEPS_SAMPLED_LIFETIME: num_steps,
-        }.items():
-            self.metrics.log_value((ENV_RUNNER_RESULTS, name), value, reduce="lifetime_sum")
+        self._num_runners_lost += 0 if evaluation else collection.num_runners_lost
+        return collection
 
     def _learn(self, groups: list[Group]) -> None:
         """One update on whole groups: for each learner as many, and about as many tokens."""
@@ -214,23 +229,53 @@ class GRPO(CheckpointedAlgorithm, Staged):
 
     def _sync_weights(self) -> None:
         """Sends the learner's weights to every engine and waits until they are loaded."""
-        state = self.learner_group.get_state(components=_LEARNER_MODULE, inference_only=True)
-        state = state[COMPONENT_LEARNER]
-        self._weights_version = int(state[WEIGHTS_SEQ_NO])
+        self._weights_are_synced = False
+        state = self._current_weights()
         ref = None
         for runners in filter(None, [self.env_runner_group, self.eval_env_runner_group]):
             if runners.local_env_runner is not None:
                 runners.local_env_runner.set_state(state)
-            if runners.num_remote_env_runners() == 0:
-                continue
-            ref = ref or ray.put(state)  # once for all runners
-            # Not sync_weights(): it drops what it cannot send at once, silently.
-            runners.foreach_env_runner(
-                "set_state",
-                kwargs={"state": ref},
-                local_env_runner=False,
-                timeout_seconds=self.config.env_runner_restore_timeout_s,
+            if runners.num_remote_env_runners() > 0:
+                ref = ref or ray.put(state)  # once for all runners
+                self._send_weights(runners, runners.healthy_env_runner_ids(), ref)
+        self._weights_are_synced = True
+
+    def _current_weights(self) -> StateDict:
+        """The learner's, of which the version is noted."""
+        state = self.learner_group.get_state(components=_LEARNER_MODULE, inference_only=True)
+        state = state[COMPONENT_LEARNER]
+        self._weights_version = int(state[WEIGHTS_SEQ_NO])
+        return state
+
+    def _send_weights(
+        self, runners: EnvRunnerGroup, worker_ids: list[int], state: ray.ObjectRef
+    ) -> None:
+        """Not RLlib's sync_weights(): it drops what it cannot send at once, silently."""
+        answers = call_runners(
+            runners,
+            "set_state",
+            {worker_id: {"state": state} for worker_id in worker_ids},
+            timeout_s=self.config.rollout_timeout_s,
+        )
+        self._num_runners_lost += len(answers.lost)
+        if answers.raised and not answers.values:
+            raise RuntimeError(
+                f"no env runner took the new weights: {next(iter(answers.raised.values()))}"
             )
+
+    @override(Algorithm)
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        """Gives runners that are up again the weights; one that does not take them is replaced.
+
+        RLlib's own would wait `env_runner_restore_timeout_s` for each.
+
+        Returns:
+            Their ids.
+        """
+        restored = env_runner_group.probe_unhealthy_env_runners()
+        if restored:
+            self._send_weights(env_runner_group, restored, ray.put(self._current_weights()))
+        return restored
 
     @override(Algorithm)
     def evaluate(self, parallel_train_future: Any = None) -> ResultDict:
@@ -270,6 +315,8 @@ class GRPO(CheckpointedAlgorithm, Staged):
                     **summarize(collection.groups),
                     NUM_EPISODES: sum(map(len, collection.groups)),
                     "num_groups_dropped": len(collection.dropped),
+                    "num_groups_given_up": len(collection.given_up),
+                    "num_envs_timed_out": collection.num_envs_timed_out,
                     "num_groups_reissued": collection.num_groups_reissued,
                     "num_env_runners_lost": collection.num_runners_lost,
                     "tokens_per_s": num_sampled_tokens(collection.groups)
@@ -303,57 +350,37 @@ class GRPO(CheckpointedAlgorithm, Staged):
         # path. Runners make environments themselves.
         return env_specifier, partial(make_text_env, env_specifier)
 
+    @override(Algorithm)
+    def get_module(self, module_id: ModuleID = DEFAULT_MODULE_ID) -> RLModule | None:
+        """The module that is trained; see `GRPOLearnerGroup.get_module`."""
+        return self.learner_group.get_module(module_id)
+
     def get_module_weights(self) -> dict[str, torch.Tensor]:
         """The trained float32 weights under transformers' names, on the CPU.
 
         With `model_config["lora"]` the adapter's, under the names of peft's files.
         """
-
-        def copied(learner: Learner) -> dict[str, torch.Tensor]:
-            weights = learner.module[DEFAULT_MODULE_ID].unwrapped().weights()
-            return {name: tensor.cpu().clone() for name, tensor in weights.items()}
-
-        group = self.learner_group
-        gathered = group.gathered if isinstance(group, FSDPLearnerGroup) else nullcontext
-        first = None if group.is_local else [0]
-        with gathered(COMPONENT_RL_MODULE):
-            (weights,) = values_of(group.foreach_learner(copied, remote_actor_ids=first))
-        return weights
+        return self.learner_group.get_module_weights()
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Saves model and tokenizer as a transformers folder, in the dtype the engines run.
 
-        With `model_config["lora"]` the folder is the adapter's, float32, for peft and vLLM.
+        With `model_config["lora"]` the folder is the adapter's, float32, for peft and vLLM. The
+        generation settings are the original's as they were.
 
         Args:
-            folder: Where to; made if it does not exist.
+            folder: Where to; made if it does not exist. Of one that does, files of the same names
+                and other weights are replaced, once all are written.
 
         Returns:
             The folder.
+
+        Raises:
+            ValueError: If it is a file.
+            OSError: If it cannot be written.
         """
-        model_config = self.config.model_config
-        source = {
-            "trust_remote_code": model_config.get("trust_remote_code", False),
-            "revision": model_config.get("revision"),
-        }
-        lora = model_config.get("lora")
-        if lora is not None:
-            write_adapter(
-                folder,
-                self.get_module_weights(),
-                lora,
-                base_model=model_config["model"],
-                revision=source["revision"],
-            )
-        else:
-            dtype = DTYPES[model_config.get("dtype", "float32")]
-            # The class and generation settings of the original; its weights are replaced.
-            model = AutoModelForCausalLM.from_pretrained(
-                model_config["model"], dtype=dtype, **source
-            )
-            load_weights(model, self.get_module_weights())
-            model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(model_config["model"], **source).save_pretrained(folder)
+        with staged(folder) as stage:
+            self._export.write(stage, self.get_module_weights())
         return Path(folder)
 
     @override(Algorithm)
@@ -369,48 +396,20 @@ class GRPO(CheckpointedAlgorithm, Staged):
             state[_DRIVER_STATE] = {
                 "run_seed": self._run_seed,
                 "cursor": self._cursor,
-                "recent_batches": self._get_recent_batches(),
+                "recent_batches": self.learner_group.get_recent_batches(),
             }
-        return state
+        return with_own_metrics(state)
 
     @override(Algorithm)
     def set_state(self, state: StateDict) -> None:
-        super().set_state(state)
+        super().set_state(with_own_metrics(state))
         if _DRIVER_STATE in state:
             self._run_seed = state[_DRIVER_STATE]["run_seed"]
             self._cursor = state[_DRIVER_STATE]["cursor"]
-            self._set_recent_batches(state[_DRIVER_STATE].get("recent_batches", []))
+            recent_batches = state[_DRIVER_STATE].get("recent_batches", [])
+            self.learner_group.set_recent_batches(recent_batches)
         if COMPONENT_LEARNER_GROUP in state:
             self._sync_weights()
-
-    def _get_recent_batches(self) -> list[Any]:
-        """The batches that the update rule keeps, each learner's share of them."""
-        if not self.config.make_update_rule().history:
-            return []
-        results = self.learner_group.foreach_learner(lambda learner: learner.get_recent_batches())
-        return values_of(results)
-
-    def _set_recent_batches(self, shares: list[Any]) -> None:
-        if not self.config.make_update_rule().history:
-            return
-        num_learners = max(self.config.num_learners, 1)
-        if shares and len(shares) != num_learners:
-            logger.warning(
-                "The checkpoint has the recent batches of %d learners, there are %d: the update "
-                "rule's history starts empty.",
-                len(shares),
-                num_learners,
-            )
-        if len(shares) != num_learners:  # what has been seen here so far is not the checkpoint's
-            shares = [[]] * num_learners
-        for i, share in enumerate(shares):
-            values_of(
-                self.learner_group.foreach_learner(
-                    lambda learner, batches: learner.set_recent_batches(batches),
-                    remote_actor_ids=None if self.learner_group.is_local else [i],
-                    batches=share,
-                )
-            )
 
     @override(CheckpointedAlgorithm)
     def restore_from_path(self, path: PathLike, **kwargs: Any) -> None:
@@ -420,12 +419,7 @@ class GRPO(CheckpointedAlgorithm, Staged):
 
     @override(CheckpointedAlgorithm)
     def _set_module_state(self, state: StateDict) -> None:
-        learner_state = ray.put({COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: state}})
-        values_of(
-            self.learner_group.foreach_learner(
-                lambda learner: learner.set_state(ray.get(learner_state))
-            )
-        )
+        self.learner_group.set_module_state(state)
         self._sync_weights()
 
 

@@ -16,6 +16,7 @@ from ray.rllib.utils.typing import AlgorithmConfigDict, PartialAlgorithmConfigDi
 
 from sfpo_rllib.algorithms.grpo import validation
 from sfpo_rllib.algorithms.grpo.carried import carried, unpacked
+from sfpo_rllib.algorithms.grpo.environment_problems import raise_if_unmade
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.core.advantages import AdvantageEstimator
 from sfpo_rllib.core.entropy_trigger import EntropyTrigger
@@ -57,7 +58,9 @@ class GRPOConfig(AlgorithmConfig):
         self.engine_kwargs: dict[str, Any] = {}
         self.sampling: dict[str, Any] = {}
         self.prompt_format = "auto"
+        self.chat_template_kwargs: dict[str, Any] = {}
         self.rollout_timeout_s = 1800.0
+        self.env_timeout_s: float | None = None
         # The update.
         self.update_rule: str | UpdateRule = "single"
         self.entropy_window = 30
@@ -65,6 +68,7 @@ class GRPOConfig(AlgorithmConfig):
         self.group_size = 8
         self.equal_reward_groups = "keep"
         self.max_resampling_rounds = 3
+        self.truncated_replies = "train"
         # The objective. None: the loss's own default.
         self.loss: str | PolicyLoss | LossFunction = "grpo"
         self.loss_aggregation: str | None = None
@@ -77,6 +81,7 @@ class GRPOConfig(AlgorithmConfig):
         self.engine_correction: str | None = "token_truncate"
         self.engine_ratio_cap = 2.0
         self.engine_ratio_floor = 0.5
+        self.max_engine_logp_diff: float | None = 0.5
         self.max_skipped_steps = 10
         self.max_tokens_per_micro_batch = 16_384
         self.snapshot_device: str | None = None
@@ -89,6 +94,7 @@ class GRPOConfig(AlgorithmConfig):
         self.lr_total_batches: int | None = None
         self.lr_min_ratio = 0.0
         self.parallelism = "ddp"
+        self.restart_failed_learners = False
         # RLlib's own settings, where its defaults do not fit.
         self.torch_skip_nan_gradients = True  # no second look at gradients: the learner has one
         self.lr = 1e-6
@@ -101,6 +107,7 @@ class GRPOConfig(AlgorithmConfig):
         self.env_runner_cls = GroupEnvRunner
         self.create_local_env_runner = False  # the driver would start an engine of its own
         self.sample_timeout_s = None  # RLlib would drop late samples; we have our own deadline
+        self.delay_between_env_runner_restarts_s = 0.0  # a runner that raised would wait as long
         self.merge_env_runner_states = False  # there are no connector states in the runners
         self.broadcast_env_runner_states = False
         self.evaluation_duration = 512
@@ -113,7 +120,9 @@ class GRPOConfig(AlgorithmConfig):
         engine_kwargs: dict[str, Any] = NotProvided,
         sampling: dict[str, Any] = NotProvided,
         prompt_format: str = NotProvided,
+        chat_template_kwargs: dict[str, Any] = NotProvided,
         rollout_timeout_s: float = NotProvided,
+        env_timeout_s: float | None = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the rollout settings.
@@ -122,12 +131,18 @@ class GRPOConfig(AlgorithmConfig):
             rollout_engine: "vllm", or "transformers" (no vLLM needed, for small work).
             engine_kwargs: Of the engine: for vllm those of `vllm.LLM`, e.g. `max_model_len`,
                 `kv_cache_memory_bytes`, `gpu_memory_utilization`, `tensor_parallel_size`.
-            sampling: `temperature`, `max_tokens`; in evaluation also `top_p` and `top_k`. Keys
-                that are not given keep their value.
+            sampling: `temperature`, `max_tokens`, `stop`; in evaluation also `top_p` and `top_k`;
+                see `SamplingSettings`. Keys that are not given keep their value.
             prompt_format: "chat": a string observation is one user turn of the tokenizer's chat
                 template; "raw": its tokens as they are; "auto": chat if there is a template.
+            chat_template_kwargs: Variables of the template, e.g. `{"enable_thinking": False}`.
             rollout_timeout_s: Groups not finished after so many seconds are given up and asked
-                for again; a runner that does not answer is replaced.
+                for again; a runner that does not answer is replaced. A problem for which that goes
+                on is dropped.
+            env_timeout_s: An environment whose reset or step takes longer is left behind and
+                replaced, and its group dropped. Environments then run in threads, where code that
+                uses signals, such as `signal.alarm`, does not work. None: they may take as long as
+                they like, in the runner's main thread.
             kwargs: Of `AlgorithmConfig.env_runners()`.
 
         Returns:
@@ -142,8 +157,12 @@ class GRPOConfig(AlgorithmConfig):
             self.sampling = {**self.sampling, **sampling}
         if prompt_format is not NotProvided:
             self.prompt_format = prompt_format
+        if chat_template_kwargs is not NotProvided:
+            self.chat_template_kwargs = chat_template_kwargs
         if rollout_timeout_s is not NotProvided:
             self.rollout_timeout_s = rollout_timeout_s
+        if env_timeout_s is not NotProvided:
+            self.env_timeout_s = env_timeout_s
         return self
 
     @override(AlgorithmConfig)
@@ -158,6 +177,7 @@ class GRPOConfig(AlgorithmConfig):
         minibatches_per_pass: int | None = NotProvided,
         equal_reward_groups: str = NotProvided,
         max_resampling_rounds: int = NotProvided,
+        truncated_replies: str = NotProvided,
         loss: str | PolicyLoss | LossFunction = NotProvided,
         loss_aggregation: str | None = NotProvided,
         advantages: AdvantageEstimator | None = NotProvided,
@@ -169,6 +189,7 @@ class GRPOConfig(AlgorithmConfig):
         engine_correction: str | None = NotProvided,
         engine_ratio_cap: float = NotProvided,
         engine_ratio_floor: float = NotProvided,
+        max_engine_logp_diff: float | None = NotProvided,
         max_skipped_steps: int = NotProvided,
         max_tokens_per_micro_batch: int = NotProvided,
         snapshot_device: str | None = NotProvided,
@@ -201,6 +222,8 @@ class GRPOConfig(AlgorithmConfig):
                 trains on them all the same (they count in the loss's mean), "drop" does not count
                 them, "resample" replaces them by other problems.
             max_resampling_rounds: With "resample", how often; what is then still equal is kept.
+            truncated_replies: "train" on replies that were cut, or "mask" them: their tokens do not
+                count, their rewards still do in the group's baseline (DAPO's overlong filtering).
             loss: "grpo", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", a `core.PolicyLoss`, or
                 a function of `core.LossInputs` and `core.ClipRange`. It brings defaults of the
                 four settings that follow, which None leaves as they are.
@@ -221,6 +244,8 @@ class GRPOConfig(AlgorithmConfig):
                 ratios), or None.
             engine_ratio_cap: The upper bound.
             engine_ratio_floor: The lower bound, for the masks.
+            max_engine_logp_diff: Batches in which the log-probs of engine and learner differ by
+                more, nats a token in the mean, are refused and counted. None: none is.
             max_skipped_steps: Optimizer steps whose gradient is not finite are skipped and
                 counted. More than so many in a row end the training.
             max_tokens_per_micro_batch: Tokens of one forward pass, padding included unless
@@ -256,6 +281,7 @@ class GRPOConfig(AlgorithmConfig):
             "group_size": group_size,
             "equal_reward_groups": equal_reward_groups,
             "max_resampling_rounds": max_resampling_rounds,
+            "truncated_replies": truncated_replies,
             "loss": loss,
             "loss_aggregation": loss_aggregation,
             "advantages": advantages,
@@ -267,6 +293,7 @@ class GRPOConfig(AlgorithmConfig):
             "engine_correction": engine_correction,
             "engine_ratio_cap": engine_ratio_cap,
             "engine_ratio_floor": engine_ratio_floor,
+            "max_engine_logp_diff": max_engine_logp_diff,
             "max_skipped_steps": max_skipped_steps,
             "max_tokens_per_micro_batch": max_tokens_per_micro_batch,
             "snapshot_device": snapshot_device,
@@ -308,6 +335,26 @@ class GRPOConfig(AlgorithmConfig):
     @override(AlgorithmConfig)
     def update_from_dict(self, config_dict: PartialAlgorithmConfigDict) -> Self:
         return super().update_from_dict(unpacked(config_dict))
+
+    @override(AlgorithmConfig)
+    def fault_tolerance(
+        self, *, restart_failed_learners: bool = NotProvided, **kwargs: Any
+    ) -> Self:
+        """Sets what is done about failures.
+
+        Args:
+            restart_failed_learners: When a learner dies, or raises in an update, all learners are
+                started again and go on from the last update. Their state, 12 bytes a trained
+                weight with AdamW, is copied to Ray's object store after every update.
+            kwargs: Of `AlgorithmConfig.fault_tolerance()`.
+
+        Returns:
+            This updated config.
+        """
+        super().fault_tolerance(**kwargs)
+        if restart_failed_learners is not NotProvided:
+            self.restart_failed_learners = restart_failed_learners
+        return self
 
     @property
     def sampling_settings(self) -> SamplingSettings:
@@ -444,20 +491,24 @@ class GRPOConfig(AlgorithmConfig):
         rl_module_spec: Any = None,
         placement_group: Any = None,
     ) -> LearnerGroup:
-        if self.parallelism != "fsdp":
-            return super().build_learner_group(
-                env=env,
-                spaces=spaces,
-                rl_module_spec=rl_module_spec,
-                placement_group=placement_group,
-            )
         from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
+        from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 
-        return FSDPLearnerGroup(
+        group = FSDPLearnerGroup if self.parallelism == "fsdp" else GRPOLearnerGroup
+        return group(
             config=self.copy(),
             module_spec=rl_module_spec or self.get_multi_rl_module_spec(env=env, spaces=spaces),
             placement_group=placement_group,
         )
+
+    @override(AlgorithmConfig)
+    def build_env_to_module_connector(
+        self, env: Any = None, spaces: Any = None, device: Any = None
+    ) -> Any:
+        # Runners have none; this is where RLlib comes by, before learners start, with what the
+        # remote ones say of their environments.
+        raise_if_unmade(self.env, spaces)
+        return super().build_env_to_module_connector(env, spaces, device)
 
     @override(AlgorithmConfig)
     def build_learner_connector(
@@ -465,7 +516,12 @@ class GRPOConfig(AlgorithmConfig):
     ) -> LearnerConnectorPipeline:
         return LearnerConnectorPipeline(
             connectors=[
-                TokenBatch(group_size=self.group_size, device=device),
+                TokenBatch(
+                    group_size=self.group_size,
+                    truncated_replies=self.truncated_replies,
+                    count_turns=self.policy_loss.aggregation == "constant",
+                    device=device,
+                ),
                 GroupRelativeAdvantages(
                     group_size=self.group_size,
                     advantages=self.policy_loss.advantages,

@@ -6,33 +6,42 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
-from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.rllib.utils.typing import ModuleID, ParamDict, StateDict, TensorType
-from torch.utils._pytree import tree_map_only
 
-from sfpo_rllib.checkpoints import SavedAsTensors
+from sfpo_rllib.algorithms.grpo.longest_episode import LongestEpisode
+from sfpo_rllib.algorithms.grpo.minibatches import (
+    START_LOGP,
+    WEIGHTS,
+    Batch,
+    Minibatches,
+    add_reference_logp,
+    add_start_logp,
+    cut,
+    engine_logp_diff,
+    moved,
+)
+from sfpo_rllib.checkpoints import CheckpointedLearner, num_batches
 from sfpo_rllib.core.anchor import whole
-from sfpo_rllib.core.balance import micro_batches
+from sfpo_rllib.core.batch_guard import BatchGuard, BatchRefused
 from sfpo_rllib.core.importance import effective_sample_share
-from sfpo_rllib.core.losses import token_weights
 from sfpo_rllib.core.metrics import Metrics, accumulate, over_learners, per_token
-from sfpo_rllib.core.optimizers import hidden_matrices, make_optimizer
+from sfpo_rllib.core.optimizers import hidden_matrices, keeping_settings, make_optimizer
 from sfpo_rllib.core.step_guard import StepGuard
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.rl_modules.causal_lm import (
     ADVANTAGES,
-    ATTENTION_MASK,
     BEHAVIOUR_LOGP,
     ENTROPY,
     INPUT_IDS,
     LOGP,
     LOSS_MASK,
+    NUM_TURNS,
     REFERENCE_LOGP,
     forward_train,
 )
@@ -40,15 +49,11 @@ from sfpo_rllib.rl_modules.causal_lm import (
 logger = logging.getLogger(__name__)
 
 RESULTS = "sfpo"
-WEIGHTS = "token_weights"
-START_LOGP = "start_logp"
 
 PassMetrics = dict[str, float]
-Batch = dict[str, torch.Tensor]
-Minibatches = list[list[Batch]]  # of micro-batches
 
 
-class GRPOTorchLearner(TorchLearner, SavedAsTensors):
+class GRPOTorchLearner(CheckpointedLearner):
     """Updates a causal LM from token batches of whole groups.
 
     RLlib hands `_update` the whole rollout batch, as neither `minibatch_size` nor `num_epochs`
@@ -68,10 +73,13 @@ class GRPOTorchLearner(TorchLearner, SavedAsTensors):
         self._updater: Updater[Minibatches, PassMetrics] = self.config.make_updater()
         self._partition_rng = torch.Generator().manual_seed(self.config.seed or 0)
         self._optimizer_steps = 0
+        self._batch_guard = BatchGuard(self.config.max_engine_logp_diff)
         self._step_guard = StepGuard(self.config.max_skipped_steps)
         self._objective = self.config.make_objective()
         self._lr_schedule = self.config.make_lr_schedule()
         self._num_batches = 0
+        self._longest_episode = LongestEpisode(self.config)
+        self._timesteps = 0
         super().build()
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
         if self.config.kl_coeff and not hasattr(module, "reference_logp"):
@@ -102,35 +110,38 @@ class GRPOTorchLearner(TorchLearner, SavedAsTensors):
             # What is a schedule of timesteps is RLlib's to advance, the rest ours.
             lr_or_lr_schedule=None if self._lr_schedule else config.lr,
         )
-        # RLlib begins a schedule with a tensor, which not every optimizer takes.
-        self._set_optimizer_lr(optimizer, float(self._get_optimizer_lr(optimizer)))
+        self._set_lr(optimizer)
 
     @override(TorchLearner)
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         super().before_gradient_based_update(timesteps=timesteps)
-        if self._lr_schedule:
-            for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
-                self._set_optimizer_lr(optimizer, self._lr_schedule.at(self._num_batches))
+        for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
+            self._set_lr(optimizer)
         self._num_batches += 1
+        self._timesteps = int(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
+
+    def _set_lr(self, optimizer: torch.optim.Optimizer) -> None:
+        """The rate of the next batch, by the schedule of the config and what was trained before.
+
+        A plain number: RLlib begins its schedules with a tensor, which not every optimizer takes.
+        """
+        if self._lr_schedule:
+            lr = self._lr_schedule.at(self._num_batches)
+        else:
+            lr = self._optimizer_lr_schedules[optimizer].update(timestep=self._timesteps)
+        self._set_optimizer_lr(optimizer, lr)
 
     @override(TorchLearner)
     def _update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
-        minibatches = self._partition(dict(batch[DEFAULT_MODULE_ID]))
-        parameters = [param for param in self._params.values() if param.requires_grad]
-        # Later mini-batches of the first pass are no longer at the start of the batch.
-        if len(minibatches) > 1 or not self._updater.active_rule.first_pass_at_start:
-            for minibatch in minibatches:
-                self._compute_start_logp(minibatch)
-        if self.config.kl_coeff:
-            for minibatch in minibatches:
-                self._compute_reference_logp(minibatch)
-        self._start_versions = _versions(parameters)
-        passes, metrics = self._updater.update(
-            minibatches,
-            self.run_pass,
-            parameters=parameters,
-            optimizers=[opt for _, opt in self.get_optimizers_for_module(DEFAULT_MODULE_ID)],
-        )
+        rollouts = dict(batch[DEFAULT_MODULE_ID])
+        self._longest_episode.look_at(rollouts.pop(NUM_TURNS, None), self._all_reduce)
+        minibatches = self._partition(rollouts)
+        try:
+            passes, metrics = self._update_on(minibatches)
+        except BatchRefused as refusal:
+            logger.error("A batch is not trained on: %s", refusal)
+            passes = [{"loss": math.nan, "entropy": math.nan, "engine_logp_diff": refusal.diff}]
+            metrics = {"active": 0.0}
         self._log_passes(passes)
         # A pass without a token that counts, or with a step skipped, tells the trigger nothing. The
         # entropy is all-reduced, so that all learners switch the rule off at the same batch.
@@ -138,6 +149,24 @@ class GRPOTorchLearner(TorchLearner, SavedAsTensors):
         entropy_z = self._updater.observe(passes[-1]["entropy"]) if sound else math.nan
         self._log({**metrics, "entropy_z": entropy_z})
         return {}, {DEFAULT_MODULE_ID: torch.tensor(passes[-1]["loss"])}, {}
+
+    def _update_on(self, minibatches: Minibatches) -> tuple[list[PassMetrics], dict[str, float]]:
+        """Has the rule update on a batch; returns its passes' metrics and its own."""
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        parameters = [param for param in self._params.values() if param.requires_grad]
+        # Later mini-batches of the first pass are no longer at the start of the batch.
+        if len(minibatches) > 1 or not self._updater.active_rule.first_pass_at_start:
+            add_start_logp(module, minibatches)
+            self._check_engine(minibatches)
+        if self.config.kl_coeff:
+            add_reference_logp(module, minibatches)
+        self._start_versions = _versions(parameters)
+        return self._updater.update(
+            minibatches,
+            self.run_pass,
+            parameters=parameters,
+            optimizers=[opt for _, opt in self.get_optimizers_for_module(DEFAULT_MODULE_ID)],
+        )
 
     def run_pass(self, minibatches: Minibatches) -> PassMetrics:
         """Runs one pass over the batch: an optimizer step for each mini-batch.
@@ -175,16 +204,19 @@ class GRPOTorchLearner(TorchLearner, SavedAsTensors):
             optimizer.zero_grad(set_to_none=True)
         module = self.module[DEFAULT_MODULE_ID]
         totals: Metrics = {}
+        is_start = START_LOGP not in minibatch[0]
         for i, micro in enumerate(minibatch):
             with self._accumulating(last=i == len(minibatch) - 1):
                 fwd_out = forward_train(module, micro)
-                if START_LOGP not in micro:
+                if is_start:
                     self._require_start()
                     micro[START_LOGP] = fwd_out[LOGP].detach()
                 loss, metrics = self._loss(micro, fwd_out)
                 # DDP means over learners, and the weights are of the sum.
                 (loss * self._world_size).backward()
             accumulate(totals, {"loss": loss.detach(), **metrics})
+        if is_start:
+            self._check_engine([minibatch])
         gradients = {pid: param.grad for pid, param in self._params.items()}
         norm = self._grad_norm = float(
             whole(torch.nn.utils.get_total_norm([g for g in gradients.values() if g is not None]))
@@ -192,7 +224,7 @@ class GRPOTorchLearner(TorchLearner, SavedAsTensors):
         if self._step_guard.allows(
             norm,
             parameters=module.unwrapped().named_parameters(),
-            batch=lambda: _moved(minibatch, "cpu"),
+            batch=lambda: moved(minibatch, "cpu"),
         ):
             self.apply_gradients(self.postprocess_gradients(gradients))
             self._optimizer_steps += 1
@@ -258,67 +290,48 @@ class GRPOTorchLearner(TorchLearner, SavedAsTensors):
         The cut is drawn once a batch, so that all passes over it see the same mini-batches. Those
         in which no token counts, with any learner, are left out.
         """
-        order = torch.randperm(len(rollouts[INPUT_IDS]), generator=self._partition_rng)
+        ids = rollouts[INPUT_IDS]
+        order = torch.randperm(len(ids), generator=self._partition_rng).to(ids.device)
         parts = order.split(self.config.effective_minibatch_size)
         return list(filter(None, (self._micro_batches(rollouts, rows) for rows in parts)))
 
     def _micro_batches(self, rollouts: Batch, rows: torch.Tensor) -> list[Batch]:
         """Micro-batches of a mini-batch, of sequences that count somewhere."""
-        rows = rows.to(rollouts[INPUT_IDS].device)
         mask = rollouts[LOSS_MASK][rows]
-        counted = mask.any(dim=1)
-        counts = torch.stack([mask.sum(), counted.sum()]).double()
+        counts = torch.stack([mask.sum(), mask.any(dim=1).sum()]).double()
         self._all_reduce(counts)
         if not counts[0]:
             return []
-        # Where nothing counts there is no gradient. One sequence stays for DDP's backward pass.
-        counted[0] |= not counted.any()
-        rows, mask = rows[counted], mask[counted]
-        weights = token_weights(
-            mask,
-            aggregation=self._objective.loss.aggregation,
+        return cut(
+            rollouts,
+            rows,
             num_tokens=float(counts[0]),
             num_sequences=float(counts[1]),
-            max_tokens=self.config.sampling_settings.max_tokens,
-        )
-        lengths = rollouts[ATTENTION_MASK][rows].sum(dim=1)
-        parts = []
-        for indices in micro_batches(
-            lengths.tolist(),
+            aggregation=self._objective.loss.aggregation,
+            longest_episode=self._longest_episode.tokens,
             max_tokens=self.config.max_tokens_per_micro_batch,
             packed=self.config.model_config.get("packing", False),
-        ):
-            part = torch.tensor(indices, device=rows.device)
-            width = int(lengths[part].max())
-            micro = {
-                name: column[rows[part]][:, :width] if column.ndim > 1 else column[rows[part]]
-                for name, column in rollouts.items()
-            }
-            micro[WEIGHTS] = weights[part][:, :width]
-            parts.append(micro)
-        return parts
+        )
 
-    @torch.no_grad()
-    def _compute_start_logp(self, minibatch: list[Batch]) -> None:
-        module = self.module[DEFAULT_MODULE_ID].unwrapped()
-        for micro in minibatch:
-            micro[START_LOGP] = forward_train(module, micro)[LOGP]
-
-    def _compute_reference_logp(self, minibatch: list[Batch]) -> None:
-        module = self.module[DEFAULT_MODULE_ID].unwrapped()
-        for micro in minibatch:
-            micro[REFERENCE_LOGP] = module.reference_logp(micro)
+    def _check_engine(self, minibatches: Minibatches) -> None:
+        """Raises BatchRefused, for all learners, if the engine's log-probs are not of the batch."""
+        if minibatches:  # else no token counts, with any learner
+            sums = engine_logp_diff(minibatches)
+            self._all_reduce(sums)
+            self._batch_guard.check(float(sums[0] / sums[1]))
 
     def _log_passes(self, passes: list[PassMetrics]) -> None:
+        # What is the same in all passes over the new batch.
+        of_engine = {name: v for name, v in passes[-1].items() if name.startswith("engine_")}
         for k, metrics in enumerate(passes):
-            self._log({(f"pass_{k}", n): v for n, v in metrics.items() if not _of_the_engine(n)})
+            self._log({(f"pass_{k}", n): v for n, v in metrics.items() if n not in of_engine})
         self._log(
             {
-                # The same in all passes over the new batch.
-                **{name: value for name, value in passes[-1].items() if _of_the_engine(name)},
+                **of_engine,
                 "entropy": passes[-1]["entropy"],
                 "optimizer_steps_lifetime": self._optimizer_steps,
                 "skipped_steps_lifetime": self._step_guard.skipped,
+                "refused_batches_lifetime": self._batch_guard.refused,
             }
         )
 
@@ -357,33 +370,35 @@ class GRPOTorchLearner(TorchLearner, SavedAsTensors):
         return state
 
     @override(TorchLearner)
+    def _set_optimizer_state(self, state: StateDict) -> None:
+        """Takes moments and step counts; the settings are the config's, which may be another."""
+        with contextlib.ExitStack() as stack:
+            for optimizer in self._named_optimizers.values():
+                stack.enter_context(keeping_settings(optimizer))
+            super()._set_optimizer_state(state)
+
+    @override(TorchLearner)
     def set_state(self, state: StateDict) -> None:
-        if WEIGHTS_SEQ_NO in state:
-            self._weights_seq_no = (
-                -1
-            )  # RLlib leaves out weights that are older than the present ones
+        saved = state.get(RESULTS, {}).get("optimizer", self.config.optimizer)
+        if saved != self.config.optimizer:
+            raise ValueError(
+                f"optimizer={self.config.optimizer!r}: must be {saved!r}, the checkpoint's, whose "
+                "moments another optimizer cannot go on from"
+            )
         super().set_state(state)
-        self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, self._weights_seq_no)
         if RESULTS in state:
             self.set_update_state(state[RESULTS])
-
-    @override(TorchLearner)
-    def _get_optimizer_state(self) -> StateDict:
-        # Arrays that do not own their memory are the moments themselves.
-        state = super()._get_optimizer_state()
-        return tree_map_only(np.ndarray, lambda a: a if a.flags.owndata else a.copy(), state)
-
-    @override(TorchLearner)
-    def _set_optimizer_state(self, state: StateDict) -> None:
-        # The optimizer would go on in the arrays that it is given.
-        super()._set_optimizer_state(tree_map_only(np.ndarray, np.copy, state))
 
     def get_update_state(self) -> StateDict:
         """What the update carries from batch to batch, besides weights and optimizer."""
         return {
+            "optimizer": self.config.optimizer,
             "optimizer_steps": self._optimizer_steps,
+            "batch_guard": self._batch_guard.state_dict(),
             "step_guard": self._step_guard.state_dict(),
             "num_batches": self._num_batches,
+            "several_turns": self._longest_episode.several_turns,
+            "timesteps": self._timesteps,
             "partition_rng": self._partition_rng.get_state().numpy(),
             **self._updater.state_dict(),
         }
@@ -391,16 +406,14 @@ class GRPOTorchLearner(TorchLearner, SavedAsTensors):
     def set_update_state(self, state: StateDict) -> None:
         """Goes on from `get_update_state()`."""
         self._optimizer_steps = int(state["optimizer_steps"])
+        if "batch_guard" in state:  # earlier releases had none
+            self._batch_guard.load_state_dict(state["batch_guard"])
+        self._longest_episode.restore(several_turns=state.get("several_turns", False))
         # Earlier releases had one of the guard's two counters.
         guard = state.get("step_guard", {"skipped": state.get("skipped_steps", 0)})
         self._step_guard.load_state_dict(guard)
-        if "num_batches" not in state:
-            logger.warning(
-                "num_batches, by which the learning rate goes, is not in the state: taken as %d, "
-                "the number of updates that the weights have had.",
-                self._weights_seq_no,
-            )
-        self._num_batches = int(state.get("num_batches", self._weights_seq_no))
+        self._num_batches = num_batches(state, self._weights_seq_no)
+        self._timesteps = int(state.get("timesteps", 0))
         self._partition_rng.set_state(torch.tensor(state["partition_rng"], dtype=torch.uint8))
         self._updater.load_state_dict(state)
 
@@ -409,26 +422,13 @@ class GRPOTorchLearner(TorchLearner, SavedAsTensors):
 
         RLlib saves one learner's state for all, and shares differ: the algorithm collects them.
         """
-        return _moved(self._updater.recent, "cpu")
+        return moved(self._updater.recent, "cpu")
 
     def set_recent_batches(self, batches: list[Any]) -> None:
         """Goes on from `get_recent_batches()`."""
-        self._updater.recent = _moved(batches, self._device)
-
-
-def _of_the_engine(name: str) -> bool:
-    return name.startswith("engine_")
+        self._updater.recent = moved(batches, self._device)
 
 
 def _versions(parameters: list[torch.Tensor]) -> list[int]:
     """How often each was changed in place."""
     return [param._version for param in parameters]
-
-
-def _moved(tree: Any, device: Any) -> Any:
-    """Nested lists and dicts of tensors, on another device."""
-    if isinstance(tree, list):
-        return [_moved(branch, device) for branch in tree]
-    if isinstance(tree, dict):
-        return {name: _moved(branch, device) for name, branch in tree.items()}
-    return tree.to(device)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from sfpo_rllib.algorithms.grpo.values import is_int, is_number
+from sfpo_rllib.core.values import is_int, is_number
 from sfpo_rllib.env_runners.engines.vllm_engine import LORA_RANKS
 from sfpo_rllib.rl_modules.lora import add_lora, largest_rank
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sfpo_rllib.algorithms.grpo.values import is_number
 from sfpo_rllib.core.advantages import make_advantages
 from sfpo_rllib.core.importance import ENGINE_CORRECTIONS
 from sfpo_rllib.core.losses import LOSS_AGGREGATIONS, make_loss
 from sfpo_rllib.core.objective import KL_ESTIMATORS
+from sfpo_rllib.core.values import is_number
 
 if TYPE_CHECKING:
     from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
@@ -44,6 +44,9 @@ def objective_problems(config: "GRPOConfig") -> Iterator[str]:
         value = getattr(config, field)
         if not is_number(value, least=0.0):
             yield f"{field}={value!r}: must be a number >= 0"
+    bound = config.max_engine_logp_diff
+    if bound is not None and not is_number(bound, above=0.0):
+        yield f"max_engine_logp_diff={bound!r}: must be a number > 0 (nats a token), or None"
     cap, floor = config.engine_ratio_cap, config.engine_ratio_floor
     if not is_number(cap, above=0.0):
         yield (

@@ -1,9 +1,9 @@
-"""What can be wrong with learners that share one model."""
+"""What can be wrong with learners, above all where they share one model."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sfpo_rllib.algorithms.grpo.values import is_int
+from sfpo_rllib.core.values import is_int
 from sfpo_rllib.preflight.memory import PARALLELISMS
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ def parallelism_problems(config: "GRPOConfig") -> Iterator[str]:
     """What is wrong with how learners share the model, and what does not go with it."""
     if config.parallelism not in PARALLELISMS:
         yield f"parallelism={config.parallelism!r}: must be one of {PARALLELISMS}"
+    if not isinstance(config.restart_failed_learners, bool):
+        yield f"restart_failed_learners={config.restart_failed_learners!r}: must be True or False"
     if config.parallelism != "fsdp":
         return
     if not is_int(config.num_learners, 2):

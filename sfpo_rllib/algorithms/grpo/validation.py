@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import (
@@ -19,16 +18,20 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from sfpo_rllib.algorithms.grpo.bypassed import bypassed_problems
+from sfpo_rllib.algorithms.grpo.environment_problems import environment_problems
 from sfpo_rllib.algorithms.grpo.lora_problems import lora_model_problems, lora_problems
 from sfpo_rllib.algorithms.grpo.objective_problems import objective_problems
 from sfpo_rllib.algorithms.grpo.parallelism_problems import parallelism_problems
-from sfpo_rllib.algorithms.grpo.values import is_int, is_number
+from sfpo_rllib.connectors.token_batch import TRUNCATED_REPLIES
 from sfpo_rllib.core.entropy_trigger import check_entropy_trigger
 from sfpo_rllib.core.optimizers import make_optimizer
-from sfpo_rllib.env_runners.engines import ENGINES, SamplingSettings
+from sfpo_rllib.core.values import is_int, is_number
+from sfpo_rllib.env_runners.engines import ENGINES
+from sfpo_rllib.env_runners.engines.context import context_length
+from sfpo_rllib.env_runners.engines.sampling import engine_kwargs_problems, sampling_problems
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS, PromptFormatter
-from sfpo_rllib.env_runners.text_envs import make_text_env
 from sfpo_rllib.rl_modules.causal_lm import ADDED_BY_CONFIG, MODEL_CONFIG_KEYS
+from sfpo_rllib.rl_modules.export import export_problems
 from sfpo_rllib.rl_modules.packing import PACKED_ATTENTION
 from sfpo_rllib.rl_modules.weights import DTYPES
 
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
     from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 
 EQUAL_REWARD_GROUPS = ("keep", "drop", "resample")
-NUM_PROMPTS_CHECKED = 8
 
 
 def cheap_problems(config: "GRPOConfig") -> Iterator[str]:
@@ -80,16 +82,13 @@ def _unknown_keys(config: "GRPOConfig") -> Iterator[str]:
     for key in vars(config):
         if key not in known and not key.startswith("_"):
             yield f"{key}={getattr(config, key)!r}: no such setting{nearest(key, public)}"
-    for field, given, keys in (
-        ("model_config", config.model_config, [*MODEL_CONFIG_KEYS, *ADDED_BY_CONFIG]),
-        ("sampling", config.sampling, SamplingSettings.keys()),
-    ):
-        for key in given:
-            if key not in keys:
-                yield (
-                    f"{field}[{key!r}]={given[key]!r}: no such setting{nearest(key, keys)}; "
-                    f"one of {sorted(keys)}"
-                )
+    keys = [*MODEL_CONFIG_KEYS, *ADDED_BY_CONFIG]
+    for key, value in config.model_config.items():
+        if key not in keys:
+            yield (
+                f"model_config[{key!r}]={value!r}: no such setting{nearest(key, keys)}; "
+                f"one of {sorted(keys)}"
+            )
 
 
 def _batch_sizes(config: "GRPOConfig") -> Iterator[str]:
@@ -150,6 +149,8 @@ def _update(config: "GRPOConfig") -> Iterator[str]:
             f"equal_reward_groups={config.equal_reward_groups!r}: "
             f"must be one of {EQUAL_REWARD_GROUPS}"
         )
+    if config.truncated_replies not in TRUNCATED_REPLIES:
+        yield f"truncated_replies={config.truncated_replies!r}: must be one of {TRUNCATED_REPLIES}"
     if not is_int(config.max_resampling_rounds, 0):
         yield f"max_resampling_rounds={config.max_resampling_rounds!r}: must be an integer >= 0"
     if config.grad_clip is not None and not is_number(config.grad_clip, above=0.0):
@@ -189,30 +190,14 @@ def _trigger(config: "GRPOConfig") -> Iterator[str]:
 
 
 def _rollouts(config: "GRPOConfig") -> Iterator[str]:
-    sampling = {**vars(SamplingSettings()), **config.sampling}
-    if not is_int(sampling["max_tokens"], 1):
-        yield f"sampling['max_tokens']={sampling['max_tokens']!r}: must be an integer >= 1"
-    # Greedy and truncated sampling have no log-probs to train on: the ratio of full-vocabulary
-    # log-probs to those of a truncated distribution is biased.
-    temperature = sampling["temperature"]
-    greedy = config.in_evaluation and temperature == 0
-    if not greedy and not is_number(temperature, above=0.0):
-        yield (
-            f"sampling['temperature']={temperature!r}: must be a number > 0 "
-            "(0, greedy, in evaluation only)"
-        )
-    if not is_number(sampling["top_p"], above=0.0) or sampling["top_p"] > 1:
-        yield f"sampling['top_p']={sampling['top_p']!r}: must be a number in (0, 1]"
-    elif not config.in_evaluation and sampling["top_p"] != 1:
-        yield f"sampling['top_p']={sampling['top_p']!r}: must be 1 except in evaluation"
-    if not is_int(sampling["top_k"], 0):
-        yield f"sampling['top_k']={sampling['top_k']!r}: must be an integer >= 0"
-    elif not config.in_evaluation and sampling["top_k"] != 0:
-        yield f"sampling['top_k']={sampling['top_k']!r}: must be 0 except in evaluation"
+    yield from sampling_problems(config.sampling, evaluation=config.in_evaluation)
+    yield from engine_kwargs_problems(config.engine_kwargs)
     if config.prompt_format not in PROMPT_FORMATS:
         yield f"prompt_format={config.prompt_format!r}: must be one of {PROMPT_FORMATS}"
     if not is_number(config.rollout_timeout_s, above=0.0):
         yield f"rollout_timeout_s={config.rollout_timeout_s!r}: must be a number > 0 (seconds)"
+    if config.env_timeout_s is not None and not is_number(config.env_timeout_s, above=0.0):
+        yield f"env_timeout_s={config.env_timeout_s!r}: must be a number > 0 (seconds) or None"
     if config.rollout_engine not in ENGINES:
         yield f"rollout_engine={config.rollout_engine!r}: must be one of {ENGINES}"
     attention = config.model_config.get("attn_implementation")
@@ -283,44 +268,12 @@ def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:
             f"model_config['model']={model!r}: must be a transformers folder with its tokenizer, "
             f"or a hub id that can be reached ({first_line(error)})"
         )
+    else:
+        yield from export_problems(config.model_config)
     if config.env is None:
         yield "env=None: must be a gymnasium id, a registered name, a class or a callable"
         return
-    try:
-        env = make_text_env(config.env, config.env_config)
-    except Exception as error:
-        yield f"env={config.env!r}: could not be made: {first_line(error)}"
-        return
-    try:
-        for seed in range(NUM_PROMPTS_CHECKED):
-            observation, _ = env.reset(seed=seed)
-            if fault := _not_text(env, observation):
-                yield f"env={config.env!r}: {fault}"
-                break
-            length = 0 if formatter is None else len(formatter.first(observation))
-            if length >= context:
-                yield (
-                    f"env={config.env!r}: the prompt of seed {seed} has {length} tokens, and must "
-                    f"leave room for a reply in the model's context of {context}"
-                )
-                break
-    except Exception as error:
-        yield f"env={config.env!r}: reset(seed={seed}) raised {first_line(error)}"
-    finally:
-        env.close()
-
-
-def _not_text(env: gym.Env, observation: Any) -> str | None:
-    """Why a language model cannot play an environment, None if it can."""
-    if not isinstance(observation, str | list | tuple):
-        return (
-            "must be a text environment, and its observations, of type "
-            f"{type(observation).__name__}, are neither strings nor lists of chat messages"
-        )
-    action_space = getattr(env, "action_space", None)  # none declared is fine
-    if not isinstance(action_space, gym.spaces.Text | None):
-        return f"must be a text environment, and its action space, {action_space}, is not text"
-    return None
+    yield from environment_problems(config, formatter, context)
 
 
 def _load_tokenizer_and_context(config: "GRPOConfig") -> tuple[PromptFormatter | None, float]:
@@ -346,11 +299,13 @@ def _load_tokenizer_and_context(config: "GRPOConfig") -> tuple[PromptFormatter |
             f"model_config['model']={model!r}: must be a causal language model, and is a "
             f"{model_config.model_type!r}"
         )
-    own_context = getattr(model_config, "max_position_embeddings", math.inf)
-    context = config.engine_kwargs.get("max_model_len") or own_context
+    context = context_length(model_config, config.engine_kwargs)
     if config.prompt_format not in PROMPT_FORMATS:
         return None, context  # reported among the cheap ones
-    return PromptFormatter(tokenizer, config.prompt_format), context
+    formatter = PromptFormatter(
+        tokenizer, config.prompt_format, chat_template_kwargs=config.chat_template_kwargs
+    )
+    return formatter, context
 
 
 def _is_causal_lm(model_config: PretrainedConfig) -> bool:

@@ -6,8 +6,8 @@ from sfpo_rllib.env_runners.engines.base import (
     Completion,
     GenerationRequest,
     RolloutEngine,
-    SamplingSettings,
 )
+from sfpo_rllib.env_runners.engines.sampling import SamplingSettings
 
 ENGINES = ("vllm", "transformers")
 

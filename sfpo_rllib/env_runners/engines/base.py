@@ -1,33 +1,13 @@
 """The small interface between an env runner and what generates its tokens."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """The distribution replies are sampled from.
-
-    Attributes:
-        temperature: Logits are divided by it. 0 is greedy.
-        max_tokens: Longest reply, in tokens.
-        top_p: Nucleus: the smallest set of tokens of this probability is kept.
-        top_k: Number of tokens kept, 0 for all.
-    """
-
-    temperature: float = 1.0
-    max_tokens: int = 256
-    top_p: float = 1.0
-    top_k: int = 0
-
-    @staticmethod
-    def keys() -> list[str]:
-        """Names of the settings."""
-        return [field.name for field in fields(SamplingSettings)]
+from sfpo_rllib.env_runners.engines.sampling import SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -35,7 +15,7 @@ class GenerationRequest:
     """One reply to sample.
 
     Attributes:
-        request_id: Comes back with the completion.
+        request_id: Comes back with the completion; unique in a process.
         prompt_ids: The dialogue so far.
         seed: Of the request's own random stream: the reply depends on weights, prompt, sampling
             settings and this seed, not on what else is in flight.
@@ -54,7 +34,8 @@ class Completion:
 
     Attributes:
         request_id: Of the request.
-        token_ids: int32, shape (L,); ends with EOS unless truncated.
+        token_ids: int32, shape (L,). Ends with a stop token, or the token that completes a stop
+            string, unless truncated.
         logprobs: Of these tokens under the distribution they were sampled from, float32, (L,).
         truncated: Whether the reply was cut at `max_tokens`.
     """
@@ -88,7 +69,13 @@ class RolloutEngine(ABC):
 
     @abstractmethod
     def abort(self) -> None:
-        """Drops every request in flight."""
+        """Drops every request in flight, and what an interrupted step has left."""
+
+    def abort_requests(self, request_ids: Collection[int]) -> None:  # noqa: B027
+        """Drops some requests; ids that are not in flight are no error.
+
+        An engine that cannot goes on with them: what they come to is thrown away.
+        """
 
     @abstractmethod
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:

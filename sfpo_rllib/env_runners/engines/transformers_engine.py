@@ -1,14 +1,16 @@
 """A rollout engine on plain transformers: no vLLM needed, for small work and exact resumes."""
 
+import functools
+import inspect
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from ray.rllib.utils.annotations import override
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 
 from sfpo_rllib.env_runners.engines.base import (
     Completion,
@@ -16,20 +18,25 @@ from sfpo_rllib.env_runners.engines.base import (
     RolloutEngine,
     SamplingSettings,
 )
+from sfpo_rllib.env_runners.engines.stopping import StopStrings
 from sfpo_rllib.rl_modules.lora import add_lora, load_adapter
+from sfpo_rllib.rl_modules.recurrence import is_recurrent
 from sfpo_rllib.rl_modules.weights import DTYPES, load_weights
 
 MAX_BATCH_SIZE = 512
 
 # (step, rows of the batch still running, their log-probs (rows, V)) -> the next tokens (rows,)
 Choose = Callable[[int, np.ndarray, torch.Tensor], torch.Tensor]
+# (row of the batch, its newest token) -> whether the reply ends there
+Ends = Callable[[int, int], bool]
 
 
 class TransformersEngine(RolloutEngine):
-    """Batched sampling with a key-value cache; a step finishes one batch.
+    """Batched sampling with a cache; a step finishes one batch.
 
     Every request draws from a random stream of its own, so a reply does not depend on the others
-    in its batch, up to the rounding of the forward pass.
+    in its batch, up to the rounding of the forward pass. Padding would enter the states of
+    recurrent layers: with a model that has any, the prompts of a batch are of one length.
     """
 
     def __init__(
@@ -65,7 +72,14 @@ class TransformersEngine(RolloutEngine):
         if lora is not None:
             add_lora(self._model, lora)
         self._lora = lora
+        self._load_tokenizer = functools.cache(  # stop strings alone need one
+            lambda: AutoTokenizer.from_pretrained(
+                model, trust_remote_code=trust_remote_code, revision=revision
+            )
+        )
         self._model.to(self._device).eval()
+        self._cache_name = _cache_name(self._model)
+        self._is_recurrent = is_recurrent(self._model)
         self._stop = frozenset(stop_token_ids)
         self._max_batch_size = max_batch_size
         limit = getattr(self._model.config, "max_position_embeddings", None)
@@ -80,14 +94,7 @@ class TransformersEngine(RolloutEngine):
     def step(self) -> list[Completion]:
         if not self._queue:
             return []
-        # A batch shares its distribution; training and evaluation never mix in practice.
-        kind = _distribution(self._queue[0])
-        batch = list(
-            itertools.takewhile(
-                lambda request: _distribution(request) == kind, self._queue[: self._max_batch_size]
-            )
-        )
-        self._queue = self._queue[len(batch) :]
+        batch = self._next_batch(self._queue)
         longest = max(request.sampling.max_tokens for request in batch)
         draws = np.stack([np.random.default_rng(r.seed).random(longest) for r in batch])
         greedy = batch[0].sampling.temperature == 0
@@ -100,11 +107,41 @@ class TransformersEngine(RolloutEngine):
             point = uniform.unsqueeze(1) * cumulative[:, -1:]
             return torch.searchsorted(cumulative, point, right=True).squeeze(1)
 
-        return self._decode(batch, choose, self._stop)
+        return self._decode(batch, choose, self._ends(batch))
+
+    def _ends(self, batch: Sequence[GenerationRequest]) -> Ends:
+        """Where the replies of a batch end, besides at their `max_tokens`."""
+        strings = [
+            StopStrings(self._load_tokenizer(), request.prompt_ids, request.sampling.stop)
+            for request in batch
+            if request.sampling.stop  # all or none, as they share a distribution
+        ]
+        if not strings:
+            return lambda row, token: token in self._stop
+        return lambda row, token: strings[row].completed_by(token) or token in self._stop
+
+    def _next_batch(self, queue: list[GenerationRequest]) -> list[GenerationRequest]:
+        """Takes from the queue what can be decoded together with its first request."""
+        # A batch shares its distribution; training and evaluation never mix in practice.
+        kind = self._kind(queue[0])
+        batch = [request for request in queue if self._kind(request) == kind]
+        batch = batch[: self._max_batch_size]
+        taken = set(map(id, batch))
+        queue[:] = [request for request in queue if id(request) not in taken]
+        return batch
+
+    def _kind(self, request: GenerationRequest) -> tuple[SamplingSettings, int | None]:
+        """Equal for requests that may share a batch."""
+        return _distribution(request), len(request.prompt_ids) if self._is_recurrent else None
 
     @override(RolloutEngine)
     def abort(self) -> None:
         self._queue.clear()
+
+    @override(RolloutEngine)
+    def abort_requests(self, request_ids: Collection[int]) -> None:
+        dropped = frozenset(request_ids)
+        self._queue = [request for request in self._queue if request.request_id not in dropped]
 
     @override(RolloutEngine)
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
@@ -124,12 +161,15 @@ class TransformersEngine(RolloutEngine):
             GenerationRequest(row, ids[:n], 0, replace(sampling, max_tokens=len(ids) - n))
             for row, (ids, n) in enumerate(zip(token_ids, prompt_lens, strict=True))
         ]
-
-        def choose(step: int, rows: np.ndarray, logp: torch.Tensor) -> torch.Tensor:
-            forced = [token_ids[row][prompt_lens[row] + step] for row in rows]
-            return torch.tensor(forced, device=logp.device)
-
-        return [completion.logprobs for completion in self._decode(requests, choose, frozenset())]
+        result: dict[int, np.ndarray] = {}
+        while requests:
+            batch = self._next_batch(requests)
+            replies = [token_ids[r.request_id][len(r.prompt_ids) :] for r in batch]
+            result |= {
+                completion.request_id: completion.logprobs
+                for completion in self._decode(batch, _forced(replies), _never)
+            }
+        return [result[row] for row in range(len(token_ids))]
 
     @override(RolloutEngine)
     def close(self) -> None:
@@ -140,7 +180,7 @@ class TransformersEngine(RolloutEngine):
 
     @torch.no_grad()
     def _decode(
-        self, batch: list[GenerationRequest], choose: Choose, stop: frozenset[int]
+        self, batch: list[GenerationRequest], choose: Choose, ends: Ends
     ) -> list[Completion]:
         """Decodes a batch to its end; completions come in the order of the requests."""
         lengths = [len(request.prompt_ids) for request in batch]
@@ -154,17 +194,18 @@ class TransformersEngine(RolloutEngine):
 
         tokens: list[list[int]] = [[] for _ in batch]
         logprobs: list[list[float]] = [[] for _ in batch]
+        ended = [False] * len(batch)
         cache = DynamicCache(config=self._model.config)
         rows = np.arange(len(batch))  # of the requests still running
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         for step in itertools.count():
             logits = self._model(
                 input_ids=ids,
-                attention_mask=mask,
+                attention_mask=None if self._is_recurrent else mask,
                 position_ids=positions,
-                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **{self._cache_name: cache},
             ).logits[:, -1]
             logp = _log_probs(logits.float(), batch[0].sampling)
             chosen = choose(step, rows, logp)
@@ -173,13 +214,16 @@ class TransformersEngine(RolloutEngine):
             for place, (row, token) in enumerate(zip(rows.tolist(), chosen.tolist(), strict=True)):
                 tokens[row].append(token)
                 logprobs[row].append(chosen_logp[place])
-                if token not in stop and len(tokens[row]) < batch[row].sampling.max_tokens:
+                ended[row] = ends(row, token)
+                if not ended[row] and len(tokens[row]) < batch[row].sampling.max_tokens:
                     running.append(place)
             if not running:
                 break
             if len(running) < len(rows):  # finished replies leave the batch
                 kept = torch.tensor(running, device=self._device)
-                cache.batch_select_indices(kept)
+                cache.reorder_cache(
+                    kept
+                )  # of all layers; batch_select_indices knows attention only
                 rows, chosen, mask, positions = (
                     rows[running],
                     chosen[kept],
@@ -195,10 +239,30 @@ class TransformersEngine(RolloutEngine):
                 request_id=request.request_id,
                 token_ids=np.array(tokens[row], np.int32),
                 logprobs=np.array(logprobs[row], np.float32),
-                truncated=tokens[row][-1] not in stop,
+                truncated=not ended[row],
             )
             for row, request in enumerate(batch)
         ]
+
+
+def _never(row: int, token: int) -> bool:
+    return False
+
+
+def _cache_name(model: PreTrainedModel) -> str:
+    """The argument of a model's forward pass that takes its cache."""
+    known = inspect.signature(model.forward).parameters
+    # Mamba and its like; others would go on without a cache, silently.
+    return "cache_params" if "cache_params" in known else "past_key_values"
+
+
+def _forced(replies: Sequence[Sequence[int]]) -> Choose:
+    """Chooses the tokens of given replies."""
+
+    def choose(step: int, rows: np.ndarray, logp: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([replies[row][step] for row in rows], device=logp.device)
+
+    return choose
 
 
 def _distribution(request: GenerationRequest) -> SamplingSettings:

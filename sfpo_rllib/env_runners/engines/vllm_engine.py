@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from sfpo_rllib.env_runners.engines.base import (
     SamplingSettings,
 )
 from sfpo_rllib.rl_modules.lora import largest_rank, write_adapter
+from sfpo_rllib.rl_modules.recurrence import is_recurrent
+from sfpo_rllib.rl_modules.weights import DTYPES, checkpoint_format, skeleton
 
 CPU_KV_CACHE_BYTES = 1 << 30
 # Ranks that vLLM makes room for.
@@ -58,13 +61,23 @@ class VLLMEngine(RolloutEngine):
 
         self._sampling_params, self._final_only = SamplingParams, RequestOutputKind.FINAL_ONLY
         self._packs_linears = current_platform.is_cpu()
+        self._dtype = DTYPES[dtype]
+        # Says how checkpoints name and cut the weights, which is what vLLM reads. Made before vLLM
+        # is, which changes the classes of models it runs through transformers.
+        self._skeleton = skeleton(
+            model,
+            dtype=self._dtype,
+            revision=engine_kwargs.get("revision"),
+            trust_remote_code=engine_kwargs.get("trust_remote_code", False),
+        )
         # Left to itself vLLM takes a share of all memory it sees, whoever else uses it.
         memory: dict[str, Any] = {"kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
         if not self._packs_linears:
             memory = {"gpu_memory_utilization": 0.9 * min(gpu_share, 1.0)}
         defaults: dict[str, Any] = {
             "enforce_eager": self._packs_linears,  # compiling takes minutes on a CPU
-            "enable_prefix_caching": True,
+            # The states of recurrent layers would ask for chunked prefill; see below.
+            "enable_prefix_caching": not (self._packs_linears and is_recurrent(self._skeleton)),
             "disable_log_stats": True,
             # After temperature and top_p: what was sampled from, not the raw logits.
             "logprobs_mode": "processed_logprobs",
@@ -103,9 +116,8 @@ class VLLMEngine(RolloutEngine):
             top_k=sampling.top_k,
             seed=seed,
             stop_token_ids=self._stop,
-            detokenize=False,
             output_kind=self._final_only,
-            **{"logprobs": 0, **extra},
+            **{"logprobs": 0, **_text_params(sampling), **extra},
         )
         self._engine.add_request(
             request_id,
@@ -126,17 +138,37 @@ class VLLMEngine(RolloutEngine):
         self._engine.abort_request(list(self._engine.output_processor.request_states), True)
         while self._engine.has_unfinished_requests():
             self._engine.step()
+        # An interrupted step has cached prefixes whose keys and values it never computed.
+        self._reset_prefix_cache()
+
+    @override(RolloutEngine)
+    def abort_requests(self, request_ids: Collection[int]) -> None:
+        self._engine.abort_request([str(request_id) for request_id in request_ids])
+
+    def _reset_prefix_cache(self) -> None:
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM did not reset its prefix cache: requests are in flight")
 
     @override(RolloutEngine)
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         if self._adapter is not None:
             self._adapter.load(self._engine, weights)
         else:
-            load = _reload_packed if self._packs_linears else _load_in_place
-            self._engine.collective_rpc(load, args=(list(weights.items()),))
+            self._load_model(weights)
         # Cached prefixes hold keys and values of the old weights.
-        if not self._llm.reset_prefix_cache():
-            raise RuntimeError("vLLM did not reset its prefix cache: requests are in flight")
+        self._reset_prefix_cache()
+
+    def _load_model(self, weights: Mapping[str, torch.Tensor]) -> None:
+        items = list(checkpoint_format(self._skeleton, weights, self._dtype).items())
+        load = _reload_packed if self._packs_linears else _load_in_place
+        try:
+            self._engine.collective_rpc(load, args=(items,))
+        except Exception as error:
+            raise RuntimeError(
+                "rollout_engine='vllm': must be 'transformers' for a "
+                f"{self._skeleton.config.model_type!r} model, whose weights vLLM does not take: "
+                f"{error}"
+            ) from error
 
     @override(RolloutEngine)
     def logprobs(
@@ -148,7 +180,7 @@ class VLLMEngine(RolloutEngine):
         # One request a token, that samples one token after the given ones and reports the
         # log-prob of the one asked for: the sampler, the decode kernels and the prefix cache are
         # those of sampling, which vLLM's prompt log-probs bypass.
-        one = replace(sampling, max_tokens=1)
+        one = replace(sampling, max_tokens=1, stop=())
         wanted = {}
         for row, (ids, prompt_len) in enumerate(zip(token_ids, prompt_lens, strict=True)):
             for position in range(prompt_len, len(ids)):
@@ -161,10 +193,14 @@ class VLLMEngine(RolloutEngine):
             np.zeros(len(ids) - prompt_len, np.float32)
             for ids, prompt_len in zip(token_ids, prompt_lens, strict=True)
         ]
-        while self._engine.has_unfinished_requests():
-            for output in self._engine.step():
-                row, place, token = wanted[output.request_id]
-                result[row][place] = output.outputs[0].logprobs[0][token].logprob
+        try:
+            while self._engine.has_unfinished_requests():
+                for output in self._engine.step():
+                    row, place, token = wanted[output.request_id]
+                    result[row][place] = output.outputs[0].logprobs[0][token].logprob
+        except BaseException:  # Ctrl-C, too, leaves nothing behind that sampling would come upon
+            self.abort()
+            raise
         return result
 
     @override(RolloutEngine)
@@ -209,6 +245,18 @@ class _Adapter:
         self._folder.cleanup()
 
 
+def _text_params(sampling: SamplingSettings) -> dict[str, Any]:
+    """What vLLM needs to know of the text: nothing, unless it is to look for stop strings."""
+    if not sampling.stop:
+        return {"detokenize": False}
+    # Special tokens may be part of a string, and its tokens are part of the reply.
+    return {
+        "stop": list(sampling.stop),
+        "include_stop_str_in_output": True,
+        "skip_special_tokens": False,
+    }
+
+
 def _completion(output: Any) -> Completion:
     """VLLM's finished request as ours."""
     reply = output.outputs[0]
@@ -227,17 +275,58 @@ def _completion(output: Any) -> Completion:
 
 
 def _load_in_place(worker: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-    worker.model_runner.get_model().load_weights(iter(weights))
+    """Loads into the parameters as they are."""
+    model = worker.model_runner.get_model()
+    _check_all_loaded(model, model.load_weights(iter(weights)))
 
 
 def _reload_packed(worker: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """On a CPU linear layers are packed into oneDNN handlers, which must be built anew.
+    """On a CPU weights are packed for the kernels, which must be done anew.
 
-    `reload_weights` does so, except for an lm_head tied to the embedding: that one keeps the old
-    weights, silently.
+    `reload_weights` does so, with two exceptions, both silent: experts, which are packed only when
+    their kernel is made, and an output layer that shares the parameter of the embedding.
     """
-    worker.model_runner.reload_weights(weights_iterator=iter(weights))
     model = worker.model_runner.get_model()
-    if getattr(model.config, "tie_word_embeddings", False):
-        model.lm_head.weight = model.model.embed_tokens.weight
-        model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
+    methods: list[Any] = [getattr(module, "quant_method", None) for module in model.modules()]
+    experts = [method for method in methods if hasattr(method, "moe_kernel")]
+    for method in experts:
+        method.moe_kernel = None
+    loaded: set[str] | None = None
+
+    def load_weights(items: Iterable[tuple[str, torch.Tensor]]) -> set[str] | None:
+        nonlocal loaded
+        loaded = type(model).load_weights(model, items)
+        return loaded
+
+    model.load_weights = load_weights  # reload_weights only logs what it returns
+    try:
+        worker.model_runner.reload_weights(weights_iterator=iter(weights))
+    finally:
+        del model.load_weights
+    if any(method.moe_kernel is None for method in experts):
+        raise RuntimeError("vLLM passed over the weights of experts")
+    for module in _sharing_a_weight(model):
+        module.quant_method.process_weights_after_loading(module)
+    _check_all_loaded(model, loaded)
+
+
+def _sharing_a_weight(model: torch.nn.Module) -> list[Any]:
+    """Embeddings and output layers whose weight is one parameter."""
+    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+
+    layers = [m for m in model.modules() if isinstance(m, VocabParallelEmbedding)]
+    count = Counter(id(layer.weight) for layer in layers)
+    return [layer for layer in layers if count[id(layer.weight)] > 1]
+
+
+def _check_all_loaded(model: torch.nn.Module, loaded: set[str] | None) -> None:
+    """Raises if vLLM says that it passed over a parameter.
+
+    Raises:
+        RuntimeError: If it did.
+    """
+    if loaded is None:  # models that do not keep track
+        return
+    missing = sorted({name for name, _ in model.named_parameters()} - loaded)
+    if missing:
+        raise RuntimeError(f"vLLM did not load {len(missing)} parameters, e.g. {missing[:3]}")

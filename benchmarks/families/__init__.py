@@ -1,0 +1,1 @@
+"""Which model families each engine computes as the learner does; see `__main__`."""

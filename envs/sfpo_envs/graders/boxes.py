@@ -1,0 +1,82 @@
+r"""Finding the boxes of a reply, and what holds no answer."""
+
+from __future__ import annotations
+
+import re
+
+_BOX = r"\\{1,2}(?:boxed|fbox)(?![a-zA-Z])"
+# An escaped character is one token, so that the braces of the set \{1, 2\} do not count as groups.
+_TOKENS = re.compile(rf"(?P<box>{_BOX})\s{{0,8}}(?P<group>\{{?)|\\.|[{{}}]", re.DOTALL)
+
+_FIRST = re.compile(r"\\(?:boxed|fbox)")
+
+# A box without braces holds numbers, commands, operators and single letters, but no words.
+_LETTER = r"(?:[a-zA-Z](?![a-zA-Z]))?"
+_NO_WORDS = re.compile(
+    rf"(?!{_BOX})(?:"
+    r"(?:[0-9]+(?:[.,][0-9]+)*|\.[0-9]+)[a-zA-Z]*"
+    rf"|(?:\\[a-zA-Z]+|\\[{{}}$%,;:! ]|[-+*/=^_,(\[)\]|<>%\u00b0\u2212])[ \t]*{_LETTER}"
+    r"|[ \t]+|\{)"
+)
+_IN_GROUP = re.compile(rf"(?!{_BOX})(?:\\.|[^\n\\])")
+# "a \boxed answer" boxes nothing.
+_ONE_NAME = re.compile(
+    r"[a-zA-Z]+(?=[ \t]*(?:\$|\\[)\]]))|[a-zA-Z](?=[ \t]*(?:[-+*/=^_,.;:!?)]|$|\n))"
+)
+_LOOSE_ENDS = " \t,;:-+*/=^_(<>|\u2212"
+_MATH = re.compile(r"[0-9a-zA-Z\\]")
+
+_MAX_BLANK_CHARS = 64
+_BLANK = re.compile(
+    r"(?:[\s${}~._?*`\u2026\u200b\u2060\ufeff-]|\\{1,2}(?:[,;:!> ()\[\]]"
+    r"|(?:q?quad|[lc]?dots|fbox|boxed|text(?:bf|it|rm)?|math(?:bf|it|rm)|displaystyle)(?![a-zA-Z])))*"
+)
+
+
+def is_blank(text: str) -> bool:
+    """Return whether there is nothing but space, markup and dots, as in a form to be filled in."""
+    return len(text) <= _MAX_BLANK_CHARS and _BLANK.fullmatch(text) is not None
+
+
+def last_box(text: str) -> str | None:
+    r"""Return what the last box of a text holds, without white space around it.
+
+    Boxes are ``\boxed{}`` and ``\fbox{}``. Of nested boxes the innermost counts, as it is opened
+    last. A box that is never closed counts for nothing, and neither does one that holds nothing. A
+    box without braces, as in ``\boxed 42``, ends where words begin, or the formula ends.
+
+    Args:
+        text: Any text.
+    """
+    open_groups: list[tuple[bool, int]] = []  # whether it is a box, and where its content starts
+    best_start, best = -1, None
+    first = _FIRST.search(text)  # groups that are opened before it do not matter
+    for token in _TOKENS.finditer(text, first.start()) if first else ():
+        if token["box"] and not token["group"]:
+            start, content = token.end(), _unbraced(text, token.end())
+        elif token["group"] or token[0] == "{":
+            open_groups.append((bool(token["box"]), token.end()))
+            continue
+        elif token[0] == "}" and open_groups:
+            is_box, start = open_groups.pop()
+            if not is_box or start < best_start:
+                continue
+            content = text[start : token.start()]
+        else:
+            continue
+        if start > best_start and not is_blank(content):
+            best_start, best = start, content.strip()
+    return best
+
+
+def _unbraced(text: str, start: int) -> str:
+    """Return what a box without braces holds; nothing if words follow it."""
+    start += text.startswith("$", start)
+    depth, end = 0, start
+    if name := _ONE_NAME.match(text, start):
+        end = name.end()
+    while piece := (_IN_GROUP if depth else _NO_WORDS).match(text, end):
+        depth += (piece[0] == "{") - (piece[0] == "}")
+        end = piece.end()
+    content = text[start:end].rstrip(_LOOSE_ENDS)
+    return content if depth == 0 and _MATH.search(content) else ""

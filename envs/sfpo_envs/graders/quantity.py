@@ -1,0 +1,172 @@
+r"""What an answer says besides its value: percent, the base of its digits, its unit.
+
+What is missing on one side is no difference, as problems often name it themselves; what is there on
+both sides has to be the same.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sfpo_envs.graders.sight import rational
+from sfpo_envs.graders.spelling import TEXT_COMMAND, respell
+from sfpo_envs.graders.units import Unit, is_numeric, split_unit
+
+_DOLLAR = re.compile(r"(?<!\\)\$")
+_LEADING = re.compile(r"^(?:\\approx(?![A-Za-z])|~|=|\\q?quad(?![A-Za-z])|\\[,;:! ]|\s)+")
+_TRAILING = re.compile(r"(?:[.,;:\s]|\\[,;:! ]|\\q?quad)+$")
+_PERCENT = re.compile(
+    r"(?i)(?:\s|~|\\[,;:! ])*"
+    rf"(?:\\?%|(?:{TEXT_COMMAND}\s*\{{\s*)?(?:\\?%|(?<![a-z])(?:percent(?:age)?|per\s?cent|pct\.?))\s*\}}?)$"
+)
+_NAMES_OF_BASES = """
+two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+"""
+_BASES = {name: base for base, name in enumerate(_NAMES_OF_BASES.split(), start=2)}
+_BASE = rf"[0-9]{{1,2}}|{'|'.join(_BASES)}"
+_OPEN_TEXT = rf"(?:{TEXT_COMMAND}\s*\{{)?\s*"
+_NUMERAL = re.compile(
+    rf"(?P<sign>[+-]?)\s*(?:\\left)?\(?\s*(?P<text>{TEXT_COMMAND}\s*\{{)?\s*"
+    r"(?P<digits>[0-9A-Za-z][0-9A-Za-z,.\s]*?)\s*\}?\s*(?:\\right)?\)?\s*"
+    rf"(?:_\s*\{{?\s*{_OPEN_TEXT}(?P<base>{_BASE})"
+    rf"|(?:\\[,;:! ]|~|\s)*{_OPEN_TEXT}\(?\s*(?:in\s+)?base[\s~-]*\}}?\s*(?P<named>{_BASE})\s*\)?)"
+    r"[\s}]*"
+)
+_DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+)")
+_LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
+_EQUALS = re.compile(r"(?<![<>!\\])=")
+_APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])")
+_BRACKETS = {**dict.fromkeys("([{", 1), **dict.fromkeys(")]}", -1)}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """An answer taken apart.
+
+    Attributes:
+        text: All of it, as math-verify reads it.
+        value: What is left without the others.
+        is_percent: Whether it is in percent.
+        base: Of its digits, ``None`` if it does not say.
+        unit: What it is measured in, ``None`` if it does not say.
+        is_unit_sure: Whether the unit can be nothing else, a variable for instance.
+    """
+
+    text: str
+    value: str
+    is_percent: bool = False
+    base: int | None = None
+    unit: Unit | None = None
+    is_unit_sure: bool = True
+
+
+@lru_cache(4096)
+def read_quantity(answer: str) -> Quantity:
+    """Take an answer apart.
+
+    Args:
+        answer: The answer alone; dollar signs around formulas do not matter.
+    """
+    text = respell(_DOLLAR.sub("", answer))
+    text = _TRAILING.sub("", _LEADING.sub("", text)) or text
+    if not _LETTER.search(text):
+        # Of numbers alone the last counts, "2 + 3 = 5", and the exact one, "2/3 \approx 0.67".
+        text = _APPROXIMATELY.split(_EQUALS.split(text)[-1])[0]
+    items = _items(text)
+    parts = [_read_item(item) for item in items]
+    if len(parts) == 1:
+        return parts[0]
+    said = {(part.is_percent, part.base, part.unit) for part in parts}
+    if len(said) > 1 or not all(part.is_unit_sure for part in parts):
+        # "2 and 3 cm" has a unit; what else differs from item to item stays with the items.
+        unit = parts[-1].unit
+        if unit and parts[-1].is_unit_sure and said == {(False, None, None), (False, None, unit)}:
+            return Quantity(text, ",".join([*items[:-1], parts[-1].value]), unit=unit)
+        return Quantity(text, text)
+    value = ",".join(part.value for part in parts)
+    return Quantity(text, value, parts[0].is_percent, parts[0].base, parts[0].unit)
+
+
+def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]]:
+    """Return what has to be compared to tell whether an answer is right.
+
+    Args:
+        gold: The right answer.
+        answer: The one to judge.
+
+    Returns:
+        Pairs of a gold value and another, one of which has to be equal; none if none can be.
+    """
+    if gold.base or answer.base:
+        is_same = not (gold.base and answer.base) or gold.base == answer.base
+        return [(_digits(gold), _digits(answer))] if is_same else []
+    if (gold.is_percent and answer.unit) or (answer.is_percent and gold.unit):
+        return []
+    pairs = [(gold.value, answer.value)]
+    if gold.unit and answer.unit:
+        if gold.unit.differs(answer.unit):
+            return [] if gold.is_unit_sure and answer.is_unit_sure else [(gold.text, answer.text)]
+    elif not gold.is_unit_sure or not (answer.is_unit_sure or is_numeric(gold.value)):
+        pairs = [(gold.text, answer.text)]  # what may be a unit is a variable
+    if gold.is_percent and not answer.is_percent:
+        pairs.append((_hundredth(gold.value), answer.value))
+    if answer.is_percent and not gold.is_percent:
+        pairs.append((gold.value, _hundredth(answer.value)))
+    # 2,74 is two numbers, unless one is asked for that is not whole.
+    comma = _DECIMAL_COMMA.fullmatch(answer.value)
+    if comma and "." in gold.value and rational(gold.value) is not None:
+        pairs.append((gold.value, f"{comma[1]}.{comma[2]}"))
+    return pairs
+
+
+def _read_item(text: str) -> Quantity:
+    if percent := _PERCENT.search(text):
+        head = text[: percent.start()]
+        if head and not head.endswith("\\"):
+            return Quantity(text, head, is_percent=True)
+    if numeral := _as_numeral(text.strip()):
+        return numeral
+    measured = split_unit(text)
+    return Quantity(text, measured.value, unit=measured.unit, is_unit_sure=measured.is_sure)
+
+
+def _as_numeral(text: str) -> Quantity | None:
+    """Return digits of which the base is said, ``None`` of other text."""
+    match = _NUMERAL.fullmatch(text)
+    if not match:
+        return None
+    name = match["base"] or match["named"]
+    base = _BASES.get(name) or int(name)
+    digits = re.sub(r"[,\s]", "", match["digits"]).upper()
+    letters = [char for char in digits if char.isalpha()]
+    if base < 2 or any(int(letter, 36) >= base for letter in letters):
+        return None
+    if len(letters) == len(digits) and not match["text"]:
+        return None  # a name
+    value = match["sign"].replace("+", "") + (digits.lstrip("0") or "0")
+    return Quantity(text, value, base=base)
+
+
+def _digits(number: Quantity) -> str:
+    """Return the digits of a number, as a word if some are letters."""
+    digits = re.sub(rf"{TEXT_COMMAND}\s*\{{|[\s,}}]", "", number.value).upper()
+    return rf"\text{{{digits}}}" if digits.isalnum() and not digits.isdigit() else number.value
+
+
+def _items(text: str) -> list[str]:
+    """Split a list at the commas that no bracket holds."""
+    items, depth, start = [], 0, 0
+    for place, char in enumerate(text):
+        depth += _BRACKETS.get(char, 0)
+        if char == "," and depth == 0 and text[place - 1 : place] != "\\":
+            items.append(text[start:place])
+            start = place + 1
+    return [*items, text[start:]]
+
+
+def _hundredth(value: str) -> str:
+    return (
+        rf"{value} \times 10^{{-2}}" if rational(value) is not None else rf"\frac{{{value}}}{{100}}"
+    )

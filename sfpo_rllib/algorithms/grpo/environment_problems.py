@@ -1,0 +1,107 @@
+"""What can be wrong with an environment, found before anything expensive starts."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+
+from sfpo_rllib.core.values import is_number
+from sfpo_rllib.env_runners.env_values import EnvFault, described, short, words
+from sfpo_rllib.env_runners.guarded_env import DeadlineError, GuardedEnv
+from sfpo_rllib.env_runners.prompts import Observation, PromptFormatter
+from sfpo_rllib.env_runners.text_envs import UnmadeEnvSpace, make_text_env
+
+if TYPE_CHECKING:
+    from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
+
+NUM_PROMPTS_CHECKED = 8
+NUM_PROMPTS_REPEATED = 3
+
+
+def environment_problems(
+    config: "GRPOConfig", formatter: PromptFormatter | None, context: float
+) -> Iterator[str]:
+    """What is wrong with the environment and its first prompts.
+
+    Args:
+        config: The config.
+        formatter: What prompts are made with, None if that is not known.
+        context: How long prompts may be, in tokens.
+    """
+    name = f"env={config.env!r}"
+    # What is out of range is reported among the cheap ones.
+    env_timeout_s, rollout_timeout_s = (
+        value if is_number(value, above=0.0) else None
+        for value in (config.env_timeout_s, config.rollout_timeout_s)
+    )
+    try:
+        env = GuardedEnv(
+            lambda: make_text_env(config.env, config.env_config),
+            timeout_s=env_timeout_s,
+            deadline=time.monotonic() + (rollout_timeout_s or math.inf),
+        )
+    except (EnvFault, DeadlineError) as error:
+        # The constructor's own error, without our words for where it came from.
+        yield f"{name}: could not be made: {described(error.__cause__ or error).splitlines()[0]}"
+        return
+    try:
+        yield from (f"{name}: {problem}" for problem in _first_problem(env, formatter, context))
+    except EnvFault as error:
+        yield f"{name}: {str(error).splitlines()[0]}"
+    finally:
+        env.close()
+
+
+def raise_if_unmade(env: Any, spaces: Mapping[str, Any] | None) -> None:
+    """Raises if the env runners could not make what could be made in this process.
+
+    Raises:
+        RuntimeError: With the reason.
+    """
+    for pair in (spaces or {}).values():
+        if isinstance(pair[0], UnmadeEnvSpace):
+            raise RuntimeError(
+                f"env={env!r}: could be made in this process, and not in an env runner's: "
+                f"{pair[0].reason}"
+            )
+
+
+def _first_problem(
+    env: GuardedEnv, formatter: PromptFormatter | None, context: float
+) -> Iterator[str]:
+    shown: dict[int, Observation] = {}
+    for seed in range(NUM_PROMPTS_CHECKED):
+        shown[seed], _ = env.reset(seed)
+        if seed == 0 and (fault := _not_text(env)):
+            yield fault
+            return
+        try:
+            length = 0 if formatter is None else len(formatter.first(shown[seed]))
+        except ValueError as error:
+            yield f"no prompt can be made of seed {seed}'s {error}"
+            return
+        if length >= context:
+            yield (
+                f"the prompt of seed {seed} has {length} tokens, and must leave room for a reply "
+                f"in the model's context of {context}"
+            )
+            return
+    for seed in range(NUM_PROMPTS_REPEATED):
+        again, _ = env.reset(seed)
+        if words(again) != words(shown[seed]):
+            yield (
+                f"reset(seed={seed}) shows {short(shown[seed])}, and then {short(again)}: the seed "
+                "alone must decide the problem, or the members of a group cannot be compared; "
+                "`python -m sfpo_envs check` says what else is wrong with an environment"
+            )
+            return
+
+
+def _not_text(env: GuardedEnv) -> str | None:
+    """Why a language model cannot act in an environment, None if it can."""
+    _, action_space = env.spaces()
+    if not isinstance(action_space, gym.spaces.Text | None):
+        return f"must be a text environment, and its action space, {action_space}, is not text"
+    return None

@@ -1,0 +1,110 @@
+"""A rollout batch cut up, mini-batches of micro-batches, and the log-probs that it is given."""
+
+import itertools
+from typing import Any
+
+import torch
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+
+from sfpo_rllib.core.balance import micro_batches
+from sfpo_rllib.core.losses import token_weights
+from sfpo_rllib.rl_modules.causal_lm import (
+    ATTENTION_MASK,
+    BEHAVIOUR_LOGP,
+    LOGP,
+    LOSS_MASK,
+    REFERENCE_LOGP,
+    forward_train,
+)
+
+WEIGHTS = "token_weights"
+START_LOGP = "start_logp"
+
+Batch = dict[str, torch.Tensor]
+Minibatches = list[list[Batch]]  # of micro-batches
+
+
+def cut(
+    rollouts: Batch,
+    rows: torch.Tensor,
+    *,
+    num_tokens: float,
+    num_sequences: float,
+    aggregation: str,
+    longest_episode: int,
+    max_tokens: int,
+    packed: bool,
+) -> list[Batch]:
+    """Micro-batches of the sequences of a mini-batch that count somewhere.
+
+    Args:
+        rollouts: The token batch.
+        rows: Of the sequences, (B,).
+        num_tokens: That count in the mini-batch, over all learners.
+        num_sequences: In which one does, over all learners.
+        aggregation: See `core.token_weights`.
+        longest_episode: Most tokens that can be sampled in an episode.
+        max_tokens: Of a micro-batch, with its padding unless `packed`.
+        packed: Whether they are computed without padding.
+
+    Returns:
+        The columns of `rollouts`, and `WEIGHTS`, of each micro-batch, as wide as its longest
+        sequence.
+    """
+    mask = rollouts[LOSS_MASK][rows]
+    counted = mask.any(dim=1)
+    # Where nothing counts there is no gradient. One sequence stays for DDP's backward pass.
+    counted[0] |= not counted.any()
+    rows = rows[counted]
+    weights = token_weights(
+        mask[counted],
+        aggregation=aggregation,
+        num_tokens=num_tokens,
+        num_sequences=num_sequences,
+        max_tokens=longest_episode,
+    )
+    lengths = rollouts[ATTENTION_MASK][rows].sum(dim=1)
+    parts = []
+    for indices in micro_batches(lengths.tolist(), max_tokens=max_tokens, packed=packed):
+        part = torch.tensor(indices, device=rows.device)
+        width = int(lengths[part].max())
+        micro = {
+            name: column[rows[part]][:, :width] if column.ndim > 1 else column[rows[part]]
+            for name, column in rollouts.items()
+        }
+        micro[WEIGHTS] = weights[part][:, :width]
+        parts.append(micro)
+    return parts
+
+
+@torch.no_grad()
+def add_start_logp(module: TorchRLModule, minibatches: Minibatches) -> None:
+    """Adds the log-probs of the policy as it is."""
+    for micro in itertools.chain.from_iterable(minibatches):
+        micro[START_LOGP] = forward_train(module, micro)[LOGP]
+
+
+def add_reference_logp(module: TorchRLModule, minibatches: Minibatches) -> None:
+    """Adds those of the module's reference."""
+    for micro in itertools.chain.from_iterable(minibatches):
+        micro[REFERENCE_LOGP] = module.reference_logp(micro)
+
+
+def engine_logp_diff(minibatches: Minibatches) -> torch.Tensor:
+    """Sum of |log-prob of the engine - at the start|, nats, and number of tokens: (2,), float64."""
+    micros = list(itertools.chain.from_iterable(minibatches))
+    sums = torch.zeros(2, dtype=torch.float64, device=micros[0][LOSS_MASK].device)
+    for micro in micros:
+        mask = micro[LOSS_MASK]
+        diff = (micro[START_LOGP] - micro[BEHAVIOUR_LOGP]).abs()[mask]
+        sums += torch.stack([diff.double().sum(), mask.sum().double()])
+    return sums
+
+
+def moved(tree: Any, device: Any) -> Any:
+    """Nested lists and dicts of tensors, on another device."""
+    if isinstance(tree, list):
+        return [moved(branch, device) for branch in tree]
+    if isinstance(tree, dict):
+        return {name: moved(branch, device) for name, branch in tree.items()}
+    return tree.to(device)

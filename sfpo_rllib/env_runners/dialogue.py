@@ -1,0 +1,130 @@
+"""One running episode: environment, RLlib episode, and the dialogue as tokens."""
+
+from typing import Any
+
+import numpy as np
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+
+from sfpo_rllib.env_runners.engines import Completion
+from sfpo_rllib.env_runners.guarded_env import GuardedEnv
+from sfpo_rllib.env_runners.prompts import PromptFormatter
+from sfpo_rllib.token_trace import TokenTrace
+
+
+class Dialogue:
+    """An episode under way.
+
+    Attributes:
+        env: The environment.
+        seed: It was reset with.
+        member: Index in the group.
+        episode: What RLlib will see of it.
+        token_ids: The dialogue so far, which the next reply continues.
+    """
+
+    def __init__(
+        self,
+        env: GuardedEnv,
+        *,
+        seed: int,
+        member: int,
+        formatter: PromptFormatter,
+        max_model_len: int,
+        deadline: float,
+    ) -> None:
+        """Resets the environment.
+
+        Args:
+            env: The environment.
+            seed: What to reset it with.
+            member: Index in the group.
+            formatter: Turns text into tokens and back.
+            max_model_len: The engine's context, in tokens.
+            deadline: See `GuardedEnv`.
+
+        Raises:
+            EnvFault: If the environment does what it must not.
+            DeadlineError: If the reset is not over by the deadline.
+            ValueError: If the prompt is empty, or leaves no room for a reply.
+        """
+        self.env, self.seed, self.member = env, seed, member
+        self._formatter, self._max_model_len, self._deadline = formatter, max_model_len, deadline
+        observation, info = env.reset(seed, deadline=deadline)
+        self.episode = SingleAgentEpisode(len_lookback_buffer=0)
+        self.episode.add_env_reset(observation=observation, infos=info)
+        self.token_ids: list[int] = formatter.first(observation)
+        if not self.token_ids:
+            raise ValueError("prompt of 0 tokens: a model needs something to reply to")
+        if self.room < 1:
+            raise ValueError(
+                f"prompt of {len(self.token_ids)} tokens: leaves no room for a reply in the "
+                f"engine's context of {max_model_len}"
+            )
+        self._loss_mask = [False] * len(self.token_ids)
+        self._logprobs = [0.0] * len(self.token_ids)
+        self._truncated = False
+        self._cut_replies: list[tuple[int, int]] = []
+
+    @property
+    def first_observation(self) -> Any:
+        """The problem."""
+        return self.episode.get_observations(0)
+
+    @property
+    def room(self) -> int:
+        """Tokens that the context has left."""
+        return self._max_model_len - len(self.token_ids)
+
+    def take_reply(self, reply: Completion) -> bool:
+        """Steps the environment with a reply. Returns whether the episode is over.
+
+        It is, too, where what the environment says leaves no room for another reply: the episode
+        is then truncated, with the rewards it has.
+
+        Raises:
+            EnvFault: If the environment does what it must not.
+            DeadlineError: If the step is not over by the deadline.
+        """
+        tokens: list[int] = reply.token_ids.tolist()
+        self._extend(tokens, True, reply.logprobs.tolist())
+        self._truncated |= reply.truncated
+        if reply.truncated:
+            end_of_reply = len(self.token_ids)
+            self._cut_replies.append((end_of_reply - len(tokens), end_of_reply))
+        action = self._formatter.decode(tokens)
+        turn = self.env.step(action, deadline=self._deadline)
+        self.episode.add_env_step(
+            observation=turn.observation,
+            action=action,
+            reward=turn.reward,
+            infos=turn.info,
+            terminated=turn.terminated,
+            truncated=turn.truncated,
+        )
+        if not self.episode.is_done:
+            end = None if reply.truncated else tokens[-1]
+            said = self._formatter.following(turn.observation, end=end)
+            if len(said) < self.room:
+                self._extend(said, False, [0.0] * len(said))
+            else:  # what nobody replies to stays out: the learner's context is as long
+                self._truncated = self.episode.is_truncated = True
+        return self.episode.is_done
+
+    def _extend(self, tokens: list[int], sampled: bool, logprobs: list[float]) -> None:
+        self.token_ids += tokens
+        self._loss_mask += [sampled] * len(tokens)
+        self._logprobs += logprobs
+
+    def finish(self, weights_version: int) -> SingleAgentEpisode:
+        """The episode, with its trace."""
+        TokenTrace(
+            token_ids=np.array(self.token_ids, np.int32),
+            loss_mask=np.array(self._loss_mask, np.bool_),
+            logprobs=np.array(self._logprobs, np.float32),
+            seed=self.seed,
+            member=self.member,
+            weights_version=weights_version,
+            truncated=self._truncated,
+            cut_replies=tuple(self._cut_replies),
+        ).attach(self.episode)
+        return self.episode

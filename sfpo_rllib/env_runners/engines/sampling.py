@@ -1,0 +1,168 @@
+"""What a reply is sampled from and where it ends, and what may not be set about it."""
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sfpo_rllib.core.values import is_int, is_number
+
+# Settings of vLLM's and transformers' samplers that change the distribution, by what they do.
+_RESHAPING = {
+    "forbids or forces tokens": (
+        "allowed_token_ids",
+        "bad_words",
+        "bad_words_ids",
+        "begin_suppress_tokens",
+        "constraints",
+        "force_words_ids",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "grammar",
+        "guided_choice",
+        "guided_decoding",
+        "guided_grammar",
+        "guided_json",
+        "guided_regex",
+        "min_length",
+        "min_new_tokens",
+        "min_tokens",
+        "no_repeat_ngram_size",
+        "prefix_allowed_tokens_fn",
+        "response_format",
+        "structured_outputs",
+        "suppress_tokens",
+        "thinking_token_budget",
+    ),
+    "moves logits": (
+        "encoder_repetition_penalty",
+        "exponential_decay_length_penalty",
+        "frequency_penalty",
+        "guidance_scale",
+        "length_penalty",
+        "logit_bias",
+        "logits_processor",
+        "logits_processors",
+        "penalty_alpha",
+        "presence_penalty",
+        "repetition_penalty",
+        "sequence_bias",
+        "watermarking_config",
+    ),
+    "cuts the distribution off": (
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "min_p",
+        "tfs",
+        "top_a",
+        "top_h",
+        "top_n_sigma",
+        "typical_p",
+    ),
+    "is no sampling": ("best_of", "beam_width", "num_beams", "use_beam_search"),
+}
+RESHAPING = {name: what for what, names in _RESHAPING.items() for name in names}
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """The distribution replies are sampled from, and where they end.
+
+    Attributes:
+        temperature: Logits are divided by it. 0 is greedy.
+        max_tokens: Longest reply, in tokens.
+        top_p: Nucleus: the smallest set of tokens of this probability is kept.
+        top_k: Number of tokens kept, 0 for all.
+        stop: A reply also ends with the token that completes one of these strings in its text. Its
+            tokens are kept whole, the string and what may follow it in the last one included.
+    """
+
+    temperature: float = 1.0
+    max_tokens: int = 256
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        stop = self.stop
+        if isinstance(stop, str):
+            stop = (stop,)
+        elif isinstance(stop, list):
+            stop = tuple(stop)
+        object.__setattr__(self, "stop", stop)
+
+    @staticmethod
+    def keys() -> list[str]:
+        """Names of the settings."""
+        return [field.name for field in fields(SamplingSettings)]
+
+    def problems(self, *, evaluation: bool) -> Iterator[str]:
+        """What is wrong with the values, each as `field=value: what would be right`.
+
+        Args:
+            evaluation: Nothing is trained on the replies. The log-probs of greedy and truncated
+                sampling are of another distribution than the learner's, over the whole vocabulary,
+                so that their ratio would be biased.
+        """
+        if not is_int(self.max_tokens, 1):
+            yield f"sampling['max_tokens']={self.max_tokens!r}: must be an integer >= 1"
+        greedy = evaluation and self.temperature == 0
+        if not greedy and not (
+            is_number(self.temperature, above=0.0) and math.isfinite(self.temperature)
+        ):
+            yield (
+                f"sampling['temperature']={self.temperature!r}: must be a number > 0 "
+                "(0, greedy, in evaluation only)"
+            )
+        if not is_number(self.top_p, above=0.0) or self.top_p > 1:
+            yield f"sampling['top_p']={self.top_p!r}: must be a number in (0, 1]"
+        elif not evaluation and self.top_p != 1:
+            yield f"sampling['top_p']={self.top_p!r}: must be 1 except in evaluation"
+        if not is_int(self.top_k, 0):
+            yield f"sampling['top_k']={self.top_k!r}: must be an integer >= 0"
+        elif not evaluation and self.top_k != 0:
+            yield f"sampling['top_k']={self.top_k!r}: must be 0 except in evaluation"
+        if not isinstance(self.stop, tuple) or not all(
+            isinstance(string, str) and string for string in self.stop
+        ):
+            yield (
+                f"sampling['stop']={self.stop!r}: must be a string or a list of strings, none of "
+                "them empty"
+            )
+
+
+def sampling_problems(given: Mapping[str, Any], *, evaluation: bool) -> Iterator[str]:
+    """What is wrong with settings as a user gives them, unknown names among them."""
+    keys = SamplingSettings.keys()
+    for key, value in given.items():
+        if key in RESHAPING and not evaluation:
+            yield f"sampling[{key!r}]={value!r}: must be left out, {_why_not(key)}"
+        elif key not in keys:
+            near = difflib.get_close_matches(key, keys, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            yield f"sampling[{key!r}]={value!r}: no such setting{hint}; one of {sorted(keys)}"
+    known = {key: value for key, value in given.items() if key in keys}
+    yield from SamplingSettings(**known).problems(evaluation=evaluation)
+
+
+def engine_kwargs_problems(given: Mapping[str, Any]) -> Iterator[str]:
+    """What among an engine's own settings would change the distribution or its log-probs."""
+    if given.get("logits_processors"):
+        yield (
+            f"engine_kwargs['logits_processors']={given['logits_processors']!r}: must be left out, "
+            f"{_why_not('logits_processors')}"
+        )
+    mode = given.get("logprobs_mode", "processed_logprobs")
+    if mode != "processed_logprobs":
+        yield (
+            f"engine_kwargs['logprobs_mode']={mode!r}: must be 'processed_logprobs', those of what "
+            "is sampled from; raw ones do not know the temperature"
+        )
+
+
+def _why_not(name: str) -> str:
+    return (
+        f"as it {RESHAPING[name]}: replies would be sampled, with their log-probs, from a "
+        "distribution that is not the policy's, and the learner's ratio to it would be biased"
+    )
