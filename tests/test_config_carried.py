@@ -51,6 +51,15 @@ def test_what_travels_as_a_text_arrives_as_it_was(make_config: MakeConfig) -> No
     assert isinstance(arrived.update_rule, HeavyBall) and arrived.update_rule.momentum == 0.25
 
 
+def test_resources_are_asked_for_by_a_config_or_its_dict(make_config: MakeConfig) -> None:
+    config = with_objects(make_config).environment(env="sfpo_envs:sfpo/Arithmetic-v0")
+    config.env_config.clear()
+    of_config, of_dict = (
+        config.algo_class.default_resource_request(given) for given in (config, config.to_dict())
+    )
+    assert of_config == of_dict
+
+
 def test_plain_values_and_searches_stay_as_they_are() -> None:
     search = tune.uniform(0, 1)
     values = {"a": [1, 2.5, None, True, "text"], "b": (1,), "c": search}

@@ -334,7 +334,8 @@ class GRPOConfig(AlgorithmConfig):
 
     @override(AlgorithmConfig)
     def update_from_dict(self, config_dict: PartialAlgorithmConfigDict) -> Self:
-        return super().update_from_dict(unpacked(config_dict))
+        # RLlib also passes whole configs.
+        return super().update_from_dict(unpacked(dict(config_dict.items())))
 
     @override(AlgorithmConfig)
     def fault_tolerance(
