@@ -118,15 +118,14 @@ class RunFolder:
             identity = Identity.of(config)
             self.record = self._read_record() or Record(identity)
             self.checkpoint = self._newest_checkpoint()
-            before = self.record.identity
-            if self.checkpoint and self.checkpoint.name not in self.record.checkpoints:
-                before = Identity.of(_config_in(self.checkpoint))
-            differing = list(identity.differences(before, type(config)(), may_differ))
+            differing = list(
+                identity.differences(self._identity_so_far(), type(config)(), may_differ)
+            )
             if differing and self.checkpoint is not None:
                 raise self._refusal(
                     "another one: it holds a run of other settings", "\n".join(["", *differing])
                 )
-            if differing:  # of one that never got anywhere
+            if differing:  # from a run that saved nothing: there is nothing to go on from
                 self.record = Record(identity)
                 (self.path / PROGRESS).unlink(missing_ok=True)
             self.record.identity = identity
@@ -183,6 +182,12 @@ class RunFolder:
                     "a new one or one of run()", f": it has a {name} and no {RECORD}"
                 )
         return None
+
+    def _identity_so_far(self) -> Identity:
+        """Of the newest checkpoint, which need not be of `run()`'s making."""
+        if self.checkpoint is None or self.checkpoint.name in self.record.checkpoints:
+            return self.record.identity
+        return Identity.of(_config_in(self.checkpoint))
 
     def _newest_checkpoint(self) -> Path | None:
         found = newest_valid(self.path)

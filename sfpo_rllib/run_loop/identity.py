@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+from sfpo_rllib.algorithms.grpo.carried import unpacked
+
 # How fast and how safely, not what is learned: may differ from one session of a run to the next.
 FREE = {
     "num_env_runners",
@@ -119,7 +121,7 @@ def _unequal(name: str, here: Any, there: Any) -> Iterator[tuple[str, Any, Any]]
 def _values(config: AlgorithmConfig) -> dict[str, Any]:
     return {
         name.lstrip("_"): _plain(value)
-        for name, value in config.to_dict().items()
+        for name, value in unpacked(config.to_dict()).items()
         if name != "class"  # which one that was saved has
     }
 

@@ -43,6 +43,7 @@ class KillLearner(RLlibCallback):
     def on_train_result(
         self, *, algorithm: Algorithm, result: dict[str, Any], **kwargs: Any
     ) -> None:
+        result["score"] = algorithm.config.reposition_alpha
         result["cursor"] = algorithm._cursor
         if result["training_iteration"] == 2:
             with suppress(FileExistsError):

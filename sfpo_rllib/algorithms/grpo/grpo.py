@@ -94,7 +94,7 @@ class GRPO(CheckpointedAlgorithm, Staged):
     @override(Algorithm)
     def training_step(self) -> None:
         self.learner_group.check()  # before a batch is sampled that none can learn from
-        self._metrics_before_batch = self.metrics.get_state()
+        self._before_batch = self._cursor, self.metrics.get_state()
         with self._timed_stage("sample"):
             groups = self._sample_batch()
         self._weights_are_synced = False
@@ -121,7 +121,8 @@ class GRPO(CheckpointedAlgorithm, Staged):
         """
         if self.stage != "sample":
             return False
-        self.metrics.set_state(self._metrics_before_batch)
+        self._cursor, metrics = self._before_batch
+        self.metrics.set_state(metrics)
         self.stage = None
         return True
 

@@ -12,8 +12,10 @@ from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
+from ray.rllib.utils.typing import AlgorithmConfigDict, PartialAlgorithmConfigDict
 
 from sfpo_rllib.algorithms.grpo import validation
+from sfpo_rllib.algorithms.grpo.carried import carried, unpacked
 from sfpo_rllib.algorithms.grpo.environment_problems import raise_if_unmade
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.core.advantages import AdvantageEstimator
@@ -325,6 +327,15 @@ class GRPOConfig(AlgorithmConfig):
         if parallelism is not NotProvided:
             self.parallelism = parallelism
         return self
+
+    @override(AlgorithmConfig)
+    def to_dict(self) -> AlgorithmConfigDict:
+        return carried(super().to_dict())
+
+    @override(AlgorithmConfig)
+    def update_from_dict(self, config_dict: PartialAlgorithmConfigDict) -> Self:
+        # RLlib also passes whole configs.
+        return super().update_from_dict(unpacked(dict(config_dict.items())))
 
     @override(AlgorithmConfig)
     def fault_tolerance(

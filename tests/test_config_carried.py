@@ -1,0 +1,70 @@
+"""A config as a search space: Tune need not remember any of its values."""
+
+import copy
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+from own_rules import HeavyBall
+from ray import cloudpickle, tune
+from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.tune.impl.placeholder import inject_placeholders
+
+from sfpo_rllib import GRPOConfig
+from sfpo_rllib.algorithms.grpo.carried import carried, unpacked
+
+MakeConfig = Callable[..., Any]
+
+
+class Watch(RLlibCallback):
+    """A user's."""
+
+
+def make_env(env_config: Mapping[str, Any]) -> Any:
+    """A user's."""
+
+
+def with_objects(make_config: MakeConfig) -> GRPOConfig:
+    config = make_config(GRPOConfig, env=make_env, env_config={"scorers": [len, (max, 1)]})
+    return config.callbacks(Watch).training(update_rule=HeavyBall(0.25))
+
+
+def test_tune_puts_no_placeholder_into_a_config(make_config: MakeConfig) -> None:
+    forgotten: dict[Any, Any] = defaultdict(list)
+    config = with_objects(make_config)
+    config.training(lr=tune.grid_search([1e-3, 1e-4]), loss=tune.choice(["grpo", len]))
+    inject_placeholders(copy.deepcopy(config.to_dict()), forgotten)
+    assert not forgotten
+
+
+def test_what_travels_as_a_text_arrives_as_it_was(make_config: MakeConfig) -> None:
+    config = with_objects(make_config)
+    arrived = GRPOConfig.from_dict(cloudpickle.loads(cloudpickle.dumps(config.to_dict())))
+    assert arrived.callbacks_class is Watch
+    assert arrived.env is make_env
+    assert arrived.env_config == {"scorers": [len, (max, 1)]}
+    assert isinstance(arrived.update_rule, HeavyBall) and arrived.update_rule.momentum == 0.25
+
+
+def test_resources_are_asked_for_by_a_config_or_its_dict(make_config: MakeConfig) -> None:
+    config = with_objects(make_config).environment(env="sfpo_envs:sfpo/Arithmetic-v0")
+    config.env_config.clear()
+    of_config, of_dict = (
+        config.algo_class.default_resource_request(given) for given in (config, config.to_dict())
+    )
+    assert of_config == of_dict
+
+
+def test_plain_values_and_searches_stay_as_they_are() -> None:
+    search = tune.uniform(0, 1)
+    values = {"a": [1, 2.5, None, True, "text"], "b": (1,), "c": search}
+    assert carried(values) == values
+    assert carried(values)["c"] is search
+    assert carried(tune.choice([1, 2])).categories == [1, 2]
+    assert unpacked(carried({"f": [len, {"g": max}]})) == {"f": [len, {"g": max}]}
+    assert json.dumps(carried({"f": len})) == '{"f": "<built-in function len>"}'
