@@ -37,7 +37,7 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.typing import ResultDict, StateDict
 
 from sfpo_rllib.algorithms.grpo import resources
-from sfpo_rllib.algorithms.grpo.engine_check import check_engine
+from sfpo_rllib.algorithms.grpo.engine_check import check_engine, sample_all
 from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 from sfpo_rllib.algorithms.grpo.remote import values_of
@@ -84,6 +84,8 @@ class GRPO(Algorithm):
         super().setup(config)
         self._sync_weights()
         check_engine(self.config, self.env_runner_group, self.learner_group)
+        if self.eval_env_runner_group is not None:
+            sample_all(self.evaluation_config, self.eval_env_runner_group)
 
     @override(Algorithm)
     def training_step(self) -> None:
