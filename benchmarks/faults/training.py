@@ -63,7 +63,7 @@ def digest(algo: GRPO) -> dict[str, Any]:
     return {
         "iteration": algo.iteration,
         "cursor": state["rollout_driver"]["cursor"],
-        "rollouts": float(algo.metrics.peek(("env_runners", "num_rollouts_lifetime"))),
+        "rollouts": float(algo.metrics.peek(("env_runners", "num_rollouts_lifetime"), default=0.0)),
         **{name: _hash(learner[name]) for name in learner if name != "metrics_logger"},
     }
 

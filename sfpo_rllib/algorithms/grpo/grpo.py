@@ -414,6 +414,11 @@ class GRPO(CheckpointedAlgorithm, Staged):
             self._sync_weights()
 
     @override(CheckpointedAlgorithm)
+    def save_to_path(self, path: PathLike | None = None, **kwargs: Any) -> str:
+        self.learner_group.check()  # says which learner failed, before anything is written
+        return super().save_to_path(path, **kwargs)
+
+    @override(CheckpointedAlgorithm)
     def restore_from_path(self, path: PathLike, **kwargs: Any) -> None:
         super().restore_from_path(path, **kwargs)
         # RLlib leaves remote runners on the weights they were born with until the first sync.
