@@ -2,6 +2,7 @@
 
 import copy
 import json
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -67,4 +68,6 @@ def test_plain_values_and_searches_stay_as_they_are() -> None:
     assert carried(values)["c"] is search
     assert carried(tune.choice([1, 2])).categories == [1, 2]
     assert unpacked(carried({"f": [len, {"g": max}]})) == {"f": [len, {"g": max}]}
-    assert json.dumps(carried({"f": len})) == '{"f": "<built-in function len>"}'
+    assert unpacked(json.loads(json.dumps(carried({"f": len})))) == {"f": len}
+    lock = threading.Lock()
+    assert carried([lock]) == [lock], "Tune will say that it cannot be pickled"

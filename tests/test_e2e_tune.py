@@ -152,7 +152,7 @@ def test_a_trial_whose_learner_dies_goes_on_from_its_checkpoint(
         },
     )
     restored = [[row["iterations_since_restore"] for row in trial] for trial in trials]
-    assert restored == [[1, 2, 1, 2], [1, 2, 3, 4]]
+    assert restored == [[1, 1, 2, 3], [1, 2, 3, 4]]
     killed, whole = (
         [(row["training_iteration"], row["cursor"], sfpo(row)["entropy"]) for row in trial]
         for trial in trials

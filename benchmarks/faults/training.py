@@ -30,12 +30,12 @@ def make_config(model: Path, *, num_env_runners: int, num_learners: int = 0) -> 
     """16 short rollouts an iteration; Adam and the trigger have a state to lose."""
     return (
         SFPOConfig()
-        .environment(ENV, env_config={"num_digits": 1})
+        .environment(ENV, env_config={"num_digits": 2})
         .rl_module(model_config={"model": str(model)})
         .env_runners(
             num_env_runners=num_env_runners,
             rollout_engine="transformers",
-            sampling={"max_tokens": 3},
+            sampling={"max_tokens": 4},
         )
         .learners(num_learners=num_learners)
         .training(
@@ -63,7 +63,7 @@ def digest(algo: GRPO) -> dict[str, Any]:
     return {
         "iteration": algo.iteration,
         "cursor": state["rollout_driver"]["cursor"],
-        "rollouts": float(algo.metrics.peek(("env_runners", "num_rollouts_lifetime"), default=0.0)),
+        "rollouts": float(algo.metrics.peek(("env_runners", "num_rollouts_lifetime"), default=0)),
         **{name: _hash(learner[name]) for name in learner if name != "metrics_logger"},
     }
 

@@ -38,7 +38,7 @@ class Report(RLlibCallback):
 
 
 class KillLearner(RLlibCallback):
-    """Kills the learner of the first trial that gets there, after its iteration 2."""
+    """Kills the learner of the first trial that gets there, at the end of its iteration 2."""
 
     def on_train_result(
         self, *, algorithm: Algorithm, result: dict[str, Any], **kwargs: Any

@@ -1,32 +1,20 @@
 """Values of a config that Tune would forget.
 
 Tune puts placeholders in the place of all that is no plain value in a search space: classes,
-functions, objects. `Tuner.restore` does not know what they stood for: trials that had not begun
-when the sweep was interrupted could not be made. Texts it leaves alone, so those values travel as
-texts that have them along.
+functions, objects. `Tuner.restore` does not know what they stood for, so trials that had not begun
+when a sweep was interrupted could not be made. Texts it leaves alone, and keeps in its JSON: those
+values travel pickled in texts.
 """
 
+import base64
 import copy
 from typing import Any
 
+from ray import cloudpickle
 from ray.tune.search.sample import Categorical, Domain
 
-PLAIN = (str, bool, int, float, type(None))
-
-
-class Carried(str):
-    """A text, for Tune and for people, with the value it stands for."""
-
-    value: Any
-
-    def __new__(cls, value: Any) -> "Carried":
-        """The text of a value."""
-        text = super().__new__(cls, repr(value))
-        text.value = value
-        return text
-
-    def __reduce__(self) -> tuple[type["Carried"], tuple[Any]]:
-        return Carried, (self.value,)
+_PLAIN = (str, bool, int, float, type(None))
+_MARK = "sfpo_rllib pickled "
 
 
 def carried(value: Any) -> Any:
@@ -39,15 +27,20 @@ def carried(value: Any) -> Any:
         choice = copy.copy(value)
         choice.categories = carried(value.categories)
         return choice
-    if isinstance(value, (*PLAIN, Domain)):
+    if isinstance(value, (*_PLAIN, Domain)):
         return value
-    return Carried(value)
+    try:
+        content = base64.b64encode(cloudpickle.dumps(value)).decode()
+    except Exception:  # what cannot be pickled cannot be sent to a trial either
+        return value
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    return f"{_MARK}{name} {content}"
 
 
 def unpacked(value: Any) -> Any:
     """What `carried` was given."""
-    if isinstance(value, Carried):
-        return value.value
+    if isinstance(value, str) and value.startswith(_MARK):
+        return cloudpickle.loads(base64.b64decode(value.rpartition(" ")[2]))
     if isinstance(value, dict):
         return {key: unpacked(item) for key, item in value.items()}
     if type(value) in (list, tuple):
