@@ -336,7 +336,7 @@ def assert_same_state(one: Any, other: Any) -> None:
         learner = state[COMPONENT_LEARNER_GROUP][COMPONENT_LEARNER]
         learner.pop("metrics_logger")
         for optimizer in learner[COMPONENT_OPTIMIZER].values():
-            for group in optimizer["param_groups"]:
+            for group in optimizer["state"]["param_groups"]:
                 group.pop("lr")
     assert_same(one, other)
 
