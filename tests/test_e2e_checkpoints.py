@@ -312,6 +312,7 @@ def test_damage_to_a_checkpoint_of_an_earlier_release_is_named_where_it_can_be_s
 def test_a_state_without_its_count_of_batches_is_no_silent_restart_of_the_learning_rate(
     algo: SFPO, checkpoint: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    algo.restore_from_path(checkpoint)
     learner = algo.learner_group._learner
     state = algo.get_state()
     own = state[COMPONENT_LEARNER_GROUP][COMPONENT_LEARNER]["sfpo"]
