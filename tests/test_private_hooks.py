@@ -83,7 +83,6 @@ USED = [
     (Checkpointable, "_check_component"),
     (Checkpointable, "_get_subcomponents"),
     (registry, "_global_registry"),
-    (TorchLearner, "_get_optimizer_lr"),
     (TorchLearner, "_set_optimizer_lr"),
 ]
 
@@ -97,6 +96,7 @@ ATTRIBUTES = [
     (Learner, "_params"),
     (Learner, "_optimizer_parameters"),
     (Learner, "_named_optimizers"),
+    (Learner, "_optimizer_lr_schedules"),
     (TorchLearner, "_device"),
     (EnvRunnerGroup, "_worker_manager"),
     (AlgorithmConfig, "_learner_connector"),

@@ -58,7 +58,6 @@ def costly_problems(config: "GRPOConfig") -> Iterator[str]:
     yield from _engine(config)
     yield from _model_and_environment(config)
     yield from lora_model_problems(config)
-    yield from export_problems(config.model_config)
 
 
 def raise_problems(config: "GRPOConfig", problems: list[str]) -> None:
@@ -285,6 +284,8 @@ def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:
             f"model_config['model']={model!r}: must be a transformers folder with its tokenizer, "
             f"or a hub id that can be reached ({first_line(error)})"
         )
+    else:
+        yield from export_problems(config.model_config)
     if config.env is None:
         yield "env=None: must be a gymnasium id, a registered name, a class or a callable"
         return
