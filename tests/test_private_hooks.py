@@ -93,7 +93,6 @@ USED = [
     (Checkpointable, "_get_subcomponents"),
     (FaultTolerantActorManager, "_call_actors"),
     (registry, "_global_registry"),
-    (TorchLearner, "_get_optimizer_lr"),
     (TorchLearner, "_set_optimizer_lr"),
 ]
 
