@@ -49,6 +49,7 @@ SFPO_KEYS = {
     "displacement_norm",
     "pull_back_norm",
     "optimizer_steps_lifetime",
+    "refused_batches_lifetime",
     "skipped_steps_lifetime",
     "refused_batches_lifetime",
     "engine_logp_diff",
