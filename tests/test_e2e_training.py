@@ -51,7 +51,6 @@ SFPO_KEYS = {
     "optimizer_steps_lifetime",
     "refused_batches_lifetime",
     "skipped_steps_lifetime",
-    "refused_batches_lifetime",
     "engine_logp_diff",
     "engine_logp_diff_max",
     "engine_ratio",
