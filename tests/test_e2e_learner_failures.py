@@ -50,7 +50,7 @@ def in_every_call(algo: SFPO, folder: Path, message: str) -> None:
             call()
         assert time.monotonic() - start < 60  # and not the 30 minutes of a process group
         assert "restore_from_path()" in str(error.value)
-    with pytest.raises(LearnerError, match=message):
+    with pytest.raises((LearnerError, ValueError), match=message):  # of the checkpoint
         algo.save_to_path(folder)
     if algo.learner_group.is_remote:
         with pytest.raises(LearnerError, match=message):
