@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ OVERHEAD = Path("benchmarks/overhead/results/results.json")
 QUICKSTART = Path("docs/quickstart.json")
 QUICKSTART_LORA = Path("docs/quickstart_lora.json")
 GRADERS = Path("benchmarks/graders/results/results.json")
+FAMILIES = Path("benchmarks/families/results/results.json")
 
 Results = Mapping[str, Any]
 
@@ -292,6 +294,29 @@ def learner_heads(results: Results) -> Iterator[str]:
         yield "| " + " | ".join(cells) + " |"
 
 
+def families(results: Results) -> Iterator[str]:
+    """Each model family with each engine."""
+    engines = ("transformers", "vllm")
+    yield "| family | embeddings | " + " | ".join(f"{e}, nats | {e}, saved" for e in engines) + " |"
+    yield "|---" * (2 + 2 * len(engines)) + "|"
+    for name, entry in results.items():
+        cells = [f"`{name}`", "tied" if entry["tied"] else ""]
+        for engine in engines:
+            row = entry[engine]
+            if "refused" in row:
+                cells += [_refusal(row["refused"]), ""]
+            else:
+                exact = row["saved_difference"] == 0.0
+                cells += [f"{row['logp_difference']:.0e}", "equal" if exact else "**differs**"]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def _refusal(message: str) -> str:
+    """Why the algorithm refused to begin, in a few words."""
+    found = re.search(r"differ by (\S+) nats in the mean", message)
+    return f"refused: {found[1]} in the mean" if found else "refused: does not run it"
+
+
 BLOCKS: dict[str, dict[str, Block]] = {
     "README.md": {
         "headline": lambda: headline(load(TABLE)),
@@ -312,6 +337,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
         "adapter": lambda: adapter(load(QUICKSTART), load(QUICKSTART_LORA)),
     },
     "docs/graders.md": {"rates": lambda: grader_rates(load(GRADERS))},
+    "docs/models.md": {"families": lambda: families(load(FAMILIES))},
 }
 
 

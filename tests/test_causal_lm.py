@@ -335,6 +335,16 @@ def test_a_state_of_another_model_is_refused_and_changes_nothing(
     assert all(torch.equal(before[name], tensor) for name, tensor in module.weights().items())
 
 
+def test_weights_that_are_not_float32_once_loaded_are_refused(tiny_model, monkeypatch):
+    """As those of a quantized model are, which nothing could train."""
+    load = AutoModelForCausalLM.from_pretrained
+    monkeypatch.setattr(
+        AutoModelForCausalLM, "from_pretrained", lambda *a, **k: load(*a, **k).to(torch.bfloat16)
+    )
+    with pytest.raises(ValueError, match=r"model_config\['model'\].*are torch\.bfloat16"):
+        build_module(tiny_model)
+
+
 def test_a_failing_set_up_keeps_its_cause(tiny_model, monkeypatch):
     def broken(self: CausalLMModule) -> None:
         raise AttributeError("no such attention")

@@ -44,7 +44,7 @@ def kill(algo: SFPO, learner: int) -> None:
 
 def in_every_call(algo: SFPO, folder: Path, message: str) -> None:
     """The failure is what any call on the algorithm says, within seconds."""
-    for call in (algo.train, algo.train, algo.get_module_weights, algo.get_state):
+    for call in (algo.train, algo.train, algo.learner_group.check, algo.get_state):
         start = time.monotonic()
         with pytest.raises(LearnerError, match=message) as error:
             call()
@@ -52,6 +52,9 @@ def in_every_call(algo: SFPO, folder: Path, message: str) -> None:
         assert "restore_from_path()" in str(error.value)
     with pytest.raises(LearnerError, match=message):
         algo.save_to_path(folder)
+    if algo.learner_group.is_remote:
+        with pytest.raises(LearnerError, match=message):
+            algo.get_module_weights()
 
 
 def numbers(results: list[dict[str, Any]]) -> list[float]:
@@ -149,6 +152,7 @@ def test_a_learner_in_the_driver_that_raises_says_what_to_do(
         algo.train()
     assert "restart_failed_learners=True" in error.value.__notes__[0]
     in_every_call(algo, tmp_path / "bad", "the learner raised OSError: .*No space left on device")
+    assert algo.get_module_weights().keys()  # to see what is left
     algo.restore_from_path(path)
     assert sfpo_results(algo.train())["optimizer_steps_lifetime"] == 8
 

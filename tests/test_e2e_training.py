@@ -50,6 +50,7 @@ SFPO_KEYS = {
     "pull_back_norm",
     "optimizer_steps_lifetime",
     "skipped_steps_lifetime",
+    "refused_batches_lifetime",
     "engine_logp_diff",
     "engine_logp_diff_max",
     "engine_ratio",

@@ -147,7 +147,6 @@ ALGORITHM_PLACES = [
     (TransformersEngine, "load_weights", 0, True, ERROR),
     (GroupEnvRunner, "_fire_callbacks", 0, False, CTRL_C),
     (GRPOTorchLearner, "update", 0, False, CTRL_C),
-    (GRPOTorchLearner, "update", 0, True, ERROR),
 ]
 
 

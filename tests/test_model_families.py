@@ -163,7 +163,7 @@ def test_a_family_that_the_engine_computes_otherwise_is_refused_by_name(
     ray_cluster: None, tmp_path: Path, name: str
 ) -> None:
     model = build_family(name, tmp_path)
-    with pytest.raises(RuntimeError, match=f"rollout_engine='transformers': .*{name!r} model"):
+    with pytest.raises(ValueError, match=f"rollout_engine='transformers': .*{name!r} model"):
         make_config(model, "transformers").build_algo()
 
 
@@ -173,7 +173,7 @@ def test_a_family_that_vllm_computes_otherwise_is_refused_by_name(
 ) -> None:
     pytest.importorskip("vllm", reason="vllm is not installed")
     model = build_family("gpt_neox", tmp_path)
-    with pytest.raises(RuntimeError, match=r"rollout_engine='vllm': .*'gpt_neox' model .* nats"):
+    with pytest.raises(ValueError, match=r"rollout_engine='vllm': .*'gpt_neox' model .* nats"):
         make_config(model, "vllm").build_algo()
 
 
@@ -183,8 +183,19 @@ def test_an_engine_that_does_not_start_in_a_remote_runner_says_why(
 ) -> None:
     config = make_config(tiny_model, "transformers")
     config.env_runners(num_env_runners=1, engine_kwargs={"device": "nonsense"})
-    with pytest.raises(RuntimeError, match=r"'llama' model.*device type at start.*nonsense"):
+    with pytest.raises(ValueError, match=r"'llama' model.*device type at start.*nonsense"):
         config.build_algo()
+
+
+def test_parameters_that_vllm_passes_over_are_an_error() -> None:
+    from sfpo_rllib.env_runners.engines.vllm_engine import _check_all_loaded
+
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, bias=False))
+    model[1].weight = model[0].weight  # tied: loaded under one name
+    _check_all_loaded(model, {"0.weight", "0.bias"})
+    _check_all_loaded(model, None)  # of a model that does not say
+    with pytest.raises(RuntimeError, match=r"1 parameters, e\.g\. \['0\.bias'\]"):
+        _check_all_loaded(model, {"0.weight"})
 
 
 # Recurrent models in the transformers engine.

@@ -96,7 +96,7 @@ def measure(model: Path, engine: str, folder: Path) -> dict[str, Any]:
     config = make_config(model, engine)
     try:
         algo = config.build_algo()
-    except (RuntimeError, ValueError) as error:
+    except ValueError as error:
         return {"refused": str(error)}
     try:
         before = by_engine(algo)

@@ -32,16 +32,9 @@ QWEN_0_5B = {
     "tie_word_embeddings": True,
     "max_position_embeddings": 4096,
 }
-QWEN_1_5B = QWEN_0_5B | {
-    "hidden_size": 1536,
-    "intermediate_size": 8960,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 12,
-}
 SHAPES = {
     "SmolLM2-135M": SMOLLM2 | {"max_position_embeddings": 4096},
     "Qwen2.5-0.5B": QWEN_0_5B,
-    "Qwen2.5-1.5B": QWEN_1_5B,
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "bfloat16": {"dtype": "bfloat16"},
@@ -68,6 +61,7 @@ def measure(name: str, model_config: dict[str, Any]) -> dict[str, Any]:
                 group_size=workload.group_size,
                 entropy_z_threshold=None,
                 max_tokens_per_micro_batch=16_384,
+                max_engine_logp_diff=None,  # there is no engine
             )
             .learners(num_learners=0, num_gpus_per_learner=1)
         )

@@ -29,7 +29,9 @@ def ours(model: Path, workload: Workload, *, packing: bool = False) -> Step:
             lr=LR,
             train_batch_size_per_learner=workload.num_completions,
             group_size=workload.group_size,
+            # There is no engine.
             engine_correction=None,
+            max_engine_logp_diff=None,
         )
     )
     space = UnicodeText(1)

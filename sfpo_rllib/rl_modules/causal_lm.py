@@ -98,6 +98,12 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
             trust_remote_code=config["trust_remote_code"],
             revision=config["revision"],
         )
+        kinds = sorted({str(p.dtype) for p in self.lm.parameters() if p.dtype != torch.float32})
+        if kinds:
+            raise ValueError(
+                f"model_config['model']={config['model']!r}: must have weights that can be trained "
+                f"in float32, and some are {', '.join(kinds)}: it is quantized"
+            )
         # transformers checkpoints activations in train mode only.
         self._needs_train_mode = bool(config["gradient_checkpointing"])
         if self._needs_train_mode:

@@ -42,18 +42,13 @@ def check_engine(config: Any, runners: EnvRunnerGroup, learners: LearnerGroup) -
         learners: They are left as they are.
 
     Raises:
-        RuntimeError: If the engine fails on the model, or its log-probs are others.
+        ValueError: If the engine fails on the model, or its log-probs are others.
     """
-    answers = runners.foreach_env_runner(_replies)
-    engine, other = f"rollout_engine={config.rollout_engine!r}", _other(config.rollout_engine)
-    for answer in answers:
-        if isinstance(answer, str):
-            raise RuntimeError(f"{engine}: fails on {_family(config)}: {answer}; {other}")
+    answers = sample_all(config, runners)
     if not answers:
         return  # no runner is there yet; whatever asks for samples says so
-    replies: Replies = answers[0]
-    batch = _batch(replies)
-    scored = values_of(learners.foreach_learner(_logp, batch=batch))[0]
+    replies = answers[0]
+    scored = values_of(learners.foreach_learner(_logp, batch=_batch(replies)))[0]
     differences = np.concatenate(
         [
             np.abs(scored[row, len(prompt) : len(prompt) + len(reply)] - logprobs)
@@ -63,11 +58,32 @@ def check_engine(config: Any, runners: EnvRunnerGroup, learners: LearnerGroup) -
     mean = float(differences.mean())
     # Also if it is not a number.
     if not mean <= TOLERANCES[config.model_config.get("dtype", "float32")]:
-        raise RuntimeError(
-            f"{engine}: its log-probs must be those that the learner finds at the same weights, "
-            f"and on {_family(config)} they differ by {mean:.2g} nats in the mean, "
-            f"{differences.max():.2g} at most: it computes the model otherwise; {other}"
+        raise ValueError(
+            f"rollout_engine={config.rollout_engine!r}: must give the log-probs that the learner "
+            f"finds at the same weights; on {_family(config)} they differ by {mean:.2g} nats in "
+            f"the mean, {differences.max():.2g} at most: it computes the model otherwise; "
+            f"{_other(config.rollout_engine)}"
         )
+
+
+def sample_all(config: Any, runners: EnvRunnerGroup) -> list[Replies]:
+    """The same few replies of each runner.
+
+    Args:
+        config: The algorithm's.
+        runners: Of the algorithm.
+
+    Raises:
+        ValueError: If an engine did not start, or fails on the model.
+    """
+    answers = runners.foreach_env_runner(_replies)
+    for answer in answers:
+        if isinstance(answer, str):
+            raise ValueError(
+                f"rollout_engine={config.rollout_engine!r}: fails on {_family(config)} with "
+                f"engine_kwargs={config.engine_kwargs}: {answer}; {_other(config.rollout_engine)}"
+            )
+    return answers
 
 
 def _replies(runner: GroupEnvRunner) -> Replies | str:
@@ -105,8 +121,9 @@ def _batch(replies: Replies) -> dict[str, np.ndarray]:
 @torch.no_grad()
 def _logp(learner: Learner, batch: dict[str, np.ndarray]) -> np.ndarray:
     """Runs in a learner; in all of them, where a forward pass is collective."""
-    columns = {name: torch.tensor(column).to(learner._device) for name, column in batch.items()}
     module = learner.module[DEFAULT_MODULE_ID].unwrapped()
+    device = next(module.parameters()).device
+    columns = {name: torch.tensor(column, device=device) for name, column in batch.items()}
     logp: np.ndarray = forward_train(module, columns)[LOGP].cpu().numpy()
     return logp
 

@@ -33,7 +33,7 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.typing import ModuleID, ResultDict, StateDict
 
 from sfpo_rllib.algorithms.grpo import resources
-from sfpo_rllib.algorithms.grpo.engine_check import check_engine
+from sfpo_rllib.algorithms.grpo.engine_check import check_engine, sample_all
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 from sfpo_rllib.algorithms.grpo.stages import Staged
@@ -90,6 +90,8 @@ class GRPO(CheckpointedAlgorithm, Staged):
         super().setup(config)
         self._sync_weights()
         check_engine(self.config, self.env_runner_group, self.learner_group)
+        if self.eval_env_runner_group is not None:
+            sample_all(self.evaluation_config, self.eval_env_runner_group)
 
     @override(Algorithm)
     def training_step(self) -> None:
@@ -410,6 +412,11 @@ class GRPO(CheckpointedAlgorithm, Staged):
             self.learner_group.set_recent_batches(recent_batches)
         if COMPONENT_LEARNER_GROUP in state:
             self._sync_weights()
+
+    @override(CheckpointedAlgorithm)
+    def save_to_path(self, path: PathLike | None = None, **kwargs: Any) -> str:
+        self.learner_group.check()  # says which learner failed, before anything is written
+        return super().save_to_path(path, **kwargs)
 
     @override(CheckpointedAlgorithm)
     def restore_from_path(self, path: PathLike, **kwargs: Any) -> None:

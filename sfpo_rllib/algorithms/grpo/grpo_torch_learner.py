@@ -138,10 +138,10 @@ class GRPOTorchLearner(CheckpointedLearner):
         minibatches = self._partition(rollouts)
         try:
             passes, metrics = self._update_on(minibatches)
-        except BatchRefused as refusal:
-            logger.error("A batch is not trained on: %s", refusal)
-            passes = [{"loss": math.nan, "entropy": math.nan, "engine_logp_diff": refusal.diff}]
+        except BatchRefused as error:
+            logger.error("A batch is not trained on: %s", error)
             metrics = {"active": 0.0}
+            passes = [{"loss": math.nan, "entropy": math.nan, "engine_logp_diff": error.diff}]
         self._log_passes(passes)
         # A pass without a token that counts, or with a step skipped, tells the trigger nothing. The
         # entropy is all-reduced, so that all learners switch the rule off at the same batch.
@@ -316,13 +316,12 @@ class GRPOTorchLearner(CheckpointedLearner):
     def _check_engine(self, minibatches: Minibatches) -> None:
         """Raises BatchRefused, for all learners, if the engine's log-probs are not of the batch."""
         if minibatches:  # else no token counts, with any learner
-            sums = engine_logp_diff(minibatches)
-            self._all_reduce(sums)
+            self._all_reduce(sums := engine_logp_diff(minibatches))
             self._batch_guard.check(float(sums[0] / sums[1]))
 
     def _log_passes(self, passes: list[PassMetrics]) -> None:
-        # What is the same in all passes over the new batch.
-        of_engine = {name: v for name, v in passes[-1].items() if name.startswith("engine_")}
+        # Of the engine all passes over the new batch say the same.
+        of_engine = {n: v for n, v in passes[-1].items() if n.startswith("engine_")}
         for k, metrics in enumerate(passes):
             self._log({(f"pass_{k}", n): v for n, v in metrics.items() if n not in of_engine})
         self._log(

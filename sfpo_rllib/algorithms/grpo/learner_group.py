@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 MAX_RESTARTS = 2  # in a row, for one and the same call
 
 _ADVICE = (
-    "The update was not finished, and learners cannot go on without each other: go on from the "
+    "What was under way may be half done, and learners need each other: go on from the "
     "last checkpoint, by from_checkpoint() or, in this algorithm, restore_from_path()"
 )
 _BY_THEMSELVES = "; fault_tolerance(restart_failed_learners=True) would start them again"
@@ -74,7 +74,7 @@ class GRPOLearnerGroup(LearnerGroup, SavedAsTensors):
         Raises:
             LearnerError: If one has failed, and they are not started again.
         """
-        self.foreach_learner(lambda learner: None)
+        self._call(lambda: self.foreach_learner(lambda learner: None))
 
     @override(LearnerGroup)
     def update(self, **kwargs: Any) -> list[dict[str, Any]]:
@@ -90,7 +90,7 @@ class GRPOLearnerGroup(LearnerGroup, SavedAsTensors):
 
     @override(LearnerGroup)
     def foreach_learner(self, func: Callable[..., Any], **kwargs: Any) -> RemoteCallResults:
-        return self._call(partial(super().foreach_learner, func, **kwargs))
+        return self._call(partial(super().foreach_learner, func, **kwargs), looks=True)
 
     @override(LearnerGroup)
     def get_state(
@@ -172,7 +172,7 @@ class GRPOLearnerGroup(LearnerGroup, SavedAsTensors):
                 (weights,) = values_of(self.foreach_learner(copied, remote_actor_ids=first))
             return weights
 
-        return self._call(get_module_weights)
+        return self._call(get_module_weights, looks=True)
 
     def set_module_state(self, state: StateDict) -> None:
         """Has all learners load the module's weights, and nothing else."""
@@ -230,9 +230,12 @@ class GRPOLearnerGroup(LearnerGroup, SavedAsTensors):
         """
         yield
 
-    def _call(self, call: Callable[[], T]) -> T:
-        """Makes a call; if the group fails in it, starts it again and repeats the call."""
-        if self._in_call:
+    def _call(self, call: Callable[[], T], *, looks: bool = False) -> T:
+        """Makes a call; if the group fails in it, starts it again and repeats the call.
+
+        One that only looks may do so in this process after a failure, too, to see what is left.
+        """
+        if self._in_call or (looks and self.is_local):
             return call()
         self._in_call = True
         try:

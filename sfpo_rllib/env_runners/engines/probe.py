@@ -15,6 +15,7 @@ from sfpo_rllib.env_runners.engines.base import (
 # Lengths of prompts and replies. Uneven, as what goes wrong does so where prompts are padded or
 # replies end before others; some are shorter than the windows of recurrent layers.
 _LENGTHS = ((3, 2), (9, 12), (3, 6), (1, 8), (3, 16), (17, 4), (9, 3))
+_MOST_STEPS = 1000
 
 
 def sample_probes(
@@ -29,6 +30,9 @@ def sample_probes(
 
     Returns:
         Each prompt with its reply.
+
+    Raises:
+        RuntimeError: If a reply does not come.
     """
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     known = sorted({*tokenizer.get_vocab().values()} - special) or sorted(special)
@@ -43,6 +47,10 @@ def sample_probes(
         )
         engine.submit(requests[number])
     completions: list[Completion] = []
-    while len(completions) < len(requests):
+    for _ in range(_MOST_STEPS):
         completions += engine.step()
+        if len(completions) == len(requests):
+            break
+    else:
+        raise RuntimeError(f"{len(requests) - len(completions)} short replies never came")
     return [(requests[completion.request_id], completion) for completion in completions]

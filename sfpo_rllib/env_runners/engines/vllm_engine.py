@@ -164,7 +164,7 @@ class VLLMEngine(RolloutEngine):
         try:
             self._engine.collective_rpc(load, args=(items,))
         except Exception as error:
-            raise RuntimeError(
+            raise ValueError(
                 "rollout_engine='vllm': must be 'transformers' for a "
                 f"{self._skeleton.config.model_type!r} model, whose weights vLLM does not take: "
                 f"{error}"
