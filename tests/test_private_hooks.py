@@ -23,6 +23,7 @@ from ray.tune import registry
 from sfpo_rllib import GRPO, SFPO, GRPOConfig
 from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup, FSDPTorchLearner
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
+from sfpo_rllib.algorithms.grpo.optimizer_learner import OptimizerLearner
 from sfpo_rllib.algorithms.with_update_rule import UpdateRuleLearnerMixin
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.env_runners import GroupEnvRunner
@@ -125,6 +126,7 @@ OURS = [
     SFPO,
     GRPOConfig,
     GRPOTorchLearner,
+    OptimizerLearner,
     FSDPTorchLearner,
     FSDPLearnerGroup,
     UpdateRuleLearnerMixin,
