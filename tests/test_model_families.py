@@ -27,8 +27,21 @@ from benchmarks.families.__main__ import (
     make_config,
 )
 from benchmarks.families.models import build_family
+from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import SamplingSettings, make_engine
 from sfpo_rllib.env_runners.engines.transformers_engine import TransformersEngine
+
+
+class Stubborn(GroupEnvRunner):
+    """Its engine takes no weights."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._engine.load_weights = self.refuse
+
+    def refuse(self, weights: object) -> None:
+        raise RuntimeError("no new weights")
+
 
 ATTENTION = [
     "llama",
@@ -175,6 +188,16 @@ def test_a_family_that_vllm_computes_otherwise_is_refused_by_name(
     model = build_family("gpt_neox", tmp_path)
     with pytest.raises(ValueError, match=r"rollout_engine='vllm': .*'gpt_neox' model .* nats"):
         make_config(model, "vllm").build_algo()
+
+
+@pytest.mark.parametrize("num_env_runners", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_an_engine_that_does_not_take_the_weights_says_why(
+    ray_cluster: None, tiny_model: Path, num_env_runners: int
+) -> None:
+    config = make_config(tiny_model, "transformers")
+    config.env_runners(num_env_runners=num_env_runners, env_runner_cls=Stubborn)
+    with pytest.raises(ValueError, match=r"'llama' model.*RuntimeError: no new weights"):
+        config.build_algo()
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup, FSDPTorchLearner
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 from sfpo_rllib.algorithms.grpo.learner_actors import LearnerActors
 from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
+from sfpo_rllib.algorithms.grpo.optimizer_learner import OptimizerLearner
 from sfpo_rllib.algorithms.with_update_rule import UpdateRuleLearnerMixin
 from sfpo_rllib.checkpoints import CheckpointedAlgorithm, CheckpointedLearner, SavedAsTensors
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
@@ -139,6 +140,7 @@ OURS = [
     SFPO,
     GRPOConfig,
     GRPOTorchLearner,
+    OptimizerLearner,
     FSDPTorchLearner,
     FSDPLearnerGroup,
     GRPOLearnerGroup,

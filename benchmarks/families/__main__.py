@@ -136,7 +136,8 @@ def main() -> None:
             for engine in args.engines:
                 entry[engine] = measure(model, engine, folder)
                 print(name, engine, json.dumps(entry[engine])[:200], flush=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        ordered = {name: results[name] for name in FAMILIES if name in results}
+        RESULTS.write_text(json.dumps(ordered, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -206,7 +206,9 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
             self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID]))
         except Exception as error:
             self._engine_error = error
-            raise
+            if self.weights_version >= 0:
+                raise
+            return  # the algorithm is being built, and asks
         self._engine_error = None
         self.weights_version = int(state[WEIGHTS_SEQ_NO])
 

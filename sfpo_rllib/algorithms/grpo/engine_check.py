@@ -43,11 +43,9 @@ def check_engine(config: Any, runners: EnvRunnerGroup, learners: LearnerGroup) -
 
     Raises:
         ValueError: If the engine fails on the model, or its log-probs are others.
+        RuntimeError: If no runner answers.
     """
-    answers = sample_all(config, runners)
-    if not answers:
-        return  # no runner is there yet; whatever asks for samples says so
-    replies = answers[0]
+    replies = sample_all(config, runners)[0]
     scored = values_of(learners.foreach_learner(_logp, batch=_batch(replies)))[0]
     differences = np.concatenate(
         [
@@ -75,8 +73,11 @@ def sample_all(config: Any, runners: EnvRunnerGroup) -> list[Replies]:
 
     Raises:
         ValueError: If an engine did not start, or fails on the model.
+        RuntimeError: If no runner answers.
     """
-    answers = runners.foreach_env_runner(_replies)
+    answers = runners.foreach_env_runner(_replies, healthy_only=False)
+    if not answers:
+        raise RuntimeError("no env runner answers; its log says why it ended")
     for answer in answers:
         if isinstance(answer, str):
             raise ValueError(

@@ -11,7 +11,6 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
-from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.rllib.utils.typing import ModuleID, ParamDict, StateDict, TensorType
 
 from sfpo_rllib.algorithms.grpo.longest_episode import LongestEpisode
@@ -26,12 +25,11 @@ from sfpo_rllib.algorithms.grpo.minibatches import (
     engine_logp_diff,
     moved,
 )
-from sfpo_rllib.checkpoints import CheckpointedLearner, num_batches
+from sfpo_rllib.algorithms.grpo.optimizer_learner import OptimizerLearner
 from sfpo_rllib.core.anchor import whole
 from sfpo_rllib.core.batch_guard import BatchGuard, BatchRefused
 from sfpo_rllib.core.importance import effective_sample_share
 from sfpo_rllib.core.metrics import Metrics, accumulate, over_learners, per_token
-from sfpo_rllib.core.optimizers import hidden_matrices, keeping_settings, make_optimizer
 from sfpo_rllib.core.step_guard import StepGuard
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.rl_modules.causal_lm import (
@@ -53,7 +51,7 @@ RESULTS = "sfpo"
 PassMetrics = dict[str, float]
 
 
-class GRPOTorchLearner(CheckpointedLearner):
+class GRPOTorchLearner(OptimizerLearner):
     """Updates a causal LM from token batches of whole groups.
 
     RLlib hands `_update` the whole rollout batch, as neither `minibatch_size` nor `num_epochs`
@@ -76,10 +74,7 @@ class GRPOTorchLearner(CheckpointedLearner):
         self._batch_guard = BatchGuard(self.config.max_engine_logp_diff)
         self._step_guard = StepGuard(self.config.max_skipped_steps)
         self._objective = self.config.make_objective()
-        self._lr_schedule = self.config.make_lr_schedule()
-        self._num_batches = 0
         self._longest_episode = LongestEpisode(self.config)
-        self._timesteps = 0
         super().build()
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
         if self.config.kl_coeff and not hasattr(module, "reference_logp"):
@@ -87,49 +82,6 @@ class GRPOTorchLearner(CheckpointedLearner):
                 f"kl_coeff={self.config.kl_coeff}: must be 0 with {type(module).__name__}, which "
                 "has no reference_logp()"
             )
-
-    @override(TorchLearner)
-    def configure_optimizers_for_module(
-        self, module_id: ModuleID, config: AlgorithmConfig | None = None
-    ) -> None:
-        config = config or self.config
-        module = self.module[module_id]
-        parameters = [p for p in self.get_parameters(module) if p.requires_grad]
-        optimizer = make_optimizer(
-            config.optimizer,
-            parameters,
-            matrices=hidden_matrices(module),
-            betas=config.adam_betas,
-            weight_decay=config.weight_decay,
-            settings=config.optimizer_kwargs,
-        )
-        self.register_optimizer(
-            module_id=module_id,
-            optimizer=optimizer,
-            params=parameters,
-            # What is a schedule of timesteps is RLlib's to advance, the rest ours.
-            lr_or_lr_schedule=None if self._lr_schedule else config.lr,
-        )
-        self._set_lr(optimizer)
-
-    @override(TorchLearner)
-    def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        super().before_gradient_based_update(timesteps=timesteps)
-        for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
-            self._set_lr(optimizer)
-        self._num_batches += 1
-        self._timesteps = int(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
-
-    def _set_lr(self, optimizer: torch.optim.Optimizer) -> None:
-        """The rate of the next batch, by the schedule of the config and what was trained before.
-
-        A plain number: RLlib begins its schedules with a tensor, which not every optimizer takes.
-        """
-        if self._lr_schedule:
-            lr = self._lr_schedule.at(self._num_batches)
-        else:
-            lr = self._optimizer_lr_schedules[optimizer].update(timestep=self._timesteps)
-        self._set_optimizer_lr(optimizer, lr)
 
     @override(TorchLearner)
     def _update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
@@ -369,21 +321,9 @@ class GRPOTorchLearner(CheckpointedLearner):
         return state
 
     @override(TorchLearner)
-    def _set_optimizer_state(self, state: StateDict) -> None:
-        """Takes moments and step counts; the settings are the config's, which may be another."""
-        with contextlib.ExitStack() as stack:
-            for optimizer in self._named_optimizers.values():
-                stack.enter_context(keeping_settings(optimizer))
-            super()._set_optimizer_state(state)
-
-    @override(TorchLearner)
     def set_state(self, state: StateDict) -> None:
-        saved = state.get(RESULTS, {}).get("optimizer", self.config.optimizer)
-        if saved != self.config.optimizer:
-            raise ValueError(
-                f"optimizer={self.config.optimizer!r}: must be {saved!r}, the checkpoint's, whose "
-                "moments another optimizer cannot go on from"
-            )
+        if RESULTS in state:
+            self.check_same_optimizer(state[RESULTS])
         super().set_state(state)
         if RESULTS in state:
             self.set_update_state(state[RESULTS])
@@ -391,14 +331,12 @@ class GRPOTorchLearner(CheckpointedLearner):
     def get_update_state(self) -> StateDict:
         """What the update carries from batch to batch, besides weights and optimizer."""
         return {
-            "optimizer": self.config.optimizer,
             "optimizer_steps": self._optimizer_steps,
             "batch_guard": self._batch_guard.state_dict(),
             "step_guard": self._step_guard.state_dict(),
-            "num_batches": self._num_batches,
             "several_turns": self._longest_episode.several_turns,
-            "timesteps": self._timesteps,
             "partition_rng": self._partition_rng.get_state().numpy(),
+            **self.get_rate_state(),
             **self._updater.state_dict(),
         }
 
@@ -411,8 +349,7 @@ class GRPOTorchLearner(CheckpointedLearner):
         # Earlier releases had one of the guard's two counters.
         guard = state.get("step_guard", {"skipped": state.get("skipped_steps", 0)})
         self._step_guard.load_state_dict(guard)
-        self._num_batches = num_batches(state, self._weights_seq_no)
-        self._timesteps = int(state.get("timesteps", 0))
+        self.set_rate_state(state)
         self._partition_rng.set_state(torch.tensor(state["partition_rng"], dtype=torch.uint8))
         self._updater.load_state_dict(state)
 
