@@ -44,20 +44,23 @@ def test_a_digest_tells_where_an_algorithm_stands(
     assert measured["driver_files"] == pytest.approx(len(os.listdir("/proc/self/fd")), abs=5)
 
 
-def committed(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    return content
+def check_runners(content: dict[str, Any]) -> None:
+    assert content["equal"] and len(content["kills"]) == 10
 
 
-def test_every_committed_kill_ended_as_the_undisturbed_run() -> None:
-    driver = committed("driver")
-    assert driver["equal"] == len(driver["kills"]) == 20
-    assert all(kill["rows_once_each"] for kill in driver["kills"])
-    runners = committed("runners")
-    assert runners["equal"] and len(runners["kills"]) == 10
+def check_driver(content: dict[str, Any]) -> None:
+    assert content["equal"] == len(content["kills"]) == 20
+    assert all(kill["rows_once_each"] for kill in content["kills"])
 
 
-def test_the_committed_soak_is_flat() -> None:
-    soak = committed("soak")
-    assert soak["iterations"] >= 2000 and soak["kills"] >= 39
-    assert max(soak["slopes"][f"{process}_rss_mb"] for process in ("driver", "learner")) < 1
+def check_soak(content: dict[str, Any]) -> None:
+    assert content["iterations"] >= 2000 and content["kills"] >= 39
+    assert max(content["slopes"][f"{process}_rss_mb"] for process in ("driver", "learner")) < 1
+
+
+CHECKS = {"runners": check_runners, "driver": check_driver, "soak": check_soak}
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_committed_kills_ended_as_the_undisturbed_run_and_soaks_are_flat(path: Path) -> None:
+    CHECKS[path.stem](json.loads(path.read_text()))
