@@ -30,6 +30,7 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from safetensors.torch import load_file, save_file
 
 from sfpo_rllib import SFPO, SFPOConfig
+from sfpo_rllib.algorithms.grpo.learner_actors import LearnerError
 from sfpo_rllib.checkpoints import (
     CheckpointedAlgorithm,
     CheckpointError,
@@ -418,10 +419,9 @@ def test_a_learner_that_cannot_write_or_read_its_part_ends_the_save_and_the_rest
         assert files_of(folder) == before
         train(algo, 1)
         algo.learner_group.foreach_learner(fail, method="set_state")
-        with pytest.raises(CheckpointError, match=r"learner could not .* No space left"):
-            algo.restore_from_path(folder)
-        algo.learner_group.foreach_learner(mend, method="set_state")
-        algo.restore_from_path(folder)
+        with pytest.raises(LearnerError, match=r"learner 0 of 1 raised OSError: .*No space left"):
+            algo.restore_from_path(folder)  # half of it may have been restored
+        algo.restore_from_path(folder)  # by new learners
         assert_equal_weights(algo.get_module_weights(), weights)
     # What a learner is given is memory that it cannot write to: it has to copy.
     state = algo.get_state()
