@@ -83,6 +83,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
             callback() for callback in _as_list(config.callbacks_class) if callback is not None
         ]
         self.weights_version = -1
+        self._has_run_weights = False
         # In the driver the engine shares what the learner was given, half and half.
         local_share = config.num_gpus_per_learner / 2
         self._engine: Any = None
@@ -206,10 +207,11 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
             self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID]))
         except Exception as error:
             self._engine_error = error
-            if self.weights_version >= 0:
+            if self._has_run_weights:
                 raise
             return  # the algorithm is being built, and asks
         self._engine_error = None
+        self._has_run_weights = True
         self.weights_version = int(state[WEIGHTS_SEQ_NO])
 
     @override(Checkpointable)
