@@ -64,6 +64,7 @@ def test_a_second_sigterm_changes_nothing() -> None:
         send(signal.SIGTERM)
         time.sleep(0.6)
         send(signal.SIGTERM)
+    assert stop.signum == signal.SIGTERM and not stop.gave_up
 
 
 def test_a_second_ctrl_c_interrupts_a_shell_and_one_that_is_handed_on_twice_does_not(
