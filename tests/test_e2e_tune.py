@@ -1,12 +1,14 @@
 """Sweeps by name: a killed one goes on, ASHA stops trials, a PBT exploit reaches the learner."""
 
 import contextlib
+import copy
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,18 @@ def test_killed_sweep_goes_on_from_its_checkpoint(tiny_model: Path, tmp_path: Pa
     assert cursors[0] == cursors[1]
 
 
+class Reported(tune.Callback):
+    """Every result that a trial reported, by the trial's id."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.rows[trial.trial_id].append(copy.deepcopy(result))
+
+
 def fit(
     config: SFPOConfig,
     folder: Path,
@@ -114,7 +128,12 @@ def fit(
     run_settings: dict[str, Any] | None = None,
     **tune_settings: Any,
 ) -> list[list[dict[str, Any]]]:
-    """Runs a sweep by name; the results of its trials, the first trial first."""
+    """Runs a sweep by name; the results of its trials, the first trial first.
+
+    They are taken as they are reported: when a trial takes over another's checkpoint, Tune's logger
+    goes on from the copy of `result.json` that was last synced, which may lack rows.
+    """
+    reported = Reported()
     results = tune.Tuner(
         "SFPO",
         param_space=config,
@@ -124,11 +143,12 @@ def fit(
             storage_path=str(folder),
             stop={"training_iteration": ITERATIONS},
             verbose=0,
+            callbacks=[reported],
             **(run_settings or {}),
         ),
     ).fit()
     assert not results.errors
-    return [rows(result.path) for result in results]
+    return [reported.rows[result.metrics["trial_id"]] for result in results]
 
 
 def test_a_trial_whose_learner_dies_goes_on_from_its_checkpoint(

@@ -149,6 +149,7 @@ def test_quickstart_leaves_what_is_in_its_folder(
     monkeypatch.setattr(script, "teach", teach)
     monkeypatch.setattr(script, "run", run)
     monkeypatch.setattr(script.ray, "init", lambda **settings: None)
+    monkeypatch.setattr(script.ray, "shutdown", lambda: None)  # other tests share this one
     options = ["--output", str(output), "--iterations", str(rows - 1)]
     monkeypatch.setattr(sys, "argv", ["quickstart_arithmetic.py", *options])
     if rows:
