@@ -9,13 +9,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from repository import ROOT
 
 GOOD = b"GGUF, the real one"
 
 
 @pytest.fixture
 def weights(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    path = Path(__file__).resolve().parents[1] / "tuned_examples" / "smollm2_weights.py"
+    path = ROOT / "tuned_examples" / "smollm2_weights.py"
     spec = importlib.util.spec_from_file_location("smollm2_weights_under_test", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -2,13 +2,13 @@
 
 import inspect
 import re
-from pathlib import Path
 
 import gymnasium
 import pytest
 import sfpo_envs
+from repository import ROOT
 
-PAGE = (Path(__file__).parents[1] / "docs" / "environments.md").read_text()
+PAGE = (ROOT / "docs" / "environments.md").read_text()
 OURS, *_ = PAGE.split("## Environments of other packages")
 
 

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from repository import ROOT
 
 pytest.importorskip("ray")
 
@@ -25,7 +26,7 @@ from sfpo_rllib.rl_modules.causal_lm import (
     LOSS_MASK,
 )
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "sfpo_in_one_file.py"
+SCRIPT = ROOT / "examples" / "sfpo_in_one_file.py"
 LR = 1.5e-4  # of the quickstart
 
 

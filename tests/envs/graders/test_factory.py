@@ -5,13 +5,13 @@ import dataclasses
 import math
 import re
 import threading
-from pathlib import Path
 
 import pytest
+from repository import ROOT
 from sfpo_envs import Grade, Verdict, check_gold, make_grader
 from sfpo_envs.graders import EXTRACTORS, GRADERS
 
-DOCS = Path(__file__).parents[1] / "docs" / "graders.md"
+DOCS = ROOT / "docs" / "graders.md"
 
 
 @pytest.mark.parametrize(

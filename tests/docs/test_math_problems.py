@@ -2,17 +2,17 @@
 
 import inspect
 import re
-from pathlib import Path
 from unittest.mock import MagicMock
 
 import gymnasium
 import pytest
+from repository import ROOT
 from sfpo_envs import MathReasoningEnv
 from sfpo_envs.problems.eval_sets import EVAL_SETS
 from sfpo_envs.prompts import MATH_PROMPTS
 from sfpo_envs.rewards import REWARDS
 
-PAGE = (Path(__file__).parent.parent / "docs" / "math_problems.md").read_text()
+PAGE = (ROOT / "docs" / "math_problems.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
 

@@ -2,12 +2,11 @@
 
 import json
 import re
-from pathlib import Path
 
 import gymnasium as gym
 import pytest
+from repository import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 

@@ -4,17 +4,15 @@ import gzip
 import json
 import re
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
+from repository import DATA, ROOT
 from sfpo_envs import Verdict, check_gold, make_grader
 from sfpo_envs.graders.math_grader import _as_text
 from sfpo_envs.graders.pool import equivalent
 from sfpo_envs.graders.quantity import read_quantity
 from sfpo_envs.graders.sight import rational
 
-ROOT = Path(__file__).parents[1]
-DATA = ROOT.parent / "shared" / "data"
 BENCHMARKS = (
     "gsm8k_train.jsonl.gz", "gsm8k_test.jsonl", "math500.jsonl", "math_train.jsonl.gz",
     "aime24.jsonl", "aime25.jsonl", "amc.jsonl", "minerva_math.jsonl", "olympiadbench.jsonl",

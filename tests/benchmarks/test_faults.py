@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from repository import ROOT
 
 pytest.importorskip("ray")
 
 from benchmarks.faults.soak import measure, slopes
 from benchmarks.faults.training import digest
 
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "faults" / "results"
+RESULTS = ROOT / "benchmarks" / "faults" / "results"
 
 
 def test_slopes_are_per_100_iterations_after_the_warm_up() -> None:

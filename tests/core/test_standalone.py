@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
 HIDDEN = ("ray", "transformers", "vllm", "gymnasium")
 
@@ -74,7 +75,7 @@ assert not hasattr(sfpo_rllib, "PPO")
 def test_the_tests_of_the_core_pass(without_them):
     tests = Path(__file__).parent
     files = [
-        str(tests / f"test_core_{name}.py")
+        str(tests / f"test_{name}.py")
         for name in (
             "slow_fast",
             "update_rules",
@@ -92,7 +93,7 @@ def test_the_tests_of_the_core_pass(without_them):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *files],
         env=without_them,
-        cwd=tests.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )

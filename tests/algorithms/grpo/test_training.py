@@ -26,7 +26,7 @@ from sfpo_envs import ArithmeticEnv
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sfpo_rllib import GRPO, SFPO, GRPOConfig, SFPOConfig
-from sfpo_rllib.core import update_rules
+from sfpo_rllib.core.update_rules import slow_fast
 from sfpo_rllib.token_trace import TokenTrace
 
 MakeConfig = Callable[..., SFPOConfig]
@@ -63,7 +63,7 @@ SFPO_KEYS = {
 def update_events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Optimizer steps and repositions, as they happen."""
     events: list[str] = []
-    slow_fast_update = update_rules.slow_fast_update
+    slow_fast_update = slow_fast.slow_fast_update
     step = torch.optim.AdamW.step
 
     def spied_update(*args: Any, on_reposition: Callable, **kwargs: Any) -> Any:
@@ -77,7 +77,7 @@ def update_events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         events.append("step")
         return step(optimizer, *args, **kwargs)
 
-    monkeypatch.setattr(update_rules, "slow_fast_update", spied_update)
+    monkeypatch.setattr(slow_fast, "slow_fast_update", spied_update)
     monkeypatch.setattr(torch.optim.AdamW, "step", spied_step)
     return events
 

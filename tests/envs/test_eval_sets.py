@@ -2,14 +2,13 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
+from repository import DATA
 from sfpo_envs import MathReasoningEnv, Verdict, make_grader
 from sfpo_envs.problems.dataset import load_math_dataset
 from sfpo_envs.problems.eval_sets import EVAL_SETS
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 SIZES = {
     "gsm8k": 1319,
     "math500": 500,
@@ -90,10 +89,10 @@ def test_a_misspelt_name_is_answered_with_the_nearest():
         MathReasoningEnv("math-500")
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not there")
+@pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not there")
 @pytest.mark.parametrize("name", SIZES)
 def test_real_sets_are_whole_and_their_answers_gradable(name):
-    env = MathReasoningEnv(name, data_dir=SHARED, prompt_template="plain")
+    env = MathReasoningEnv(name, data_dir=DATA, prompt_template="plain")
     assert env.num_problems == SIZES[name]
     grade = make_grader("math")
     for _, answer in list(env.problems())[:20]:

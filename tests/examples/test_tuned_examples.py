@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from qwen import QWEN_7B
+from repository import ROOT
 
-FOLDER = Path(__file__).resolve().parents[1] / "tuned_examples"
+FOLDER = ROOT / "tuned_examples"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 EXAMPLES = [path.stem for path in SCRIPTS if path.stem != "smollm2_weights"]
 

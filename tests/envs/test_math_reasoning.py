@@ -3,18 +3,17 @@
 import json
 import logging
 import pickle
-from pathlib import Path
 
 import gymnasium
 import pytest
 from gymnasium.utils.env_checker import check_env
+from repository import DATA
 from sfpo_envs import Grade, MathReasoningEnv, Verdict
 from sfpo_envs.graders import EXTRACTORS
 from sfpo_envs.problems.dataset import load_math_dataset
 from sfpo_envs.problems.few_shot import FewShot
 from sfpo_envs.prompts import MATH_PROMPTS
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 SFPO_PROMPT = (
     "Please solve the following math problem: What is 1/2 + 1/4?. The assistant first thinks about "
     "the reasoning process step by step and then provides the user with the answer. Return the "
@@ -305,10 +304,10 @@ def test_several_run_at_a_time(many):
     assert list(env.step(("\\boxed{0}",) * 3)[2]) == [True] * 3
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not there")
+@pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not there")
 def test_real_problems_are_filtered_split_and_graded():
     options = {"skip_blank": True, "filters": {"level": ["Level 3", "Level 4"]}, "num_test": 100}
-    path = SHARED / "math_train.jsonl.gz"
+    path = DATA / "math_train.jsonl.gz"
     train, test = (MathReasoningEnv(path, split=split, **options) for split in ("train", "test"))
     assert len(set(test.problems())) == 100
     assert not {problem.prompt for problem in train.problems()} & {

@@ -20,7 +20,7 @@ from ray.rllib.core.learner.learner import Learner
 from ray.rllib.utils.metrics import ALL_MODULES
 
 from sfpo_rllib import with_sfpo
-from sfpo_rllib.core import update_rules
+from sfpo_rllib.core.update_rules import slow_fast
 
 Running = Callable[[Algorithm], Algorithm]
 
@@ -43,7 +43,7 @@ def ppo(**training: Any) -> PPOConfig:
 def update_events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Optimizer steps and repositions, as they happen."""
     events: list[str] = []
-    slow_fast_update, step = update_rules.slow_fast_update, torch.optim.Adam.step
+    slow_fast_update, step = slow_fast.slow_fast_update, torch.optim.Adam.step
 
     def spied_update(*args: Any, on_reposition: Callable, **kwargs: Any) -> Any:
         def report(measures: Any) -> None:
@@ -56,7 +56,7 @@ def update_events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         events.append("step")
         return step(optimizer, *args, **kwargs)
 
-    monkeypatch.setattr(update_rules, "slow_fast_update", spied_update)
+    monkeypatch.setattr(slow_fast, "slow_fast_update", spied_update)
     monkeypatch.setattr(torch.optim.Adam, "step", spied_step)
     return events
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parents[1]
+from repository import ROOT
 
 # Stands in for .venv/bin/python. It logs its arguments and answers as the test's files say.
 FAKE_PYTHON = """#!/bin/sh
@@ -33,7 +32,7 @@ exit 1
 
 def load_bootstrap() -> ModuleType:
     spec = importlib.util.spec_from_file_location(
-        "bootstrap_under_test", REPOSITORY / "sfpo_rllib" / "bootstrap.py"
+        "bootstrap_under_test", ROOT / "tools" / "bootstrap.py"
     )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -2,7 +2,7 @@
 
 Run as a file by a bare Python, before anything is installed::
 
-    python3.11 sfpo_rllib/bootstrap.py
+    python3.11 tools/bootstrap.py
 
 A machine with an NVIDIA GPU gets vLLM, any other its CPU build; ``SFPO_STACK=cpu|gpu`` overrides
 the choice. A second call finds the stamp that the first one left and returns at once. Standard

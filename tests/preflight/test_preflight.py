@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from repository import ROOT
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 pytest.importorskip("ray")
@@ -266,7 +267,7 @@ def test_a_7b_model_with_an_adapter_fits_where_it_does_not_without(paper: SFPOCo
     trained = 28 * 16 * (4 * width + 2 * (width + keys) + 3 * (width + inner))
     assert result.model.trained_parameters == trained
     assert result.learner.frozen == 2 * QWEN_7B_PARAMETERS
-    page = (Path(__file__).parents[1] / "docs" / "learner.md").read_text()
+    page = (ROOT / "docs" / "learner.md").read_text()
     said = f"{result.learner.peak / GB:.1f} GB a GPU under `ddp` at these settings, 15.2 of them"
     assert said in page
 
@@ -495,7 +496,7 @@ def test_the_table_has_every_part_and_the_whole(paper: SFPOConfig) -> None:
 
 
 def test_the_table_in_the_docs_is_what_is_estimated(paper: SFPOConfig) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "learner.md").read_text()
+    page = (ROOT / "docs" / "learner.md").read_text()
     rows = re.findall(
         r"^\| [^|]+ \| \**([\d.]+)\** \| \**([\d.]+)\** \|$", page, flags=re.MULTILINE
     )

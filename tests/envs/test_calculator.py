@@ -2,14 +2,14 @@
 
 import re
 from fractions import Fraction
-from pathlib import Path
 
 import gymnasium
 import pytest
 from gymnasium.utils.env_checker import check_env
+from repository import ROOT
 from sfpo_envs import CALCULATOR_STYLES, CalculatorEnv
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = ROOT / "docs"
 
 
 def code_of(page):

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from ray.rllib.core import DEFAULT_MODULE_ID
+from repository import ROOT
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -61,7 +62,7 @@ def byte_level_bpe(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def smollm2(folder: Path) -> PreTrainedTokenizerBase:
-    path = Path(__file__).resolve().parents[1] / "tuned_examples" / "smollm2_weights.py"
+    path = ROOT / "tuned_examples" / "smollm2_weights.py"
     spec = importlib.util.spec_from_file_location("smollm2_weights_for_its_tokenizer", path)
     assert spec is not None and spec.loader is not None
     weights = importlib.util.module_from_spec(spec)
