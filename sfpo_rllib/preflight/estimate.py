@@ -5,9 +5,10 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from transformers import AutoConfig, PretrainedConfig
 
 from sfpo_rllib.core.update_rules import rule_name
@@ -21,12 +22,9 @@ from sfpo_rllib.preflight.memory import (
     engine_memory,
     learner_memory,
 )
-from sfpo_rllib.rl_modules.causal_lm import MODEL_CONFIG_KEYS
+from sfpo_rllib.rl_modules.model_settings import MODEL_CONFIG_KEYS
 from sfpo_rllib.rl_modules.token_logprobs import chunk_tokens
 from sfpo_rllib.rl_modules.weights import DTYPES
-
-if TYPE_CHECKING:
-    from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 
 GB = 10**9
 USABLE = 0.95  # of a device; the rest is for the CUDA context and fragmentation
@@ -195,7 +193,7 @@ class Preflight:
 
 
 def preflight(
-    config: "GRPOConfig",
+    config: AlgorithmConfig,
     *,
     parallelism: str = "ddp",
     device_memory_gb: float | None = None,
@@ -281,7 +279,7 @@ def preflight(
     )
 
 
-def _engine_sequences(config: "GRPOConfig") -> int | None:
+def _engine_sequences(config: AlgorithmConfig) -> int | None:
     """Sequences that a transformers engine decodes at once: never more than are asked for."""
     if config.rollout_engine != "transformers":
         return None
@@ -290,7 +288,7 @@ def _engine_sequences(config: "GRPOConfig") -> int | None:
 
 
 def _engine(
-    config: "GRPOConfig",
+    config: AlgorithmConfig,
     model: Footprint,
     compute_bytes: int,
     device_memory_gb: float | None,

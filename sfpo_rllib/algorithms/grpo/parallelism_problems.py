@@ -1,16 +1,14 @@
 """What can be wrong with learners, above all where they share one model."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from sfpo_rllib.core.values import is_int
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+from sfpo_rllib.core.checks import is_int
 from sfpo_rllib.preflight.memory import PARALLELISMS
 
-if TYPE_CHECKING:
-    from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 
-
-def parallelism_problems(config: "GRPOConfig") -> Iterator[str]:
+def parallelism_problems(config: AlgorithmConfig) -> Iterator[str]:
     """What is wrong with how learners share the model, and what does not go with it."""
     if config.parallelism not in PARALLELISMS:
         yield f"parallelism={config.parallelism!r}: must be one of {PARALLELISMS}"

@@ -1,20 +1,18 @@
 """Whether what a config asks for is there: CPUs and GPUs of the cluster, memory of a device."""
 
 import logging
-from typing import TYPE_CHECKING
 
 import ray
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from sfpo_rllib.algorithms.grpo.validation import first_line, raise_problems
-
-if TYPE_CHECKING:
-    from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
+from sfpo_rllib.core.checks import first_line, raise_problems
+from sfpo_rllib.env_runners.env_values import described
 
 logger = logging.getLogger(__name__)
 
 
-def check_cluster_resources(algo_class: type[Algorithm], config: "GRPOConfig") -> None:
+def check_cluster_resources(algo_class: type[Algorithm], config: AlgorithmConfig) -> None:
     """Compares what will be requested with what the cluster has, before any actor starts.
 
     Raises:
@@ -41,7 +39,7 @@ def check_cluster_resources(algo_class: type[Algorithm], config: "GRPOConfig") -
         )
 
 
-def check_memory(config: "GRPOConfig") -> None:
+def check_memory(config: AlgorithmConfig) -> None:
     """Logs what a learner and an engine need on their devices, before any weights are loaded.
 
     Raises:
@@ -51,11 +49,11 @@ def check_memory(config: "GRPOConfig") -> None:
     try:
         estimate = config.preflight()
     except Exception as error:  # a model that cannot be built without its weights
-        logger.warning("preflight: memory is not estimated: %s", first_line(error))
+        logger.warning("preflight: memory is not estimated: %s", first_line(described(error)))
         return
     logger.info("Memory by device:\n%s", estimate)
     problems = list(estimate.problems())
     if estimate.enforced:
-        raise_problems(config, problems)
+        raise_problems(problems, of=type(config).__name__)
     elif problems:
         logger.warning("This may not fit into memory:\n%s", "\n".join(problems))

@@ -1,0 +1,95 @@
+"""What RLlib builds from a config: modules, learners, connectors."""
+
+from typing import Any
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.connectors.learner import LearnerConnectorPipeline
+from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.learner.learner_group import LearnerGroup
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.annotations import override
+
+from sfpo_rllib.algorithms.grpo.environment_problems import raise_if_unmade
+from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
+from sfpo_rllib.algorithms.grpo.merging_config import MergingConfig
+from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
+from sfpo_rllib.env_runners.engines import SamplingSettings
+from sfpo_rllib.rl_modules import CausalLMModule
+
+
+class BuildingConfig(MergingConfig):
+    """Builds what a language model is trained with, by the settings of `GRPOConfig`."""
+
+    @override(AlgorithmConfig)
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        return RLModuleSpec(module_class=CausalLMModule)
+
+    @override(AlgorithmConfig)
+    def get_default_learner_class(self) -> type[Learner] | str:
+        if self.parallelism == "fsdp":
+            from sfpo_rllib.algorithms.grpo.fsdp import FSDPTorchLearner
+
+            return FSDPTorchLearner
+        return GRPOTorchLearner
+
+    @override(AlgorithmConfig)
+    def build_learner_group(
+        self,
+        *,
+        env: Any = None,
+        spaces: Any = None,
+        rl_module_spec: Any = None,
+        placement_group: Any = None,
+    ) -> LearnerGroup:
+        from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
+        from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
+
+        group = FSDPLearnerGroup if self.parallelism == "fsdp" else GRPOLearnerGroup
+        return group(
+            config=self.copy(),
+            module_spec=rl_module_spec or self.get_multi_rl_module_spec(env=env, spaces=spaces),
+            placement_group=placement_group,
+        )
+
+    @override(AlgorithmConfig)
+    def build_env_to_module_connector(
+        self, env: Any = None, spaces: Any = None, device: Any = None
+    ) -> Any:
+        # Runners have none; this is where RLlib comes by, before learners start, with what the
+        # remote ones say of their environments.
+        raise_if_unmade(self.env, spaces)
+        return super().build_env_to_module_connector(env, spaces, device)
+
+    @override(AlgorithmConfig)
+    def build_learner_connector(
+        self, input_observation_space: Any, input_action_space: Any, device: Any = None
+    ) -> LearnerConnectorPipeline:
+        return LearnerConnectorPipeline(
+            connectors=[
+                TokenBatch(
+                    group_size=self.group_size,
+                    truncated_replies=self.truncated_replies,
+                    count_turns=self.policy_loss.aggregation == "constant",
+                    device=device,
+                ),
+                GroupRelativeAdvantages(
+                    group_size=self.group_size,
+                    advantages=self.policy_loss.advantages,
+                    drop_equal=self.equal_reward_groups == "drop",
+                    num_learners=max(self.num_learners, 1),
+                    device=device,
+                ),
+            ],
+            input_observation_space=input_observation_space,
+            input_action_space=input_action_space,
+        )
+
+    @property
+    @override(AlgorithmConfig)
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        return {
+            **super()._model_config_auto_includes,
+            # Not of sampling_settings, which unknown keys, validate()'s to report, would break.
+            "temperature": self.sampling.get("temperature", SamplingSettings.temperature),
+            "holds_reference": bool(self.kl_coeff),
+        }
