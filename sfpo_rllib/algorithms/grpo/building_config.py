@@ -1,5 +1,6 @@
 """What RLlib builds from a config: modules, learners, connectors."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -87,9 +88,10 @@ class BuildingConfig(MergingConfig):
     @property
     @override(AlgorithmConfig)
     def _model_config_auto_includes(self) -> dict[str, Any]:
+        # Not of sampling_settings: what is no dict, or has unknown keys, is validate()'s to report.
+        sampling = self.sampling if isinstance(self.sampling, Mapping) else {}
         return {
             **super()._model_config_auto_includes,
-            # Not of sampling_settings, which unknown keys, validate()'s to report, would break.
-            "temperature": self.sampling.get("temperature", SamplingSettings.temperature),
+            "temperature": sampling.get("temperature", SamplingSettings.temperature),
             "holds_reference": bool(self.kl_coeff),
         }

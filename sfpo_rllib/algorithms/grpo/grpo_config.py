@@ -286,8 +286,10 @@ class GRPOConfig(BuildingConfig):
         defaults = vars(type(self)())
         yield from validation.unknown_problems(vars(self), defaults, type(self))
         yield from model_problems(self.model_config, ADDED_BY_CONFIG)
-        batch = of_attributes(BatchSettings, self)
-        yield from batch.problems(evaluation=self.in_evaluation)
+        batch = {"train_batch_size_per_learner": self._train_batch_size_per_learner}  # may be None
+        yield from of_attributes(BatchSettings, self, **batch).problems(
+            evaluation=self.in_evaluation
+        )
         yield from self.update_rule_problems()
         if self.entropy_z_threshold is not None:
             names = ("entropy_window", "entropy_z_threshold")

@@ -126,7 +126,8 @@ def task_problems(
             f"reached ({first_line(described(error))})"
         )
     else:
-        context = context_length(model_config, engine_kwargs)
+        known = engine_kwargs if isinstance(engine_kwargs, Mapping) else {}
+        context = context_length(model_config, known)
         if rollouts.prompt_format in PROMPT_FORMATS:  # others are reported as such
             try:
                 formatter = PromptFormatter(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from ray import tune
+from refusals import problems_of
 
 from sfpo_rllib import GRPOConfig, SFPOConfig
 
@@ -94,7 +95,7 @@ def test_the_settings_of_an_engine_do_not_stay_with_another(way):
 @pytest.mark.parametrize("value", [3, None, ["a"]], ids=str)
 def test_what_is_no_dict_is_refused(good, name, value):
     for config in (good.env_runners(**{name: value}), good.update_from_dict({name: value})):
-        assert f"{name}={value!r}: must be a dict" in config.cheap_problems()
+        assert problems_of(config) == [f"{name}={value!r}: must be a dict"]
 
 
 # Environments.

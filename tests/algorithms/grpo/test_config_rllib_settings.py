@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from ray.rllib.algorithms.algorithm_config import DEPRECATED_VALUE, AlgorithmConfig
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from refusals import one_problem, problems_of
 
 from sfpo_rllib import GRPOConfig, SFPOConfig
@@ -152,7 +152,6 @@ def test_minus_one_that_makes_sense_reaches_the_algorithm():
     state = config.get_state()
     restored = SFPOConfig.from_state(state)
     assert restored.entropy_z_threshold == restored.max_num_env_runner_restarts == -1
-    assert DEPRECATED_VALUE not in [state.get(name) for name in vars(AlgorithmConfig())][:50]
     assert "monitor" not in state  # RLlib's own, of which -1 says that there is none
 
 
@@ -168,7 +167,6 @@ def test_nothing_is_logged_about_an_api_stack_that_nobody_asked_for(
     make_config, caplog, monkeypatch, config_class
 ):
     monkeypatch.setattr("ray.util.debug._logged", set())
-    monkeypatch.setattr("ray._private.log_once", set(), raising=False)
     config = make_config(config_class)
     with caplog.at_level("WARNING"):
         config.validate()
