@@ -396,3 +396,20 @@ def test_the_busy_fraction_is_the_engines_share_of_the_time(bench):
         fractions[slow] = b.run(SEEDS).engine_busy_fraction
     assert 0.6 < fractions["engine"] <= 1.0
     assert 0.0 < fractions["environment"] < 0.4
+
+
+def test_training_in_threads_sees_the_same_problems_and_says_how_busy_the_engine_was(
+    make_config, running
+):
+    from probes import learned_groups
+
+    tokens = []
+    for number in (0, 4):
+        algo = running(make_config().env_runners(num_env_threads=number).build_algo())
+        with learned_groups(algo) as batches:
+            result = algo.train()
+        assert 0.0 < result["env_runners"]["engine_busy_fraction"] <= 1.0
+        assert algo.evaluate()["env_runners"]["num_episodes"] > 0
+        traces = [TokenTrace.of(episode) for group in batches[0] for episode in group]
+        tokens.append([(t.seed, t.member, t.token_ids.tolist()) for t in traces])
+    assert tokens[0] == tokens[1]
