@@ -98,6 +98,7 @@ class GRPOConfig(BuildingConfig):
         chat_template_kwargs: dict[str, Any] = NotProvided,
         rollout_timeout_s: float = NotProvided,
         env_timeout_s: float | None = NotProvided,
+        num_env_threads: int = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the rollout settings.
@@ -119,6 +120,9 @@ class GRPOConfig(BuildingConfig):
                 replaced, and its group dropped. Environments then run in threads, where code that
                 uses signals, such as `signal.alarm`, does not work. None: they may take as long as
                 they like, in the runner's main thread.
+            num_env_threads: So many environments of a runner are reset and stepped at once, each
+                in a thread of its own, while the engine goes on. 0: one after the other, between
+                the engine's steps. What is sampled is the same.
             kwargs: Of `AlgorithmConfig.env_runners()`.
 
         Returns:

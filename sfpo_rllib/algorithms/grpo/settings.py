@@ -131,6 +131,7 @@ class RolloutSettings:
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     rollout_timeout_s: float = 1800.0
     env_timeout_s: float | None = None
+    num_env_threads: int = 0
 
     def problems(self) -> list[str]:
         """What is wrong with the values, each as `field=value: what would be right`."""
@@ -139,5 +140,6 @@ class RolloutSettings:
             "prompt_format": one_of(*PROMPT_FORMATS),
             "rollout_timeout_s": _SECONDS,
             "env_timeout_s": _SECONDS | none(),
+            "num_env_threads": integer(0),
         }
         return value_problems(self, kinds)
