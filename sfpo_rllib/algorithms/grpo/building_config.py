@@ -1,5 +1,6 @@
-"""What RLlib builds from a config: modules, learners, connectors."""
+"""What is built from a config: the update and its parts, modules, learners, connectors."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,13 +14,79 @@ from ray.rllib.utils.annotations import override
 from sfpo_rllib.algorithms.grpo.environment_problems import raise_if_unmade
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 from sfpo_rllib.algorithms.grpo.merging_config import MergingConfig
+from sfpo_rllib.algorithms.grpo.settings import BatchSettings
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
+from sfpo_rllib.core.checks import of_attributes, raise_problems
+from sfpo_rllib.core.entropy_trigger import EntropyTrigger
+from sfpo_rllib.core.losses import PolicyLoss, make_loss
+from sfpo_rllib.core.lr_schedule import LRSchedule, timestep_schedule_problems
+from sfpo_rllib.core.objective import Objective
+from sfpo_rllib.core.update_rules import UpdateRule, make_update_rule
+from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.env_runners.engines import SamplingSettings
 from sfpo_rllib.rl_modules import CausalLMModule
 
 
 class BuildingConfig(MergingConfig):
     """Builds what a language model is trained with, by the settings of `GRPOConfig`."""
+
+    @property
+    def sampling_settings(self) -> SamplingSettings:
+        """`sampling` with its defaults."""
+        return SamplingSettings(**self.sampling)
+
+    def make_update_rule(self) -> UpdateRule:
+        """The rule that `update_rule` names.
+
+        Raises:
+            ValueError: If there is none of that name.
+        """
+        return make_update_rule(self.update_rule)
+
+    def make_lr_schedule(self) -> LRSchedule | None:
+        """The learning rate of each rollout batch; None if `lr` is RLlib's schedule of timesteps.
+
+        Raises:
+            ValueError: If a setting is out of range, or both kinds of schedule are given.
+        """
+        by_timesteps = isinstance(self.lr, list | tuple)
+        schedule = of_attributes(LRSchedule, self, lr=0.0 if by_timesteps else self.lr)
+        if by_timesteps:
+            raise_problems(timestep_schedule_problems(self.lr, schedule))
+        return None if by_timesteps else schedule
+
+    def make_updater(self) -> Updater[Any, Any]:
+        """The rule at work, with its trigger: one for each learner."""
+        trigger = None
+        if self.entropy_z_threshold is not None:
+            trigger = EntropyTrigger(self.entropy_window, self.entropy_z_threshold)
+        # A learner in this process must not share a rule's state with the config.
+        rule = copy.deepcopy(self.make_update_rule())
+        return Updater(rule, trigger, snapshot_device=self.snapshot_device)
+
+    @property
+    def policy_loss(self) -> PolicyLoss:
+        """The loss that `loss` names, with what was set in place of its defaults.
+
+        Raises:
+            ValueError: If there is none of that name.
+        """
+        return make_loss(
+            self.loss,
+            aggregation=self.loss_aggregation,
+            advantages=self.advantages,
+            clip_param=self.clip_param,
+            clip_param_high=self.clip_param_high,
+        )
+
+    def make_objective(self) -> Objective:
+        """What a learner descends."""
+        return of_attributes(Objective, self, loss=self.policy_loss)
+
+    @property
+    def effective_minibatch_size(self) -> int:
+        """Completions of one optimizer step, per learner."""
+        return of_attributes(BatchSettings, self).effective_minibatch_size
 
     @override(AlgorithmConfig)
     def get_default_rl_module_spec(self) -> RLModuleSpec:

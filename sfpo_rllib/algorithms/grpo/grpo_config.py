@@ -1,6 +1,5 @@
 """Configuration of GRPO for language models."""
 
-import copy
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -15,14 +14,12 @@ from sfpo_rllib.algorithms.grpo.rllib_settings import bypassed_problems, rllib_p
 from sfpo_rllib.algorithms.grpo.settings import BatchSettings, RolloutSettings, UpdateSettings
 from sfpo_rllib.core.advantages import AdvantageEstimator
 from sfpo_rllib.core.checks import of_attributes, problems_of, raise_problems
-from sfpo_rllib.core.entropy_trigger import EntropyTrigger, trigger_problems
-from sfpo_rllib.core.losses import LOSSES, LossFunction, PolicyLoss, make_loss
-from sfpo_rllib.core.lr_schedule import LRSchedule, timestep_schedule_problems
+from sfpo_rllib.core.entropy_trigger import trigger_problems
+from sfpo_rllib.core.losses import LOSSES, LossFunction, PolicyLoss
+from sfpo_rllib.core.lr_schedule import LRSchedule
 from sfpo_rllib.core.objective import Objective
-from sfpo_rllib.core.update_rules import UpdateRule, make_update_rule
-from sfpo_rllib.core.updater import Updater
+from sfpo_rllib.core.update_rules import UpdateRule
 from sfpo_rllib.env_runners import GroupEnvRunner
-from sfpo_rllib.env_runners.engines import SamplingSettings
 from sfpo_rllib.env_runners.engines.sampling import engine_kwargs_problems, sampling_problems
 from sfpo_rllib.preflight import Preflight, preflight
 from sfpo_rllib.rl_modules.causal_lm import ADDED_BY_CONFIG
@@ -273,11 +270,6 @@ class GRPOConfig(BuildingConfig):
         super().fault_tolerance(**kwargs)
         return self.set_given(locals())
 
-    @property
-    def sampling_settings(self) -> SamplingSettings:
-        """`sampling` with its defaults."""
-        return SamplingSettings(**self.sampling)
-
     @override(AlgorithmConfig)
     def validate(self) -> None:
         """Collects every problem, cheap ones first, and raises one ValueError that lists all."""
@@ -327,38 +319,9 @@ class GRPOConfig(BuildingConfig):
             env_config=self.env_config,
         )
 
-    def make_update_rule(self) -> UpdateRule:
-        """The rule that `update_rule` names.
-
-        Raises:
-            ValueError: If there is none of that name.
-        """
-        return make_update_rule(self.update_rule)
-
     def update_rule_problems(self) -> list[str]:
         """What is wrong with the rule and its settings."""
         return problems_of(self.make_update_rule)
-
-    def make_lr_schedule(self) -> LRSchedule | None:
-        """The learning rate of each rollout batch; None if `lr` is RLlib's schedule of timesteps.
-
-        Raises:
-            ValueError: If a setting is out of range, or both kinds of schedule are given.
-        """
-        by_timesteps = isinstance(self.lr, list | tuple)
-        schedule = of_attributes(LRSchedule, self, lr=0.0 if by_timesteps else self.lr)
-        if by_timesteps:
-            raise_problems(timestep_schedule_problems(self.lr, schedule))
-        return None if by_timesteps else schedule
-
-    def make_updater(self) -> Updater[Any, Any]:
-        """The rule at work, with its trigger: one for each learner."""
-        trigger = None
-        if self.entropy_z_threshold is not None:
-            trigger = EntropyTrigger(self.entropy_window, self.entropy_z_threshold)
-        # A learner in this process must not share a rule's state with the config.
-        rule = copy.deepcopy(self.make_update_rule())
-        return Updater(rule, trigger, snapshot_device=self.snapshot_device)
 
     def preflight(
         self, *, parallelism: str | None = None, device_memory_gb: float | None = None
@@ -375,27 +338,3 @@ class GRPOConfig(BuildingConfig):
         return preflight(
             self, parallelism=parallelism or self.parallelism, device_memory_gb=device_memory_gb
         )
-
-    @property
-    def policy_loss(self) -> PolicyLoss:
-        """The loss that `loss` names, with what was set in place of its defaults.
-
-        Raises:
-            ValueError: If there is none of that name.
-        """
-        return make_loss(
-            self.loss,
-            aggregation=self.loss_aggregation,
-            advantages=self.advantages,
-            clip_param=self.clip_param,
-            clip_param_high=self.clip_param_high,
-        )
-
-    def make_objective(self) -> Objective:
-        """What a learner descends."""
-        return of_attributes(Objective, self, loss=self.policy_loss)
-
-    @property
-    def effective_minibatch_size(self) -> int:
-        """Completions of one optimizer step, per learner."""
-        return of_attributes(BatchSettings, self).effective_minibatch_size
