@@ -200,9 +200,10 @@ class GRPOConfig(BuildingConfig):
                 held.
             kl_estimator: "k1", "k2" or "k3"; see `core.kl_estimate`.
             entropy_coeff: Weight of the entropy bonus.
-            engine_correction: What is done about the learner's log-probs not being the engine's
-                at equal weights: each token's loss is weighted by their ratio. "token_truncate"
-                (at most `engine_ratio_cap`), "token_mask" (dropped outside of floor and cap),
+            engine_correction: What is done about the learner's log-probs (old_logp) not being the
+                engine's (rollout log-probs) at equal weights, the rollout correction: each token's
+                loss is weighted by their ratio. "token_truncate"
+                (TIS: at most `engine_ratio_cap`), "token_mask" (dropped outside of floor and cap),
                 "sequence_truncate", "sequence_mask" (by the geometric mean of a sequence's
                 ratios), or None.
             engine_ratio_cap: The upper bound.
@@ -213,8 +214,8 @@ class GRPOConfig(BuildingConfig):
                 counted. More than so many in a row end the training.
             max_tokens_per_micro_batch: Tokens of one forward pass, padding included unless
                 `model_config["packing"]` is on; bounds the memory.
-            snapshot_device: Where the update rule's copies of the weights are held: None, beside
-                the weights, or "cpu", in host memory.
+            snapshot_device: Where the update rule's copies of the weights (the slow weights) are
+                held: None, beside the weights, or "cpu", in host memory.
             optimizer: "adamw"; "adamw_8bit" or "paged_adamw_8bit" (bitsandbytes); "muon" (hidden
                 matrices; AdamW for the rest); "sgd".
             optimizer_kwargs: More of the optimizer's own settings, e.g. `{"momentum": 0.9}`.
