@@ -66,6 +66,9 @@ class AdapterSettings:
         return value_problems(vars(self), _KINDS, FIELD)
 
 
+SUPPORTED = [field.name for field in dataclasses.fields(AdapterSettings)]
+
+
 def adapter_problems(lora: Any) -> list[str]:
     """What is wrong with an adapter's settings as a user gives them, None for no adapter."""
     if lora is None:
@@ -77,7 +80,8 @@ def adapter_problems(lora: Any) -> list[str]:
         ]
     if importlib.util.find_spec("peft") is None:
         return [f"{FIELD}={lora!r}: peft is not installed; pip install 'sfpo-rllib[peft]'"]
-    return _unsupported(lora) or AdapterSettings(**lora).problems()
+    supported = {key: value for key, value in lora.items() if key in SUPPORTED}
+    return [*_unsupported(lora), *AdapterSettings(**supported).problems()]
 
 
 def adapter_model_problems(
@@ -98,11 +102,10 @@ def adapter_model_problems(
 def _unsupported(lora: Mapping[str, Any]) -> list[str]:
     from peft import LoraConfig
 
-    supported = [field.name for field in dataclasses.fields(AdapterSettings)]
-    others = {key: value for key, value in lora.items() if key not in supported}
+    others = {key: value for key, value in lora.items() if key not in SUPPORTED}
     known = {field.name for field in dataclasses.fields(LoraConfig)} & {*others}
     unknown = {key: value for key, value in others.items() if key not in known}
-    problems = name_problems(unknown, supported, FIELD, "argument of peft.LoraConfig")
+    problems = name_problems(unknown, SUPPORTED, FIELD, "argument of peft.LoraConfig")
     defaults = LoraConfig()
     for key, value in others.items():
         if key in known and value != getattr(defaults, key):
