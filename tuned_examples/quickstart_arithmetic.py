@@ -42,7 +42,7 @@ import transformers
 from tqdm import tqdm
 
 from sfpo_rllib import SFPO, SFPOConfig, run
-from sfpo_rllib.algorithms.grpo.validation import vllm_is_cpu_build
+from sfpo_rllib.env_runners.engines.vllm_engine import vllm_is_cpu_build
 from sfpo_rllib.reporting import iteration_line, plot_accuracy
 from sfpo_rllib.rl_modules.char_llama import WarmStart, build_char_llama, supervised_warm_start
 
