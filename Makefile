@@ -9,7 +9,7 @@ help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## Make .venv and install the package in it
-	@$(PYTHON) sfpo_rllib/bootstrap.py
+	@$(PYTHON) tools/bootstrap.py
 
 quickstart: setup ## Set up and train a small model, minutes on a CPU
 	@.venv/bin/python tuned_examples/quickstart_arithmetic.py

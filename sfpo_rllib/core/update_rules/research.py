@@ -1,0 +1,145 @@
+"""Kin of SFPO: without the slow pass, with fewer passes, over earlier batches too."""
+
+from dataclasses import dataclass
+
+import torch
+
+from sfpo_rllib.core.anchor import Anchor, whole
+from sfpo_rllib.core.slow_fast import check_alpha, check_fast_steps, slow_fast_update
+from sfpo_rllib.core.update_rules.rule import Batch, PassResult, UpdateContext, UpdateRule
+from sfpo_rllib.core.update_rules.slow_fast import SlowFast
+
+
+@dataclass(frozen=True)
+class Lookahead(UpdateRule):
+    """K passes and the way back, without a slow pass (Lookahead, arXiv 1907.08610, per batch).
+
+    Attributes:
+        fast_steps: K >= 1.
+        alpha: In (0, 1].
+    """
+
+    metric_names = SlowFast.metric_names
+    parameter_copies = 1
+    fast_steps: int = 3
+    alpha: float = 0.8
+
+    def __post_init__(self) -> None:
+        check_fast_steps(self.fast_steps)
+        check_alpha(self.alpha)
+        if self.alpha == 0.0:
+            raise ValueError("alpha=0.0: must be above 0, or no update would ever be kept")
+
+    def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
+        """See `UpdateRule.update`."""
+        with ctx.anchored() as start:
+            results = [ctx.run_pass() for _ in range(self.fast_steps)]
+            ctx.metrics.update(vars(start.measure(self.alpha)))
+            start.reposition(self.alpha)
+            return results
+
+
+@dataclass(frozen=True)
+class Extrapolated(UpdateRule):
+    """Two fast passes stand for K: three passes in all, whatever K is.
+
+    Where the loss is quadratic and the preconditioner constant, the steps of the fast trajectory
+    follow d_{k+1} = A d_k with A = I - P H. Two passes give d_0 and d_1. Fitting A along d_0 by one
+    number, r = <d_0, d_1> / <d_0, d_0>, the trajectory would end after K passes at
+
+        theta_K = theta_1 + (1 + r + ... + r^(K-2)) d_1.
+
+    r is held in [0, 1]: a trajectory that turns round is not followed back, and one that speeds
+    up (as Adam's does while its moments build up) is continued in a straight line. From theta_K
+    on it goes as in `SlowFast`. K = 2 is `SlowFast(2)`. The derivation is our own.
+
+    Memory: two copies of the parameters.
+
+    Attributes:
+        fast_steps: K >= 2.
+        alpha: In (0, 1].
+    """
+
+    metric_names = (*SlowFast.metric_names, "step_ratio")
+    parameter_copies = 2
+    fast_steps: int = 4
+    alpha: float = 0.8
+
+    def __post_init__(self) -> None:
+        check_fast_steps(self.fast_steps, least=2)
+        check_alpha(self.alpha)
+        if self.alpha == 0.0:
+            raise ValueError("alpha=0.0: must be above 0; for the plain algorithm use Single")
+
+    def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
+        """See `UpdateRule.update`."""
+        with ctx.anchored() as start:
+            results = [ctx.run_pass()]
+            middle = Anchor(ctx.parameters, device=ctx.snapshot_device)
+            results.append(ctx.run_pass())
+            ratio = min(max(_step_ratio(start, middle), 0.0), 1.0)
+            middle.reposition(sum(ratio**k for k in range(self.fast_steps - 1)))
+            del middle
+            ctx.metrics.update(step_ratio=ratio, **vars(start.measure(self.alpha)))
+            start.reposition(self.alpha)
+            results.append(ctx.run_pass())
+            return results
+
+
+@torch.no_grad()
+def _step_ratio(start: Anchor, middle: Anchor) -> float:
+    """<d_0, d_1> / <d_0, d_0> of the steps start -> middle -> now; 1 if d_0 is 0."""
+    cross = squared = 0.0
+    for (param, mid), (_, origin) in zip(middle.pairs(), start.pairs(), strict=True):
+        first = (mid - origin).float()
+        cross += float(whole((first * (param - mid).float()).sum()))
+        squared += float(whole(first.square().sum()))
+    return cross / squared if squared > 0.0 else 1.0
+
+
+@dataclass(frozen=True)
+class SlowFastReplay(UpdateRule):
+    """SFPO whose fast trajectory first walks once through the batches before this one.
+
+    One pass over each of the last M - 1 batches, oldest first, K passes over the new one, the way
+    back, and the slow pass over the new batch alone, which keeps the result anchored on-policy.
+    Ratios of earlier batches are to the policies they were sampled from, and clipped as ever.
+
+    Attributes:
+        fast_steps: K >= 1.
+        alpha: In [0, 1]. The longer the walk, the smaller. 1 is plain replay, 0 is `Single`.
+        num_batches: M >= 1, the new one included. 1 is `SlowFast`.
+    """
+
+    metric_names = (*SlowFast.metric_names, "num_recent_batches")
+    parameter_copies = 1
+    first_pass_at_start = False
+    fast_steps: int = 3
+    alpha: float = 0.3
+    num_batches: int = 6
+
+    def __post_init__(self) -> None:
+        check_fast_steps(self.fast_steps)
+        check_alpha(self.alpha)
+        m = self.num_batches
+        if isinstance(m, bool) or not isinstance(m, int) or m < 1:
+            raise ValueError(f"num_batches={m!r}: must be an integer >= 1")
+
+    @property
+    def history(self) -> int:  # type: ignore[override]
+        """See `UpdateRule`."""
+        return self.num_batches - 1
+
+    def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
+        """See `UpdateRule.update`."""
+        recent = ctx.recent if self.alpha > 0.0 else ()
+        ctx.metrics["num_recent_batches"] = float(len(recent))
+        walk = iter(recent)
+        return slow_fast_update(
+            ctx.parameters,
+            lambda: ctx.run_pass(next(walk, None)),
+            fast_steps=len(recent) + self.fast_steps,
+            alpha=self.alpha,
+            on_reposition=lambda measures: ctx.metrics.update(vars(measures)),
+            snapshot_device=ctx.snapshot_device,
+        )

@@ -1,0 +1,37 @@
+"""SFPO's own rule."""
+
+from dataclasses import dataclass
+
+from sfpo_rllib.core.slow_fast import check_alpha, check_fast_steps, slow_fast_update
+from sfpo_rllib.core.update_rules.rule import Batch, PassResult, UpdateContext, UpdateRule
+
+
+@dataclass(frozen=True)
+class SlowFast(UpdateRule):
+    """SFPO (arXiv 2510.04072): K fast passes, the way back, one slow pass.
+
+    Attributes:
+        fast_steps: K >= 1.
+        alpha: In [0, 1], where between start (0) and end (1) of the fast trajectory the slow pass
+            begins. 0 is `Single`, 1 is `MultiEpoch(K + 1)`.
+    """
+
+    metric_names = ("displacement_norm", "pull_back_norm")
+    parameter_copies = 1
+    fast_steps: int = 3
+    alpha: float = 0.8
+
+    def __post_init__(self) -> None:
+        check_fast_steps(self.fast_steps)
+        check_alpha(self.alpha)
+
+    def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
+        """See `UpdateRule.update`."""
+        return slow_fast_update(
+            ctx.parameters,
+            ctx.run_pass,
+            fast_steps=self.fast_steps,
+            alpha=self.alpha,
+            on_reposition=lambda measures: ctx.metrics.update(vars(measures)),
+            snapshot_device=ctx.snapshot_device,
+        )
