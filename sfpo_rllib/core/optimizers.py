@@ -5,7 +5,7 @@ import importlib.util
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -19,7 +19,6 @@ _FP32 = 4  # bytes
 # What has a setting of its own, and what that is called.
 _ELSEWHERE = {"lr": "lr", "betas": "adam_betas", "weight_decay": "weight_decay"}
 _BETAS, _WEIGHT_DECAY = (0.9, 0.999), 0.01
-_PLACEHOLDER_LR = 1e-3  # of one that cannot be made without; set before each batch
 
 
 @dataclass(frozen=True)
@@ -28,23 +27,21 @@ class OptimizerSpec:
 
     Attributes:
         make: A class or function, or the `"module:name"` of one. It is called with the parameters,
-            the user's settings, and of `betas`, `weight_decay` and `matrices` (those of the
-            parameters that are hidden matrices) what it has parameters for.
-        settings_of: Whose parameters the settings are. None: those of `make`.
-        extra: Of this package, by which its module is installed.
+            the user's settings, and of `betas`, `weight_decay` and `matrices` (which of the
+            parameters are hidden matrices) what it has arguments for.
+        settings_of: Whose arguments the settings are. None: those of `make`.
         state_bytes: `(sizes of the parameters, settings) -> bytes` of its moments. None: it is
             asked to take a step on tensors without data.
-        at_once: The parameters that a step on a GPU updates in one go, with a temporary each; the
-            others are updated one by one.
+        at_once: What a step on a GPU updates in one go, with a temporary each: all parameters,
+            those that are no hidden matrices, or none.
         shardable: Whether it takes weights that are sharded over learners.
         paged: Whether its moments leave the device when that is full.
     """
 
     make: str | Callable[..., Any]
     settings_of: Callable[..., Any] | None = None
-    extra: str | None = None
     state_bytes: Callable[[Sequence[int], Mapping[str, Any]], int] | None = None
-    at_once: Literal["all", "no_matrices", "none"] = "all"
+    at_once: Literal["all", "others", "none"] = "all"
     shardable: bool = True
     paged: bool = False
 
@@ -125,18 +122,18 @@ def _muon(
     weight_decay: float,
     **settings: Any,
 ) -> MuonWithAdamW:
-    """Muon on the matrices; by default one learning rate is right for both parts."""
     chosen = {id(p) for p in matrices}
     return MuonWithAdamW(
         [p for p in parameters if id(p) in chosen],
         [p for p in parameters if id(p) not in chosen],
         betas=betas,
         weight_decay=weight_decay,
+        # So that one learning rate is right for both parts.
         **{"adjust_lr_fn": "match_rms_adamw", **settings},
     )
 
 
-def eight_bit_state_bytes(sizes: Sequence[int], settings: Mapping[str, Any]) -> int:
+def _eight_bit_state_bytes(sizes: Sequence[int], settings: Mapping[str, Any]) -> int:
     """Bytes of bitsandbytes' blockwise AdamW state for tensors of so many values each.
 
     Two moments of one byte a value, a float32 scale for each 256 of them, two code books of 256;
@@ -149,19 +146,17 @@ def eight_bit_state_bytes(sizes: Sequence[int], settings: Mapping[str, Any]) -> 
     return 2 * (sum(n + _FP32 * -(-n // 256) for n in quantized) + _FP32 * small) + code_books
 
 
-_EIGHT_BIT: dict[str, Any] = {
-    "extra": "bitsandbytes",
-    "state_bytes": eight_bit_state_bytes,
-    "at_once": "none",
-    "shardable": False,
-}
+_EIGHT_BIT = OptimizerSpec(
+    "bitsandbytes.optim:AdamW8bit",
+    state_bytes=_eight_bit_state_bytes,
+    at_once="none",
+    shardable=False,
+)
 OPTIMIZERS = {
     "adamw": OptimizerSpec(torch.optim.AdamW),
-    "adamw_8bit": OptimizerSpec("bitsandbytes.optim:AdamW8bit", **_EIGHT_BIT),
-    "paged_adamw_8bit": OptimizerSpec(
-        "bitsandbytes.optim:PagedAdamW8bit", paged=True, **_EIGHT_BIT
-    ),
-    "muon": OptimizerSpec(_muon, settings_of=torch.optim.Muon, at_once="no_matrices"),
+    "adamw_8bit": _EIGHT_BIT,
+    "paged_adamw_8bit": replace(_EIGHT_BIT, make="bitsandbytes.optim:PagedAdamW8bit", paged=True),
+    "muon": OptimizerSpec(_muon, settings_of=torch.optim.Muon, at_once="others"),
     "sgd": OptimizerSpec(torch.optim.SGD),
 }
 Optimizer = str | OptimizerSpec | Callable[..., Any]
@@ -173,15 +168,15 @@ def optimizer_spec(optimizer: Optimizer) -> OptimizerSpec:
     Raises:
         ValueError: If there is none of that name.
     """
-    if isinstance(optimizer, OptimizerSpec):
-        return optimizer
     if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
         return OPTIMIZERS[optimizer]
     if callable(optimizer):
         return OptimizerSpec(optimizer)
+    if isinstance(optimizer, OptimizerSpec):
+        return optimizer
     raise ValueError(
-        f"optimizer={optimizer!r}: must be one of {list(OPTIMIZERS)}, or a class or function of "
-        f"your own that makes one{nearest(optimizer, OPTIMIZERS)}"
+        f"optimizer={optimizer!r}: must be one of {list(OPTIMIZERS)}, or a class or function that "
+        f"makes one{nearest(optimizer, OPTIMIZERS)}"
     )
 
 
@@ -218,29 +213,24 @@ def make_optimizer(
         raise ValueError(f"optimizer_kwargs={settings!r}: must be a dict")
     settings = dict(settings or {})
     _check_betas(betas)
-    make = _factory(spec, name)
-    own = spec.settings_of or make
-    first = next(iter(parameters_of(own)[0]), "")  # what is trained
-    hidden = (first, "matrices")
-    for problem in argument_problems(
+    make = _imported(spec, name)
+    own, (named, _) = spec.settings_of or make, parameters_of(make)
+    hidden = (next(iter(parameters_of(own)[0]), ""), "matrices")  # the first is what is trained
+    problems = argument_problems(
         "optimizer_kwargs", settings, own, name=name, elsewhere=_ELSEWHERE, hidden=hidden
-    ):
+    )
+    if problem := next(problems, None):
         raise ValueError(problem)
-    named, _ = parameters_of(make)
     offered = {"betas": betas, "weight_decay": weight_decay, "matrices": matrices}
     if "lr" in named and named["lr"].default is inspect.Parameter.empty:
-        offered["lr"] = _PLACEHOLDER_LR
+        offered["lr"] = 1e-3  # set before each batch
+    arguments = {key: value for key, value in offered.items() if key in named}
     try:
-        made = make(
-            list(parameters), **{key: offered[key] for key in offered if key in named}, **settings
-        )
-    except Exception as error:  # torch's ways to refuse a value are several
+        made = make(list(parameters), **arguments, **settings)
+    except Exception as error:  # torch has several ways to refuse a value
         raise ValueError(f"optimizer_kwargs={settings!r}: {name!r} refuses it: {error}") from error
     if not isinstance(made, torch.optim.Optimizer):
-        raise ValueError(
-            f"optimizer={optimizer!r}: must make a torch.optim.Optimizer, and makes a "
-            f"{type(made).__name__}"
-        )
+        raise ValueError(f"optimizer={optimizer!r}: must make a torch.optim.Optimizer, not {made}")
     return made
 
 
@@ -256,16 +246,14 @@ def optimizer_problems(
     except ValueError as error:
         yield str(error)
         return
-    named, _ = parameters_of(_factory(optimizer_spec(optimizer), ""))
+    named, _ = parameters_of(_imported(optimizer_spec(optimizer), ""))
     for key, value, default in (
         ("betas", tuple(betas), _BETAS),
         ("weight_decay", weight_decay, _WEIGHT_DECAY),
     ):
-        if key not in named and not isinstance(optimizer, str) and value not in (default, 0):
-            yield (
-                f"{_ELSEWHERE[key]}={value!r}: must be left at {default!r}, as "
-                f"{optimizer_name(optimizer)!r} has no {key}"
-            )
+        if not isinstance(optimizer, str) and key not in named and value not in (default, 0):
+            name = optimizer_name(optimizer)
+            yield f"{_ELSEWHERE[key]}={value!r}: must be {default!r}, as {name!r} has no {key}"
 
 
 def state_bytes(
@@ -279,7 +267,7 @@ def state_bytes(
 
     Args:
         optimizer: See `make_optimizer`.
-        parameters: What is trained; may be fake tensors. Their gradients are lost.
+        parameters: What is trained, as fake tensors. Their gradients are lost.
         matrices: See `make_optimizer`.
         settings: See `make_optimizer`.
     """
@@ -291,12 +279,9 @@ def state_bytes(
         param.grad = torch.empty_like(param)
     try:
         made.step()  # which allocates them
-    except Exception as error:
-        logger.warning(
-            "preflight: the state of %s is taken to be as large as AdamW's: %s",
-            optimizer_name(optimizer),
-            error,
-        )
+    except Exception as error:  # it looks at values
+        name = optimizer_name(optimizer)
+        logger.warning("preflight: %s's state is taken to be AdamW's: %s", name, error)
         return 2 * sum(p.nbytes for p in parameters)
     finally:
         for param in parameters:
@@ -310,9 +295,8 @@ def parameters_at_once(
 ) -> int:
     """Values that a step on a GPU updates in one go."""
     at_once = optimizer_spec(optimizer).at_once
-    left_out = {id(p) for p in matrices} if at_once == "no_matrices" else ()
-    sizes = [p.numel() for p in parameters if id(p) not in left_out]
-    return 0 if at_once == "none" else sum(sizes)
+    left_out = {id(p) for p in (matrices if at_once == "others" else ())}
+    return sum(p.numel() for p in parameters if at_once != "none" and id(p) not in left_out)
 
 
 @contextlib.contextmanager
@@ -339,15 +323,15 @@ def keeping_settings(optimizer: torch.optim.Optimizer) -> Iterator[None]:
                 state.setdefault("max_exp_avg_sq", state["exp_avg_sq"].clone())
 
 
-def _factory(spec: OptimizerSpec, name: str) -> Callable[..., Any]:
-    """What makes the optimizer, imported."""
+def _imported(spec: OptimizerSpec, name: str) -> Callable[..., Any]:
+    """What makes the optimizer."""
     if not isinstance(spec.make, str):
         return spec.make
-    package = spec.make.split(".")[0]
+    package = spec.make.partition(".")[0]  # also the extra's name
     if importlib.util.find_spec(package) is None:
         raise ValueError(
             f"optimizer={name!r}: {package} is not installed; pip install "
-            f"'sfpo-rllib[{spec.extra}]', or use optimizer='adamw'"
+            f"'sfpo-rllib[{package}]', or use optimizer='adamw'"
         )
     made: Callable[..., Any] = imported(spec.make)
     return made

@@ -14,8 +14,8 @@ from transformers import PretrainedConfig
 from sfpo_rllib.core.optimizers import optimizer_name
 from sfpo_rllib.env_runners.engines import RolloutEngine
 from sfpo_rllib.env_runners.engines.memory import GB, USABLE, EngineLoad, EngineMemory, in_gb
-from sfpo_rllib.preflight.footprint import Footprint, measure_footprint
 from sfpo_rllib.preflight.memory import LearnerMemory, LearnerSettings, learner_memory
+from sfpo_rllib.rl_modules.footprint import Footprint, measure_footprint
 from sfpo_rllib.rl_modules.parallelism import sharding
 from sfpo_rllib.rl_modules.token_logprobs import chunk_tokens
 from sfpo_rllib.rl_modules.weights import DTYPES
@@ -73,7 +73,7 @@ class Preflight:
                 "replies or a device with more memory"
             )
         return (
-            f"{given} enough; the model needs sharding, parallelism={sharding()[0]!r} over at "
+            f"{given} enough; the model needs sharding, parallelism={sharding()!r} over at "
             f"least {number} learners"
         )
 
@@ -94,7 +94,7 @@ class Preflight:
         Raises:
             ValueError: If the learner's limit is not known.
         """
-        changes = {"parallelism": sharding()[0], "micro_batch_tokens": self.load.reply_tokens}
+        changes = {"parallelism": sharding(), "micro_batch_tokens": self.load.reply_tokens}
         numbers = range(1, _MOST_LEARNERS + 1)
         return next((n for n in numbers if self._fits(num_learners=n, **changes)), None)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sfpo_rllib.core.optimizers import Optimizer, optimizer_spec
-from sfpo_rllib.preflight.footprint import Footprint
+from sfpo_rllib.rl_modules.footprint import Footprint
 from sfpo_rllib.rl_modules.parallelism import FP32, parallelism_class
 
 LOGIT_BYTES = 12  # of a logit: three float32 values, in the forward pass and in the backward pass
@@ -111,11 +111,7 @@ def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory
         reference=share(weights) if settings.holds_reference else 0,
         buckets=0 if settings.bucket_views else kind.buckets(weights, settings.num_learners),
         compute_weights=kind.pass_weights(
-            cast=model.cast_parameters,
-            layer=model.largest_layer,
-            outside=model.outside_layers,
-            compute_bytes=settings.compute_bytes,
-            holds_reference=settings.holds_reference,
+            model, settings.compute_bytes, holds_reference=settings.holds_reference
         ),
         # Logits are gone when the layers' backward pass is at its worst.
         activations=max(held, peak - logits),

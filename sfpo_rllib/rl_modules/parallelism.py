@@ -1,7 +1,6 @@
 """Kinds of parallelism: how several learners share the work on one model."""
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
@@ -9,32 +8,29 @@ from sfpo_rllib.core.registry import imported
 
 # Each is imported only when it is asked for.
 PARALLELISMS = {
-    "ddp": "sfpo_rllib.algorithms.grpo.ddp:DDP",
+    "ddp": "sfpo_rllib.rl_modules.parallelism:DDP",
     "fsdp": "sfpo_rllib.algorithms.grpo.fsdp:FSDP",
 }
 FP32 = 4  # bytes
 
 
-class Parallelism:
-    """A kind: its learners, what it refuses, what it takes. As it is, each holds the whole model.
+class DDP:
+    """Each learner holds the whole model, and gradients are reduced.
 
-    It is asked as a class; there are no instances.
+    Other kinds derive from it. A kind is asked as a class; there are no instances.
+
+    Attributes:
+        learner: Where the class of its learners is, as `"module:name"`.
+        learner_group: Where the class of the group of them is.
     """
 
-    @classmethod
-    def learner_class(cls) -> type[Any]:
-        """Of each learner."""
-        raise NotImplementedError
+    learner: ClassVar[str] = "sfpo_rllib.algorithms.grpo.grpo_torch_learner:GRPOTorchLearner"
+    learner_group: ClassVar[str] = "sfpo_rllib.algorithms.grpo.learner_group:GRPOLearnerGroup"
 
     @classmethod
-    def learner_group_class(cls) -> type[Any]:
-        """Of the group of them."""
-        raise NotImplementedError
-
-    @classmethod
-    def problems(cls, config: AlgorithmConfig) -> Iterator[str]:
+    def problems(cls, config: AlgorithmConfig) -> list[str]:
         """What does not go with it, each as `field=value: what would be right`."""
-        yield from ()
+        return []
 
     @classmethod
     def num_shards(cls, num_learners: int) -> int:
@@ -43,26 +39,23 @@ class Parallelism:
 
     @classmethod
     def buckets(cls, gradients: int, num_learners: int) -> int:
-        """Bytes of buffers for gradients of so many bytes."""
-        return 0
+        """Bytes of the buffers in which so many bytes of gradients are reduced."""
+        return gradients if num_learners > 1 else 0
 
     @classmethod
-    def pass_weights(
-        cls, *, cast: int, layer: int, outside: int, compute_bytes: int, holds_reference: bool
-    ) -> int:
+    def pass_weights(cls, model: Any, compute_bytes: int, *, holds_reference: bool) -> int:
         """Bytes of the weights that are there for a pass alone.
 
         Args:
-            cast: Parameters that autocast copies into the compute dtype.
-            layer: Parameters of the largest layer.
-            outside: Parameters outside of the layers.
+            model: Its `Footprint`.
             compute_bytes: Of a value in the compute dtype.
             holds_reference: Whether there is a frozen model beside the policy.
         """
-        return 0 if compute_bytes == FP32 else compute_bytes * cast  # else they are the masters
+        masters = compute_bytes == FP32
+        return 0 if masters else int(compute_bytes * model.cast_parameters)
 
 
-def parallelism_class(name: str) -> type[Parallelism]:
+def parallelism_class(name: str) -> type[DDP]:
     """The kind of that name.
 
     Raises:
@@ -70,11 +63,10 @@ def parallelism_class(name: str) -> type[Parallelism]:
     """
     if name not in PARALLELISMS:
         raise ValueError(f"parallelism={name!r}: must be one of {tuple(PARALLELISMS)}")
-    found: type[Parallelism] = imported(PARALLELISMS[name])
+    found: type[DDP] = imported(PARALLELISMS[name])
     return found
 
 
-def sharding() -> tuple[str, type[Parallelism]]:
+def sharding() -> str:
     """The first kind under which each learner holds a part of the model."""
-    kinds = ((name, parallelism_class(name)) for name in PARALLELISMS)
-    return next((name, kind) for name, kind in kinds if kind.num_shards(2) > 1)
+    return next(name for name in PARALLELISMS if parallelism_class(name).num_shards(2) > 1)

@@ -24,6 +24,7 @@ from sfpo_rllib.core.losses import LossFunction, PolicyLoss, make_loss
 from sfpo_rllib.core.lr_schedule import LRSchedule
 from sfpo_rllib.core.objective import Objective
 from sfpo_rllib.core.optimizers import Optimizer
+from sfpo_rllib.core.registry import imported
 from sfpo_rllib.core.update_rules import UpdateRule, make_update_rule
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.env_runners import GroupEnvRunner
@@ -480,7 +481,7 @@ class GRPOConfig(AlgorithmConfig):
     @override(AlgorithmConfig)
     def get_default_learner_class(self) -> type[Learner] | str:
         kind = self.parallelism if self.parallelism in PARALLELISMS else "ddp"  # validate() says it
-        return parallelism_class(kind).learner_class()
+        return imported(parallelism_class(kind).learner)
 
     @override(AlgorithmConfig)
     def build_learner_group(
@@ -491,7 +492,7 @@ class GRPOConfig(AlgorithmConfig):
         rl_module_spec: Any = None,
         placement_group: Any = None,
     ) -> LearnerGroup:
-        return parallelism_class(self.parallelism).learner_group_class()(
+        return imported(parallelism_class(self.parallelism).learner_group)(
             config=self.copy(),
             module_spec=rl_module_spec or self.get_multi_rl_module_spec(env=env, spaces=spaces),
             placement_group=placement_group,

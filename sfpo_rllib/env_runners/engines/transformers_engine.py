@@ -91,24 +91,19 @@ class TransformersEngine(RolloutEngine):
     @classmethod
     @override(RolloutEngine)
     def problems(cls, settings: Mapping[str, Any]) -> list[str]:
-        return [
-            *super().problems(settings),
-            *(
-                f"engine_kwargs[{key!r}]={settings[key]!r}: must be an integer >= 1"
-                for key in ("max_batch_size", "max_model_len")
-                if settings.get(key) is not None and not is_int(settings[key], 1)
-            ),
+        numbers = {key: settings.get(key) for key in ("max_batch_size", "max_model_len")}
+        return super().problems(settings) + [
+            f"engine_kwargs[{key!r}]={value!r}: must be an integer >= 1"
+            for key, value in numbers.items()
+            if value is not None and not is_int(value, 1)
         ]
 
     @classmethod
     @override(RolloutEngine)
     def memory(cls, load: EngineLoad) -> EngineMemory:
-        """The cache grows with what is sampled: this is the most that it can be.
-
-        That takes prompts and replies as long as the context.
-        """
-        cache = _sequences(load) * load.context * load.kv_bytes_per_token
+        """The cache grows with what is sampled: the most it can be, all as long as the context."""
         each = load.kv_bytes_per_token
+        cache = _sequences(load) * load.context * each
         return EngineMemory(load.weights, cache, each, load.usable, keeps_cache=False)
 
     @classmethod
@@ -118,13 +113,14 @@ class TransformersEngine(RolloutEngine):
         problems = super().memory_problems(load, memory)
         if problems or memory.limit is None:
             return problems
-        room, each = memory.limit - memory.weights, load.reply_tokens * memory.kv_bytes_per_token
-        if _sequences(load) * each <= room:
+        number, each = _sequences(load), load.reply_tokens * memory.kv_bytes_per_token
+        room = memory.limit - memory.weights
+        if number * each <= room:
             return []
         return [
-            f"engine_kwargs['max_batch_size']={_sequences(load)}: the key-value cache of replies "
-            f"of {load.reply_tokens} tokens needs {in_gb(_sequences(load) * each)} GB of "
-            f"{in_gb(room)} GB; at most {room // each} fits"
+            f"engine_kwargs['max_batch_size']={number}: the key-value cache of replies of "
+            f"{load.reply_tokens} tokens needs {in_gb(number * each)} GB of {in_gb(room)} GB; at "
+            f"most {room // each} fits"
         ]
 
     @override(RolloutEngine)

@@ -78,7 +78,7 @@ class VLLMEngine(RolloutEngine):
         # Left to itself vLLM takes a share of all memory it sees, whoever else uses it.
         memory: dict[str, Any] = {"kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
         if not self._packs_linears:
-            memory = {"gpu_memory_utilization": _utilization(gpu_share)}
+            memory = {"gpu_memory_utilization": 0.9 * min(gpu_share or 1.0, 1.0)}
         defaults: dict[str, Any] = {
             "enforce_eager": self._packs_linears,  # compiling takes minutes on a CPU
             # The states of recurrent layers would ask for chunked prefill; see below.
@@ -120,19 +120,16 @@ class VLLMEngine(RolloutEngine):
     @classmethod
     @override(RolloutEngine)
     def lora_problems(cls, lora: Mapping[str, Any]) -> list[str]:
-        problems = []
-        if largest_rank(lora) > LORA_RANKS[-1]:
-            key = "r" if lora.get("r", 0) > LORA_RANKS[-1] else "rank_pattern"
-            problems.append(
-                f"model_config['lora'][{key!r}]={lora[key]!r}: must be at most {LORA_RANKS[-1]} "
-                "with rollout_engine='vllm'"
-            )
+        most, right = LORA_RANKS[-1], {}
+        if largest_rank(lora) > most:
+            right["r" if lora.get("r", 0) > most else "rank_pattern"] = f"at most {most}"
         if lora.get("use_dora"):
-            problems.append(
-                f"model_config['lora']['use_dora']={lora['use_dora']!r}: must be False with "
-                "rollout_engine='vllm', which cannot serve it; rollout_engine='transformers' can"
-            )
-        return problems
+            right["use_dora"] = "False (rollout_engine='transformers' can serve it)"
+        return [
+            f"model_config['lora'][{key!r}]={lora[key]!r}: must be {what} with "
+            "rollout_engine='vllm'"
+            for key, what in right.items()
+        ]
 
     @classmethod
     @override(RolloutEngine)
@@ -142,8 +139,8 @@ class VLLMEngine(RolloutEngine):
         weights, each = (-(-n // num_devices) for n in (load.weights, load.kv_bytes_per_token))
         limit, cache = load.usable, load.settings.get("kv_cache_memory_bytes")
         if load.device and load.on_gpu:
-            share = load.settings.get("gpu_memory_utilization", _utilization(load.gpu_share))
-            limit = int(share * load.device)
+            share = 0.9 * min(load.gpu_share or 1.0, 1.0)
+            limit = int(load.settings.get("gpu_memory_utilization", share) * load.device)
             cache = limit - weights if cache is None else cache
         return EngineMemory(weights, cache, each, limit)
 
@@ -283,11 +280,6 @@ def vllm_is_cpu_build() -> bool:
     """Whether the vllm that is installed runs on CPUs, without importing it."""
     names = importlib.metadata.packages_distributions().get("vllm", [])
     return any("cpu" in name or "cpu" in importlib.metadata.version(name) for name in names)
-
-
-def _utilization(gpu_share: float) -> float:
-    """Of a GPU's memory."""
-    return 0.9 * min(gpu_share or 1.0, 1.0)
 
 
 class _Adapter:

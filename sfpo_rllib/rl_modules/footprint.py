@@ -24,7 +24,6 @@ from sfpo_rllib.core.optimizers import (
     parameters_at_once,
     state_bytes,
 )
-from sfpo_rllib.env_runners.engines.context import context_length
 from sfpo_rllib.rl_modules.lora import LoraSettings, add_lora, cast_base
 from sfpo_rllib.rl_modules.recurrence import is_recurrent
 
@@ -52,7 +51,6 @@ class Footprint:
             architecture could not be traced.
         vocab_size: Logits of a token.
         kv_values: Keys and values of a token in all layers.
-        context: Longest sequence that the model takes.
     """
 
     num_parameters: int
@@ -67,7 +65,6 @@ class Footprint:
     peak_per_token: float
     vocab_size: int
     kv_values: int
-    context: int
 
 
 def measure_footprint(
@@ -118,8 +115,7 @@ def measure_footprint(
         in_layers = [sum(p.numel() for p in layer.parameters()) for layer in layers or []]
         num_parameters = sum(p.numel() for p in model.parameters())
         state = state_bytes(optimizer, parameters, matrices=matrices, settings=optimizer_kwargs)
-        context = context_length(text, {})
-        length = min(length, context)
+        length = min(length, getattr(text, "max_position_embeddings", None) or length)
         if is_recurrent(model):  # without their kernels, layers take token after token
             length = min(length, RECURRENT_LENGTH)
         held, peak = _traced(model, length, compute_dtype, len(in_layers))
@@ -136,7 +132,6 @@ def measure_footprint(
         peak_per_token=peak,
         vocab_size=text.vocab_size,
         kv_values=_kv_values(text),
-        context=context,
     )
 
 
