@@ -173,11 +173,15 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
     def sample_probes(self) -> list[tuple[GenerationRequest, Completion]]:
         """A few short replies and what they are replies to, sampled as in training.
 
+        None of an engine whose replies are not the policy's.
+
         Raises:
             Exception: What the engine raised on them, when it started, or when it took weights.
         """
         if self._engine_error is not None:
             raise self._engine_error
+        if not self._engine.samples_policy:
+            return []
         return sample_probes(self._engine, self._tokenizer, self._settings[False].sampling)
 
     @override(Checkpointable)

@@ -28,11 +28,10 @@ from sfpo_rllib.preflight import (
     LearnerSettings,
     Preflight,
     estimate,
-    footprint,
     learner_memory,
     measure_footprint,
 )
-from sfpo_rllib.rl_modules import CausalLMModule
+from sfpo_rllib.rl_modules import CausalLMModule, footprint
 from sfpo_rllib.rl_modules.causal_lm import ATTENTION_MASK, INPUT_IDS, LOGP, LOSS_MASK
 
 GB = 1e9

@@ -16,7 +16,7 @@ from transformers import AutoConfig
 
 from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.env_runners import GroupEnvRunner
-from sfpo_rllib.env_runners.engines import ENGINES, engine_class
+from sfpo_rllib.env_runners.engines import ENGINES
 from sfpo_rllib.rl_modules.causal_lm import (
     ADVANTAGES,
     ATTENTION_MASK,
@@ -47,7 +47,7 @@ def check_engine(config: Any, runners: EnvRunnerGroup, learners: LearnerGroup) -
         RuntimeError: If no runner answers.
     """
     replies = sample_all(config, runners)[0]
-    if not engine_class(config.rollout_engine).samples_policy:
+    if not replies:  # they are not the policy's
         return
     scored = values_of(learners.foreach_learner(_logp, batch=_batch(replies)))[0]
     differences = np.concatenate(

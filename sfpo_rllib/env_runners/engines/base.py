@@ -75,8 +75,8 @@ class RolloutEngine(ABC):
     anything starts.
 
     Attributes:
-        samples_policy: Whether replies are the policy's, with its log-probs. That is compared with
-            the learner when training begins, unless this is False.
+        samples_policy: Whether replies are the policy's, with its log-probs. Then some are compared
+            with the learner's when training begins.
         more_memory: What to do where its weights do not fit.
         max_model_len: Prompt and reply together have at most this many tokens.
     """
