@@ -3,12 +3,14 @@
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("ray")
 
 from sfpo_rllib import SFPOConfig
 from sfpo_rllib.algorithms.grpo.fsdp import FSDPTorchLearner
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
+from sfpo_rllib.core import OptimizerSpec
 
 
 def problems(training: dict[str, Any] | None = None, **learners: Any) -> list[str]:
@@ -46,6 +48,13 @@ def test_per_tensor_clipping_of_shards_is_refused() -> None:
 def test_eight_bit_moments_of_shards_are_refused() -> None:
     (problem, *_) = [p for p in problems({"optimizer": "adamw_8bit"}) if "fsdp" in p]
     assert problem.startswith("optimizer='adamw_8bit': must be another with parallelism='fsdp'")
+
+
+def test_an_optimizer_of_ones_own_says_whether_it_takes_shards() -> None:
+    assert problems({"optimizer": torch.optim.NAdam}) == []
+    whole = OptimizerSpec(torch.optim.NAdam, shardable=False)
+    (problem,) = problems({"optimizer": whole})
+    assert problem.startswith(f"optimizer={whole!r}: must be another with parallelism='fsdp'")
 
 
 def test_an_adapter_is_not_sharded() -> None:

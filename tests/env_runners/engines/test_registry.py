@@ -97,9 +97,7 @@ def test_settings_that_its_constructor_does_not_have_or_needs_are_refused(
 def test_our_engines_check_their_settings_too(
     good: Any, engine: str, settings: dict[str, Any], right: str
 ) -> None:
-    (problem,) = good.env_runners(
-        rollout_engine=engine, engine_kwargs=settings
-    ).cheap_problems()
+    (problem,) = good.env_runners(rollout_engine=engine, engine_kwargs=settings).cheap_problems()
     ((key, value),) = settings.items()
     assert problem.startswith(f"engine_kwargs[{key!r}]={value!r}: ") and right in problem
 
