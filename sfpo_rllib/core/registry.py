@@ -18,7 +18,10 @@ def imported(where: str) -> Any:
 
 def name_of(choice: Any) -> str:
     """A name as it is; of a user's own class or function what it is called."""
-    return choice if isinstance(choice, str) else getattr(choice, "__qualname__", repr(choice))
+    if isinstance(choice, str):
+        return choice
+    called = getattr(choice, "func", choice)  # of a functools.partial
+    return str(getattr(called, "__qualname__", type(called).__qualname__))
 
 
 def nearest(name: Any, known: Iterable[str]) -> str:
@@ -29,7 +32,10 @@ def nearest(name: Any, known: Iterable[str]) -> str:
 
 def parameters_of(function: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:
     """A function's parameters by name, and whether it takes any other too."""
-    parameters = inspect.signature(function).parameters
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:  # some of C have none
+        return {}, True
     named = {n: p for n, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     return named, any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 

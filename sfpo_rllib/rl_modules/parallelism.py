@@ -61,7 +61,7 @@ def parallelism_class(name: str) -> type[DDP]:
     Raises:
         ValueError: If there is none.
     """
-    if name not in PARALLELISMS:
+    if not isinstance(name, str) or name not in PARALLELISMS:
         raise ValueError(f"parallelism={name!r}: must be one of {tuple(PARALLELISMS)}")
     found: type[DDP] = imported(PARALLELISMS[name])
     return found

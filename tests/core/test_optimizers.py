@@ -1,6 +1,7 @@
 """Optimizers by name: which parameters go where, what is refused, states that go on."""
 
 import copy
+import functools
 import importlib.util
 from typing import Any
 
@@ -15,6 +16,7 @@ from sfpo_rllib.core.optimizers import (
     hidden_matrices,
     keeping_settings,
     make_optimizer,
+    optimizer_name,
     optimizer_problems,
     parameters_at_once,
     state_bytes,
@@ -329,6 +331,16 @@ def test_one_of_ones_own_is_given_what_it_has_arguments_for() -> None:
     assert seen == {"betas": (0.5, 0.6), "matrices": params[:1], "eps": 1e-3}
 
 
+def test_one_of_ones_own_has_the_same_name_in_every_process() -> None:
+    eager = functools.partial(torch.optim.NAdam, eps=1e-3)
+    choices = ("sgd", Plain, looks_at_values, eager, OptimizerSpec(Plain), OptimizerSpec("a.b:C"))
+    assert [optimizer_name(choice) for choice in choices] == [
+        *("sgd", "Plain", "looks_at_values", "NAdam", "Plain", "a.b:C")
+    ]
+    (group,) = make_optimizer(eager, weights()).param_groups
+    assert group["eps"] == 1e-3
+
+
 def test_moments_of_ones_own_are_measured_on_tensors_without_data(caplog) -> None:
     with FakeTensorMode():
         params = weights()
@@ -353,6 +365,7 @@ OWN_REFUSED = [
     (Plain, {"weight_decay": 0.1}, "weight_decay=0.1: must be 0.01, as 'Plain' has no weight"),
     (Plain, {"betas": (0.5, 0.5)}, "adam_betas=(0.5, 0.5): must be (0.9, 0.999), as 'Plain' has"),
     (Plain, {"weight_decay": -1}, "weight_decay=-1: must be a number >= 0"),
+    (dict, {}, "optimizer"),
     (list, {}, "optimizer=<class 'list'>: must make a torch.optim.Optimizer"),
     (lambda params, must: None, {}, "optimizer_kwargs={}: must have ['must']"),
     (lambda params: 1 / 0, {}, "optimizer_kwargs={}: "),

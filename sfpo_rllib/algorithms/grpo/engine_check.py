@@ -145,4 +145,5 @@ def _family(config: Any) -> str:
 def _other(engine: Any) -> str:
     """What to use instead."""
     names = " or ".join(repr(name) for name in ENGINES if name != engine)
-    return f"use rollout_engine={names}, if that one runs it, or another model"
+    own = "" if engine in [*ENGINES] else ", or samples_policy=False if it is not to be the policy"
+    return f"use rollout_engine={names}, if that one runs it, or another model{own}"

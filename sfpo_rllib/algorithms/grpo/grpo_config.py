@@ -31,7 +31,7 @@ from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import RolloutEngine, SamplingSettings
 from sfpo_rllib.preflight import Preflight
 from sfpo_rllib.rl_modules import CausalLMModule
-from sfpo_rllib.rl_modules.parallelism import PARALLELISMS, parallelism_class
+from sfpo_rllib.rl_modules.parallelism import DDP, parallelism_class
 
 
 class GRPOConfig(AlgorithmConfig):
@@ -480,8 +480,10 @@ class GRPOConfig(AlgorithmConfig):
 
     @override(AlgorithmConfig)
     def get_default_learner_class(self) -> type[Learner] | str:
-        kind = self.parallelism if self.parallelism in PARALLELISMS else "ddp"  # validate() says it
-        return imported(parallelism_class(kind).learner)
+        try:
+            return imported(parallelism_class(self.parallelism).learner)
+        except ValueError:  # validate() says it
+            return imported(DDP.learner)
 
     @override(AlgorithmConfig)
     def build_learner_group(

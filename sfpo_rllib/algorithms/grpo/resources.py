@@ -72,25 +72,18 @@ def preflight(
     device_memory_gb: float | None = None,
     model_config: PretrainedConfig | None = None,
 ) -> estimates.Preflight:
-    """Estimates what a config needs; see `sfpo_rllib.preflight`.
+    """Estimates what a config needs; see `GRPOConfig.preflight`.
 
     Args:
         config: The config.
-        parallelism: "ddp", or "fsdp" for a model that is sharded over the learners.
-        device_memory_gb: Of each GPU, in 10^9 bytes. None: of the first GPU visible here, or of
-            the host if none is asked for.
+        parallelism: How learners share the model.
+        device_memory_gb: Of each GPU, in 10^9 bytes.
         model_config: Instead of that of `config.model_config["model"]`.
-
-    Raises:
-        ValueError: If `parallelism` is unknown.
     """
     model = {**MODEL_CONFIG_KEYS, **config.model_config}
     if model_config is None:
-        model_config = AutoConfig.from_pretrained(
-            model["model"],
-            revision=model["revision"],
-            trust_remote_code=model["trust_remote_code"],
-        )
+        source = {key: model[key] for key in ("revision", "trust_remote_code")}
+        model_config = AutoConfig.from_pretrained(model["model"], **source)
     context = context_length(model_config, config.engine_kwargs)
     rule = config.make_update_rule()
     # A micro-batch is never larger than the mini-batch it is cut from.
