@@ -16,16 +16,11 @@ from sfpo_rllib import GRPO, GRPOConfig
 from sfpo_rllib.core.optimizers import optimizer_name
 
 
-@pytest.mark.parametrize("travels", [False, True], ids=["importable", "of_a_notebook"])
 def test_parts_of_ones_own_train_in_remote_runners_and_go_on_from_a_checkpoint(
-    make_config: Callable[..., Any],
-    running: Callable[[Any], Any],
-    tmp_path: Path,
-    travels: bool,
+    make_config: Callable[..., Any], running: Callable[[Any], Any], tmp_path: Path
 ) -> None:
-    engine: Any = CountingEngine
-    if travels:  # no other process can import it
-        engine = type("Nameless", (CountingEngine,), {"__module__": "__main__"})
+    # Of a notebook: no other process can import it.
+    engine: Any = type("Nameless", (CountingEngine,), {"__module__": "__main__"})
     config = (
         make_config(GRPOConfig)
         .env_runners(num_env_runners=1, rollout_engine=engine, engine_kwargs={"first": 5})
