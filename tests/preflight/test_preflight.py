@@ -21,7 +21,7 @@ from qwen import QWEN_7B
 from benchmarks.overhead.memory import cpu_peak_bytes
 from sfpo_rllib import GRPOConfig, SFPOConfig
 from sfpo_rllib.algorithms.grpo import resources
-from sfpo_rllib.algorithms.grpo.resources import preflight
+from sfpo_rllib.algorithms.grpo.preflight import preflight
 from sfpo_rllib.core import UPDATE_RULES, UpdateContext, anchor
 from sfpo_rllib.core.optimizers import OPTIMIZERS, hidden_matrices, make_optimizer
 from sfpo_rllib.preflight import (

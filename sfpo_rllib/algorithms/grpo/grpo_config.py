@@ -14,9 +14,10 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.typing import AlgorithmConfigDict, PartialAlgorithmConfigDict
 
-from sfpo_rllib.algorithms.grpo import resources, validation
+from sfpo_rllib.algorithms.grpo import validation
 from sfpo_rllib.algorithms.grpo.carried import carried, unpacked
 from sfpo_rllib.algorithms.grpo.environment_problems import raise_if_unmade
+from sfpo_rllib.algorithms.grpo.preflight import preflight
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.core.advantages import AdvantageEstimator
 from sfpo_rllib.core.entropy_trigger import EntropyTrigger
@@ -442,7 +443,7 @@ class GRPOConfig(AlgorithmConfig):
         Returns:
             The estimate; its `problems()` say what does not fit, and what would.
         """
-        return resources.preflight(
+        return preflight(
             self, parallelism=parallelism or self.parallelism, device_memory_gb=device_memory_gb
         )
 

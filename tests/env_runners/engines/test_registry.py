@@ -12,7 +12,7 @@ pytest.importorskip("ray")
 from own_parts import CountingEngine
 from refusals import one_problem
 
-from sfpo_rllib.algorithms.grpo.resources import preflight
+from sfpo_rllib.algorithms.grpo.preflight import preflight
 from sfpo_rllib.env_runners.engines import ENGINES, engine_class, make_engine
 from sfpo_rllib.env_runners.engines.memory import EngineLoad, EngineMemory
 
