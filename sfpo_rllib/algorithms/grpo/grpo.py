@@ -13,12 +13,7 @@ import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.utils import make_callback
-from ray.rllib.core import (
-    COMPONENT_LEARNER,
-    COMPONENT_LEARNER_GROUP,
-    COMPONENT_RL_MODULE,
-    DEFAULT_MODULE_ID,
-)
+from ray.rllib.core import COMPONENT_LEARNER_GROUP, DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -28,7 +23,6 @@ from ray.rllib.utils.metrics import (
     LEARNER_RESULTS,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
     NUM_EPISODES,
-    WEIGHTS_SEQ_NO,
 )
 from ray.rllib.utils.typing import ModuleID, ResultDict, StateDict
 
@@ -52,11 +46,11 @@ from sfpo_rllib.env_runners.summary import (
     summarize,
 )
 from sfpo_rllib.env_runners.text_envs import make_text_env
+from sfpo_rllib.env_runners.weights import ObjectStore, PublishedWeights
 from sfpo_rllib.rl_modules.export import PretrainedExport, staged
 from sfpo_rllib.token_trace import TokenTrace
 
 _DRIVER_STATE = "rollout_driver"
-_LEARNER_MODULE = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
 
 Group = list[SingleAgentEpisode]
 
@@ -84,7 +78,11 @@ class GRPO(CheckpointedAlgorithm, Staged):
         self._run_seed = secrets.randbits(31) if self.config.seed is None else self.config.seed
         # Runs of different seeds see the problems in different orders.
         self._cursor = stable_hash("first problem", self._run_seed) % (1 << 31)
-        self._weights_version = -1
+        self._publisher = ObjectStore(
+            has_remote_runners=self.config.num_env_runners + self.config.evaluation_num_env_runners
+            > 0
+        )
+        self._weights = PublishedWeights(-1, {})
         self._weights_are_synced = False
         self._num_runners_lost = 0  # in this iteration
         super().setup(config)
@@ -174,7 +172,7 @@ class GRPO(CheckpointedAlgorithm, Staged):
         log_rollouts(
             self.metrics,
             sampled,
-            {**tally, "weights_version": self._weights_version},
+            {**tally, "weights_version": self._weights.version},
             seconds=time.monotonic() - start,
         )
         return groups
@@ -204,7 +202,7 @@ class GRPO(CheckpointedAlgorithm, Staged):
         when = "evaluation" if evaluation else self.iteration
         collection = collector.collect(
             seeds,
-            weights_version=self._weights_version,
+            weights_version=self._weights.version,
             stream=(self._run_seed, when),
             evaluation=evaluation,
         )
@@ -232,31 +230,20 @@ class GRPO(CheckpointedAlgorithm, Staged):
     def _sync_weights(self) -> None:
         """Sends the learner's weights to every engine and waits until they are loaded."""
         self._weights_are_synced = False
-        state = self._current_weights()
-        ref = None
+        self._weights = self._publisher.publish(self.learner_group)
         for runners in filter(None, [self.env_runner_group, self.eval_env_runner_group]):
             if runners.local_env_runner is not None:
-                runners.local_env_runner.set_state(state)
+                runners.local_env_runner.set_state(self._weights.state)
             if runners.num_remote_env_runners() > 0:
-                ref = ref or ray.put(state)  # once for all runners
-                self._send_weights(runners, runners.healthy_env_runner_ids(), ref)
+                self._send_weights(runners, runners.healthy_env_runner_ids())
         self._weights_are_synced = True
 
-    def _current_weights(self) -> StateDict:
-        """The learner's, of which the version is noted."""
-        state = self.learner_group.get_state(components=_LEARNER_MODULE, inference_only=True)
-        state = state[COMPONENT_LEARNER]
-        self._weights_version = int(state[WEIGHTS_SEQ_NO])
-        return state
-
-    def _send_weights(
-        self, runners: EnvRunnerGroup, worker_ids: list[int], state: ray.ObjectRef
-    ) -> None:
+    def _send_weights(self, runners: EnvRunnerGroup, worker_ids: list[int]) -> None:
         """Not RLlib's sync_weights(): it drops what it cannot send at once, silently."""
         answers = call_runners(
             runners,
             "set_state",
-            {worker_id: {"state": state} for worker_id in worker_ids},
+            {worker_id: {"state": self._weights.state} for worker_id in worker_ids},
             timeout_s=self.config.rollout_timeout_s,
         )
         self._num_runners_lost += len(answers.lost)
@@ -276,7 +263,7 @@ class GRPO(CheckpointedAlgorithm, Staged):
         """
         restored = env_runner_group.probe_unhealthy_env_runners()
         if restored:
-            self._send_weights(env_runner_group, restored, ray.put(self._current_weights()))
+            self._send_weights(env_runner_group, restored)
         return restored
 
     @override(Algorithm)
@@ -323,7 +310,7 @@ class GRPO(CheckpointedAlgorithm, Staged):
                     "num_env_runners_lost": collection.num_runners_lost,
                     "tokens_per_s": num_sampled_tokens(collection.groups)
                     / (time.monotonic() - start),
-                    "weights_version": self._weights_version,
+                    "weights_version": self._weights.version,
                 }
             )
         }
