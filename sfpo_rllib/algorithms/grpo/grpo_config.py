@@ -64,6 +64,7 @@ class GRPOConfig(AlgorithmConfig):
         self.env_timeout_s: float | None = None
         self.max_staleness = 0
         self.groups_per_job: int | None = None
+        self.num_env_threads = 0
         # The update.
         self.update_rule: str | UpdateRule = "single"
         self.entropy_window = 30
@@ -128,6 +129,7 @@ class GRPOConfig(AlgorithmConfig):
         env_timeout_s: float | None = NotProvided,
         max_staleness: int = NotProvided,
         groups_per_job: int | None = NotProvided,
+        num_env_threads: int = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the rollout settings.
@@ -152,6 +154,9 @@ class GRPOConfig(AlgorithmConfig):
                 the learner is at the batches before it. 0: sampling and learning take turns.
             groups_per_job: Groups that a runner is asked for at once. None: a batch with one
                 runner; with several, so many that each gets two jobs of a batch.
+            num_env_threads: So many environments of a runner are reset and stepped at once, each
+                in a thread of its own, while the engine goes on. 0: one after the other, between
+                the engine's steps. What is sampled is the same.
             kwargs: Of `AlgorithmConfig.env_runners()`.
 
         Returns:
@@ -176,6 +181,8 @@ class GRPOConfig(AlgorithmConfig):
             self.max_staleness = max_staleness
         if groups_per_job is not NotProvided:
             self.groups_per_job = groups_per_job
+        if num_env_threads is not NotProvided:
+            self.num_env_threads = num_env_threads
         return self
 
     @override(AlgorithmConfig)
