@@ -21,6 +21,7 @@ from qwen import QWEN_7B
 from benchmarks.overhead.memory import cpu_peak_bytes
 from sfpo_rllib import GRPOConfig, SFPOConfig
 from sfpo_rllib.algorithms.grpo import resources
+from sfpo_rllib.algorithms.grpo.resources import preflight
 from sfpo_rllib.core import UPDATE_RULES, UpdateContext, anchor
 from sfpo_rllib.core.optimizers import OPTIMIZERS, hidden_matrices, make_optimizer
 from sfpo_rllib.preflight import (
@@ -30,7 +31,6 @@ from sfpo_rllib.preflight import (
     footprint,
     learner_memory,
     measure_footprint,
-    preflight,
 )
 from sfpo_rllib.rl_modules import CausalLMModule
 from sfpo_rllib.rl_modules.causal_lm import ATTENTION_MASK, INPUT_IDS, LOGP, LOSS_MASK

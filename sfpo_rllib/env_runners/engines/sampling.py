@@ -63,6 +63,8 @@ _RESHAPING = {
     "is no sampling": ("best_of", "beam_width", "num_beams", "use_beam_search"),
 }
 RESHAPING = {name: what for what, names in _RESHAPING.items() for name in names}
+# Settings of engines that would part log-probs from what is sampled from.
+NOT_THE_POLICYS = ("logits_processors", "logprobs_mode")
 
 
 @dataclass(frozen=True)
