@@ -1,5 +1,6 @@
 """GRPO for language models over gymnasium text environments, through group rollouts."""
 
+import logging
 import secrets
 import time
 from collections.abc import Collection
@@ -42,6 +43,8 @@ from sfpo_rllib.env_runners.text_envs import make_text_env
 from sfpo_rllib.rl_modules.export import PretrainedExport, staged
 from sfpo_rllib.token_trace import TokenTrace
 
+logger = logging.getLogger(__name__)
+
 _DRIVER_STATE = "rollout_driver"
 
 
@@ -64,6 +67,11 @@ class GRPO(CheckpointedAlgorithm, Staged):
     def setup(self, config: AlgorithmConfig) -> None:
         resources.check_cluster_resources(type(self), self.config)
         resources.check_memory(self.config)
+        for warning in self.config.stream_settings.warnings(
+            gpus_per_learner=self.config.num_gpus_per_learner,
+            gpus_per_env_runner=self.config.num_gpus_per_env_runner,
+        ):
+            logger.warning(warning)
         self._export = PretrainedExport(self.config.model_config)
         run_seed = secrets.randbits(31) if self.config.seed is None else self.config.seed
         super().setup(config)
