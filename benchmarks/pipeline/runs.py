@@ -17,7 +17,6 @@ from benchmarks.faults.training import start_ray
 from sfpo_rllib import GRPO, GRPOConfig
 
 
-
 @dataclass
 class Contender:
     """A run to be timed.
