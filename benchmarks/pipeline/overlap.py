@@ -1,4 +1,4 @@
-"""Sampling beside learning: a sleeping engine and a sleeping learner, one staleness after another."""
+"""Sampling beside learning: engine and learner sleep, one staleness after another."""
 
 import time
 from collections.abc import Mapping, Sequence
