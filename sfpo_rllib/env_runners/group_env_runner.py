@@ -121,6 +121,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         if job.weights_version != self.weights_version:
             return RolloutResult(unfinished=list(job.seeds), stale_version=self.weights_version)
         setting = self._settings[job.evaluation]
+        self._engine.begin_job()
         result = GroupRollout(
             job,
             group_size=setting.group_size,

@@ -30,6 +30,7 @@ from sfpo_rllib.core.update_rules import UpdateRule, make_update_rule
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import RolloutEngine, SamplingSettings
+from sfpo_rllib.env_runners.stream import StreamSettings
 from sfpo_rllib.preflight import Preflight
 from sfpo_rllib.rl_modules import CausalLMModule
 from sfpo_rllib.rl_modules.parallelism import DDP, parallelism_class
@@ -65,6 +66,8 @@ class GRPOConfig(AlgorithmConfig):
         self.chat_template_kwargs: dict[str, Any] = {}
         self.rollout_timeout_s = 1800.0
         self.env_timeout_s: float | None = None
+        self.max_staleness = 0
+        self.groups_per_job: int | None = None
         self.num_env_threads = 0
         # The update.
         self.update_rule: str | UpdateRule = "single"
@@ -128,6 +131,8 @@ class GRPOConfig(AlgorithmConfig):
         chat_template_kwargs: dict[str, Any] = NotProvided,
         rollout_timeout_s: float = NotProvided,
         env_timeout_s: float | None = NotProvided,
+        max_staleness: int = NotProvided,
+        groups_per_job: int | None = NotProvided,
         num_env_threads: int = NotProvided,
         **kwargs: Any,
     ) -> Self:
@@ -150,6 +155,10 @@ class GRPOConfig(AlgorithmConfig):
                 replaced, and its group dropped. Environments then run in threads, where code that
                 uses signals, such as `signal.alarm`, does not work. None: they may take as long as
                 they like, in the runner's main thread.
+            max_staleness: S: batch t is sampled under the weights after update max(0, t - S), while
+                the learner is at the batches before it. 0: sampling and learning take turns.
+            groups_per_job: Groups that a runner is asked for at once. None: a batch with one
+                runner; with several, so many that each gets two jobs of a batch.
             num_env_threads: So many environments of a runner are reset and stepped at once, each
                 in a thread of its own, while the engine goes on. 0: one after the other, between
                 the engine's steps. What is sampled is the same.
@@ -173,6 +182,10 @@ class GRPOConfig(AlgorithmConfig):
             self.rollout_timeout_s = rollout_timeout_s
         if env_timeout_s is not NotProvided:
             self.env_timeout_s = env_timeout_s
+        if max_staleness is not NotProvided:
+            self.max_staleness = max_staleness
+        if groups_per_job is not NotProvided:
+            self.groups_per_job = groups_per_job
         if num_env_threads is not NotProvided:
             self.num_env_threads = num_env_threads
         return self
@@ -375,6 +388,11 @@ class GRPOConfig(AlgorithmConfig):
         """`sampling` with its defaults."""
         return SamplingSettings(**self.sampling)
 
+    @property
+    def stream_settings(self) -> StreamSettings:
+        """How far sampling may be ahead of learning."""
+        return StreamSettings(self.max_staleness, self.groups_per_job, self.num_env_runners)
+
     @override(AlgorithmConfig)
     def validate(self) -> None:
         """Collects every problem, cheap ones first, and raises one ValueError that lists all."""
@@ -527,6 +545,7 @@ class GRPOConfig(AlgorithmConfig):
                     group_size=self.group_size,
                     truncated_replies=self.truncated_replies,
                     count_turns=self.policy_loss.aggregation == "constant",
+                    tell_versions=self.max_staleness > 0,
                     device=device,
                 ),
                 GroupRelativeAdvantages(
