@@ -122,6 +122,15 @@ class GRPO(CheckpointedAlgorithm, Staged):
         """Logs a value of this iteration."""
         self.metrics.log_value(key, value, reduce="mean", window=1)
 
+    @property
+    def samples_ahead(self) -> bool:
+        """Whether runners are at groups of later batches."""
+        return not self._rollouts.stream.ledger.is_whole
+
+    def finish_rollouts(self) -> None:
+        """Waits until what is sampled ahead is whole, as saving does."""
+        self._rollouts.drain()
+
     def give_up_batch(self) -> bool:
         """Forgets the batch of a `train()` that was interrupted.
 
@@ -305,7 +314,7 @@ class GRPO(CheckpointedAlgorithm, Staged):
     @override(CheckpointedAlgorithm)
     def save_to_path(self, path: PathLike | None = None, **kwargs: Any) -> str:
         self.learner_group.check()  # says which learner failed, before anything is written
-        self._rollouts.drain()  # also before runners are asked for their states
+        self.finish_rollouts()  # also before runners are asked for their states
         return super().save_to_path(path, **kwargs)
 
     @override(CheckpointedAlgorithm)

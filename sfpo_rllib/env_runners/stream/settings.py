@@ -49,6 +49,11 @@ class StreamSettings:
                 "sampling and learning overlap"
             )
 
+    @property
+    def weight_copies(self) -> int:
+        """Versions of the weights that are held for runners in other processes."""
+        return self.max_staleness + 1 if self.num_env_runners else 0
+
     def job_size(self, num_groups: int) -> int:
         """Groups of one job.
 

@@ -12,6 +12,7 @@ pytest.importorskip("ray")
 import ray
 from mortal import MortalRunner
 from probes import ECHO, assert_equal_weights, learned_groups, seeds
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from sfpo_rllib import GRPO, SFPO, SFPOConfig
@@ -215,3 +216,14 @@ def test_a_checkpoint_of_an_earlier_release_has_nothing_open(
         del state["rollout_driver"][key]
     algo.set_state(state)
     assert train(algo, 1)[0] == expected
+
+
+def test_a_runner_answers_one_call_at_a_time_in_the_order_of_sending(
+    make_config: MakeConfig, ray_cluster: None
+) -> None:
+    """The order of `set_state` and `sample` is all that keeps versions and jobs together."""
+    group = EnvRunnerGroup(config=make_config(), local_env_runner=False, _setup=False)
+    assert group._remote_args  # what RLlib makes the actors with
+    parallel = {"max_concurrency", "concurrency_groups", "allow_out_of_order_execution"}
+    retries = {"max_task_retries", "retry_exceptions"}
+    assert not (parallel | retries) & set(group._remote_args)
