@@ -204,7 +204,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
             return
         self.weights_version = -1  # an interrupt leaves some of the old ones and some new
         try:
-            self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID]))
+            self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID], copy=False))
         except Exception as error:
             self._engine_error = error
             if self._has_run_weights:

@@ -52,7 +52,7 @@ class LearnerMemory:
         gradients: Theirs, float32.
         optimizer_state: Moments.
         snapshot: The update rule's copies of the masters.
-        reference: The frozen float32 model of a KL term.
+        reference: The frozen model of a KL term, its layers in the compute dtype.
         buckets: DDP's buffers for the all-reduce.
         compute_weights: Weights in the compute dtype; under FSDP the gathered ones and their
             gradients.
@@ -101,6 +101,8 @@ def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory
         return -(-size // shards)
 
     weights = _FP32 * model.trained_parameters
+    in_layers = model.num_parameters - model.outside_layers
+    reference = _FP32 * model.outside_layers + settings.compute_bytes * in_layers
     frozen = settings.compute_bytes * (model.num_parameters - model.trained_parameters)
     if sharded:
         # Two layers, gradients of one and its copy that is reduced; the rest is float32.
@@ -126,7 +128,7 @@ def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory
         if settings.optimizer.startswith("paged")
         else share(model.optimizer_bytes),
         snapshot=settings.parameter_copies * share(weights),
-        reference=share(weights) if settings.holds_reference else 0,
+        reference=share(reference) if settings.holds_reference else 0,
         buckets=0 if settings.bucket_views else buckets,
         compute_weights=compute_weights,
         activations=activations,

@@ -83,7 +83,8 @@ class RolloutEngine(ABC):
 
         Args:
             weights: All of them under transformers' names, or with `lora` the adapter's under the
-                names of peft's files. Until then an adapter changes nothing.
+                names of peft's files. Until then an adapter changes nothing. Their memory may be
+                the learner's, or one that other processes read: it is neither written to nor kept.
         """
 
     @abstractmethod

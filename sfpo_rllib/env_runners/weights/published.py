@@ -2,9 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
-
-from ray.rllib.core.learner.learner_group import LearnerGroup
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -13,19 +11,26 @@ class PublishedWeights:
 
     Attributes:
         version: How many updates have made them.
-        state: What a runner's `set_state` takes, or a reference to it. Nobody on the way looks
-            into it.
+        state: What a runner's `set_state` takes; weights in it may be a reference. Nobody on the
+            way looks into it.
     """
 
     version: int
     state: Any
 
 
+class WeightHolders(Protocol):
+    """The learners, as far as their weights go."""
+
+    def engine_weights(self) -> tuple[int, Any]:
+        """The version of what engines load, and the module's state or a reference to it."""
+
+
 class WeightPublisher(ABC):
     """A way for weights to travel. It knows the learners' end; the runners' is `set_state`."""
 
     @abstractmethod
-    def publish(self, learners: LearnerGroup) -> PublishedWeights:
+    def publish(self, learners: WeightHolders) -> PublishedWeights:
         """The learners' present weights, for any number of runners.
 
         For runners in other processes they stay as they are while they are held, whatever the
