@@ -5,6 +5,7 @@ The others build it with parameters on the meta device, and are given the values
 
 import contextlib
 import copy
+import unittest.mock
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -81,18 +82,13 @@ def _parameters_on_meta() -> Iterator[None]:
     """Parameters are put on the meta device as they are made; whatever else a model has is real."""
     register = torch.nn.Module.register_parameter
 
-    def register_on_meta(
-        module: torch.nn.Module, name: str, param: torch.nn.Parameter | None
-    ) -> None:
+    def on_meta(self: torch.nn.Module, name: str, param: torch.nn.Parameter | None) -> None:
         if param is not None and not param.is_meta:
             param = torch.nn.Parameter(param.to("meta"), requires_grad=param.requires_grad)
-        register(module, name, param)
+        register(self, name, param)
 
-    torch.nn.Module.register_parameter = register_on_meta  # type: ignore[method-assign]
-    try:
+    with unittest.mock.patch.object(torch.nn.Module, "register_parameter", on_meta):
         yield
-    finally:
-        torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 @torch.no_grad()
@@ -107,7 +103,8 @@ def fill(module: torch.nn.Module, device: torch.device) -> None:
     """
     filled: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # tied ones are one tensor
     for part in module.modules():
-        for held in (part._parameters, part._buffers):
+        kinds: tuple[dict[str, Any], ...] = part._parameters, part._buffers
+        for held in kinds:
             for name, tensor in held.items():
                 if tensor is None or isinstance(tensor, DTensor):
                     continue

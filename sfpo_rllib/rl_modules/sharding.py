@@ -93,7 +93,8 @@ def gather(tree: Any, dtype: torch.dtype | None = None) -> Any:
     """
 
     def whole(tensor: DTensor) -> torch.Tensor | None:
-        full: torch.Tensor = tensor.detach().to(dtype or tensor.dtype).full_tensor()
+        cast: Any = tensor.detach().to(dtype or tensor.dtype)
+        full: torch.Tensor = cast.full_tensor()
         return full.cpu() if tensor.device_mesh.get_rank() == 0 else None
 
     return tree_map_only(DTensor, whole, tree)
