@@ -286,6 +286,10 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
             )
         return self._gathered
 
+    def own_weights(self) -> dict[str, torch.Tensor]:
+        """The tensors themselves, tied ones once: shards, if the module is sharded."""
+        return self._unique(self._own_weights())
+
     def _own_weights(self) -> dict[str, torch.Tensor]:
         if self.lora is not None:
             return adapter_weights(self.lm)
@@ -324,7 +328,7 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
         Raises:
             ValueError: If a weight is missing, unknown, or of another shape.
         """
-        own = self._unique(self._own_weights())
+        own = self.own_weights()
         shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
         given = {name: np.shape(array) for name, array in state.items()}
         if shapes != given:

@@ -28,6 +28,7 @@ from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import SamplingSettings
 from sfpo_rllib.env_runners.stream import StreamSettings
+from sfpo_rllib.env_runners.weights import WeightSettings
 from sfpo_rllib.preflight import Preflight, preflight
 from sfpo_rllib.rl_modules import CausalLMModule
 
@@ -62,6 +63,8 @@ class GRPOConfig(AlgorithmConfig):
         self.chat_template_kwargs: dict[str, Any] = {}
         self.rollout_timeout_s = 1800.0
         self.env_timeout_s: float | None = None
+        self.weight_transport = "object_store"
+        self.sleep_while_learning = False
         self.max_staleness = 0
         self.groups_per_job: int | None = None
         # The update.
@@ -126,6 +129,8 @@ class GRPOConfig(AlgorithmConfig):
         chat_template_kwargs: dict[str, Any] = NotProvided,
         rollout_timeout_s: float = NotProvided,
         env_timeout_s: float | None = NotProvided,
+        weight_transport: str = NotProvided,
+        sleep_while_learning: bool = NotProvided,
         max_staleness: int = NotProvided,
         groups_per_job: int | None = NotProvided,
         **kwargs: Any,
@@ -148,6 +153,9 @@ class GRPOConfig(AlgorithmConfig):
                 replaced, and its group dropped. Environments then run in threads, where code that
                 uses signals, such as `signal.alarm`, does not work. None: they may take as long as
                 they like, in the runner's main thread.
+            weight_transport: How weights get to the engines: by the "object_store"; by "nccl", to
+                engines on GPUs of their own; or by "ipc", to engines that share the learners'.
+            sleep_while_learning: Engines give their GPU memory to the learners meanwhile.
             max_staleness: S: batch t is sampled under the weights after update max(0, t - S), while
                 the learner is at the batches before it. 0: sampling and learning take turns.
             groups_per_job: Groups that a runner is asked for at once. None: a batch with one
@@ -172,6 +180,10 @@ class GRPOConfig(AlgorithmConfig):
             self.rollout_timeout_s = rollout_timeout_s
         if env_timeout_s is not NotProvided:
             self.env_timeout_s = env_timeout_s
+        if weight_transport is not NotProvided:
+            self.weight_transport = weight_transport
+        if sleep_while_learning is not NotProvided:
+            self.sleep_while_learning = sleep_while_learning
         if max_staleness is not NotProvided:
             self.max_staleness = max_staleness
         if groups_per_job is not NotProvided:
@@ -374,6 +386,22 @@ class GRPOConfig(AlgorithmConfig):
     def sampling_settings(self) -> SamplingSettings:
         """`sampling` with its defaults."""
         return SamplingSettings(**self.sampling)
+
+    @property
+    def weight_settings(self) -> WeightSettings:
+        """How weights get to the engines, and what these do meanwhile."""
+        return WeightSettings(
+            weight_transport=self.weight_transport,
+            sleep_while_learning=self.sleep_while_learning,
+            rollout_engine=self.rollout_engine,
+            num_env_runners=self.num_env_runners,
+            evaluation_num_env_runners=self.evaluation_num_env_runners,
+            num_gpus_per_env_runner=self.num_gpus_per_env_runner,
+            num_gpus_per_learner=self.num_gpus_per_learner,
+            tensor_parallel_size=self.engine_kwargs.get("tensor_parallel_size", 1),
+            max_staleness=self.max_staleness,
+            lora=self.model_config.get("lora") is not None,
+        )
 
     @property
     def stream_settings(self) -> StreamSettings:

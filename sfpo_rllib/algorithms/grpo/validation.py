@@ -199,6 +199,8 @@ def _rollouts(config: "GRPOConfig") -> Iterator[str]:
     if config.env_timeout_s is not None and not is_number(config.env_timeout_s, above=0.0):
         yield f"env_timeout_s={config.env_timeout_s!r}: must be a number > 0 (seconds) or None"
     yield from config.stream_settings.problems()
+    if not config.in_evaluation:
+        yield from config.weight_settings.problems()
     if config.rollout_engine not in ENGINES:
         yield f"rollout_engine={config.rollout_engine!r}: must be one of {ENGINES}"
     attention = config.model_config.get("attn_implementation")
