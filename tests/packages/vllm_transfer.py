@@ -48,9 +48,7 @@ def register() -> None:
             initialize_layerwise_reload(self.model)
 
         def update_weights(self, update_info: dict[str, Any]) -> None:
-            self.receive_weights(
-                self.parse_update_info(update_info)
-            )  # there is no device to wait for
+            self.receive_weights(self.parse_update_info(update_info))
 
         def receive_weights(self, update_info: UpdateInfo) -> None:
             sent = load_file(self.folder / "sent.safetensors")

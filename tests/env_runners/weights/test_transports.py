@@ -16,7 +16,10 @@ from fake_runners import FakeRunners, complete
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.utils.actor_manager import CallResult, ResultOrError
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
+from transformers import AutoModelForCausalLM
 
+from sfpo_rllib.env_runners.engines import SamplingSettings
+from sfpo_rllib.env_runners.engines.transformers_engine import TransformersEngine
 from sfpo_rllib.env_runners.engines.vllm_engine import VLLMEngine
 from sfpo_rllib.env_runners.group_env_runner import GroupEnvRunner
 from sfpo_rllib.env_runners.rollout import RolloutJob
@@ -249,6 +252,19 @@ def test_a_runner_that_sleeps_samples_nothing_until_it_gets_weights(runner):
     assert stale_version(runner, 3) == -1
     runner.set_state(offered(4, {}))
     assert runner.weights_version == 4 and runner._engine.told[1] == "sleep"
+
+
+def test_an_engine_neither_keeps_nor_changes_the_memory_that_weights_come_in(tiny_model):
+    lm = AutoModelForCausalLM.from_pretrained(tiny_model)
+    weights = {n: t.clone() + 0.1 for n, t in lm.state_dict().items() if n != "lm_head.weight"}
+    given = {name: tensor.clone() for name, tensor in weights.items()}
+    engine = TransformersEngine(model=str(tiny_model), dtype="float32", stop_token_ids=[1])
+    engine.load_weights(weights)
+    before = engine.logprobs([[3, 4, 5, 6]], [1], SamplingSettings())[0]
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, given[name]), name
+        tensor.fill_(7.0)
+    assert (engine.logprobs([[3, 4, 5, 6]], [1], SamplingSettings())[0] == before).all()
 
 
 # VLLM's end, by what is called of it.
