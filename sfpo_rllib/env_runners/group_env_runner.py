@@ -49,7 +49,13 @@ class _Setting:
             chat_template_kwargs=config.chat_template_kwargs,
             stop_token_ids=stop,
         )
-        self.envs = EnvPool(config.env, config.env_config, timeout_s=config.env_timeout_s)
+        self.num_env_threads: int = config.num_env_threads
+        self.envs = EnvPool(
+            config.env,
+            config.env_config,
+            timeout_s=config.env_timeout_s,
+            in_threads=config.num_env_threads > 0,
+        )
         self.sampling = SamplingSettings(**config.sampling)
         self.group_size: int = config.group_size
 
@@ -124,9 +130,13 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
             engine=self._engine,
             formatter=setting.formatter,
             envs=setting.envs,
+            num_env_threads=setting.num_env_threads,
             is_cancelled=self._is_cancelled,
         ).run()
         self._fire_callbacks(result)
+        self.metrics.log_value(
+            "engine_busy_fraction", result.engine_busy_fraction, reduce="mean", window=1
+        )
         result.metrics = self.metrics.reduce()
         return result
 

@@ -62,6 +62,7 @@ class GRPOConfig(AlgorithmConfig):
         self.chat_template_kwargs: dict[str, Any] = {}
         self.rollout_timeout_s = 1800.0
         self.env_timeout_s: float | None = None
+        self.num_env_threads = 0
         self.max_staleness = 0
         self.groups_per_job: int | None = None
         # The update.
@@ -126,6 +127,7 @@ class GRPOConfig(AlgorithmConfig):
         chat_template_kwargs: dict[str, Any] = NotProvided,
         rollout_timeout_s: float = NotProvided,
         env_timeout_s: float | None = NotProvided,
+        num_env_threads: int = NotProvided,
         max_staleness: int = NotProvided,
         groups_per_job: int | None = NotProvided,
         **kwargs: Any,
@@ -148,6 +150,9 @@ class GRPOConfig(AlgorithmConfig):
                 replaced, and its group dropped. Environments then run in threads, where code that
                 uses signals, such as `signal.alarm`, does not work. None: they may take as long as
                 they like, in the runner's main thread.
+            num_env_threads: So many environments of a runner are reset and stepped at once, each
+                in a thread of its own, while the engine goes on. 0: one after the other, between
+                the engine's steps. What is sampled is the same.
             max_staleness: S: batch t is sampled under the weights after update max(0, t - S), while
                 the learner is at the batches before it. 0: sampling and learning take turns.
             groups_per_job: Groups that a runner is asked for at once. None: a batch with one
@@ -172,6 +177,8 @@ class GRPOConfig(AlgorithmConfig):
             self.rollout_timeout_s = rollout_timeout_s
         if env_timeout_s is not NotProvided:
             self.env_timeout_s = env_timeout_s
+        if num_env_threads is not NotProvided:
+            self.num_env_threads = num_env_threads
         if max_staleness is not NotProvided:
             self.max_staleness = max_staleness
         if groups_per_job is not NotProvided:
