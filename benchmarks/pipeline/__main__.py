@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import environment_record, write_json
-from benchmarks.pipeline import weights
+from benchmarks.pipeline import environments, weights
 
 HERE = Path(__file__).parent
 
 # By name: takes a folder for what it makes, and whether to be quick about it.
-PARTS: dict[str, Callable[..., dict[str, Any]]] = {"weights": weights.measure}
+PARTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "environments": environments.measure,
+    "weights": weights.measure,
+}
 
 
 def parse_args() -> argparse.Namespace:

@@ -50,7 +50,13 @@ class _Setting:
             chat_template_kwargs=config.chat_template_kwargs,
             stop_token_ids=stop,
         )
-        self.envs = EnvPool(config.env, config.env_config, timeout_s=config.env_timeout_s)
+        self.num_env_threads: int = config.num_env_threads
+        self.envs = EnvPool(
+            config.env,
+            config.env_config,
+            timeout_s=config.env_timeout_s,
+            in_threads=config.num_env_threads > 0,
+        )
         self.sampling = SamplingSettings(**config.sampling)
         self.group_size: int = config.group_size
 
@@ -118,6 +124,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         if job.weights_version != self.weights_version:
             return RolloutResult(unfinished=list(job.seeds), stale_version=self.weights_version)
         setting = self._settings[job.evaluation]
+        self._engine.begin_job()
         result = GroupRollout(
             job,
             group_size=setting.group_size,
@@ -125,9 +132,13 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
             engine=self._engine,
             formatter=setting.formatter,
             envs=setting.envs,
+            num_env_threads=setting.num_env_threads,
             is_cancelled=self._is_cancelled,
         ).run()
         self._fire_callbacks(result)
+        self.metrics.log_value(
+            "engine_busy_fraction", result.engine_busy_fraction, reduce="mean", window=1
+        )
         result.metrics = self.metrics.reduce()
         return result
 

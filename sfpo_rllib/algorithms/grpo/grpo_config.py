@@ -65,6 +65,7 @@ class GRPOConfig(AlgorithmConfig):
         self.env_timeout_s: float | None = None
         self.weight_transport = "object_store"
         self.sleep_while_learning = False
+        self.num_env_threads = 0
         self.max_staleness = 0
         self.groups_per_job: int | None = None
         # The update.
@@ -131,6 +132,7 @@ class GRPOConfig(AlgorithmConfig):
         env_timeout_s: float | None = NotProvided,
         weight_transport: str = NotProvided,
         sleep_while_learning: bool = NotProvided,
+        num_env_threads: int = NotProvided,
         max_staleness: int = NotProvided,
         groups_per_job: int | None = NotProvided,
         **kwargs: Any,
@@ -156,6 +158,9 @@ class GRPOConfig(AlgorithmConfig):
             weight_transport: How weights get to the engines: by the "object_store"; by "nccl", to
                 engines on GPUs of their own; or by "ipc", to engines that share the learners'.
             sleep_while_learning: Engines give their GPU memory to the learners meanwhile.
+            num_env_threads: So many environments of a runner are reset and stepped at once, each
+                in a thread of its own, while the engine goes on. 0: one after the other, between
+                the engine's steps. What is sampled is the same.
             max_staleness: S: batch t is sampled under the weights after update max(0, t - S), while
                 the learner is at the batches before it. 0: sampling and learning take turns.
             groups_per_job: Groups that a runner is asked for at once. None: a batch with one
@@ -184,6 +189,8 @@ class GRPOConfig(AlgorithmConfig):
             self.weight_transport = weight_transport
         if sleep_while_learning is not NotProvided:
             self.sleep_while_learning = sleep_while_learning
+        if num_env_threads is not NotProvided:
+            self.num_env_threads = num_env_threads
         if max_staleness is not NotProvided:
             self.max_staleness = max_staleness
         if groups_per_job is not NotProvided:
@@ -567,6 +574,7 @@ class GRPOConfig(AlgorithmConfig):
                     group_size=self.group_size,
                     truncated_replies=self.truncated_replies,
                     count_turns=self.policy_loss.aggregation == "constant",
+                    tell_versions=self.max_staleness > 0,
                     device=device,
                 ),
                 GroupRelativeAdvantages(

@@ -39,6 +39,21 @@ class StreamSettings:
         if self.groups_per_job is not None and not is_int(self.groups_per_job, 1):
             yield f"groups_per_job={self.groups_per_job!r}: must be None or an integer >= 1"
 
+    def warnings(self, *, gpus_per_learner: float, gpus_per_env_runner: float) -> Iterator[str]:
+        """What works, and gains nothing."""
+        if self.max_staleness and 0 < gpus_per_learner < 1 and 0 < gpus_per_env_runner < 1:
+            yield (
+                f"max_staleness={self.max_staleness}: learner and engine seem to share a GPU "
+                f"(num_gpus_per_learner={gpus_per_learner:g}, num_gpus_per_env_runner="
+                f"{gpus_per_env_runner:g}), where they slow each other down; with one GPU each "
+                "sampling and learning overlap"
+            )
+
+    @property
+    def weight_copies(self) -> int:
+        """Versions of the weights that are held for runners in other processes."""
+        return self.max_staleness + 1 if self.num_env_runners else 0
+
     def job_size(self, num_groups: int) -> int:
         """Groups of one job.
 
