@@ -31,6 +31,7 @@ from sfpo_rllib.env_runners.env_values import EnvFault
 from sfpo_rllib.env_runners.prompts import PromptFormatter, load_tokenizer
 from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob, RolloutResult
 from sfpo_rllib.env_runners.text_envs import EnvPool, UnmadeEnvSpace
+from sfpo_rllib.env_runners.weights import WEIGHT_OFFER
 from sfpo_rllib.rl_modules.weights import unpack_weights
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
                 stop_token_ids=stop,
                 lora=model.get("lora"),
                 **{key: value for key, value in source.items() if value},
+                **config.weight_settings.engine_kwargs,
                 **config.engine_kwargs,
             )
         except Exception as error:
@@ -209,16 +211,11 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
     @override(Checkpointable)
     def set_state(self, state: StateDict) -> None:
         """Loads weights into the engine, if there are any in `state`, and takes their version."""
-        if COMPONENT_RL_MODULE not in state:
-            return
-        module_state = state[COMPONENT_RL_MODULE]
-        if isinstance(module_state, ray.ObjectRef):
-            module_state = ray.get(module_state)
-        if self._engine is None:
+        if not state.keys() & {COMPONENT_RL_MODULE, WEIGHT_OFFER} or self._engine is None:
             return
         self.weights_version = -1  # an interrupt leaves some of the old ones and some new
         try:
-            self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID]))
+            self._take_weights(state)
         except Exception as error:
             self._engine_error = error
             if self._has_run_weights:
@@ -227,6 +224,24 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         self._engine_error = None
         self._has_run_weights = True
         self.weights_version = int(state[WEIGHTS_SEQ_NO])
+
+    def _take_weights(self, state: StateDict) -> None:
+        if (offer := state.get(WEIGHT_OFFER)) is not None:
+            init_info = offer["init_info"]
+            self._engine.receive_weights(
+                init_info.get(self.worker_index, init_info.get(None)), offer["update_info"]
+            )
+            return
+        module_state = state[COMPONENT_RL_MODULE]
+        if isinstance(module_state, ray.ObjectRef):
+            module_state = ray.get(module_state)
+        self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID], copy=False))
+
+    def sleep(self) -> None:
+        """Has the engine give its memory to the learners; nothing is sampled until new weights."""
+        if self._engine is not None:
+            self.weights_version = -1
+            self._engine.sleep()
 
     @override(Checkpointable)
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:

@@ -205,10 +205,11 @@ def _rollouts(config: "GRPOConfig") -> Iterator[str]:
         yield f"rollout_timeout_s={config.rollout_timeout_s!r}: must be a number > 0 (seconds)"
     if config.env_timeout_s is not None and not is_number(config.env_timeout_s, above=0.0):
         yield f"env_timeout_s={config.env_timeout_s!r}: must be a number > 0 (seconds) or None"
-    if not config.in_evaluation:  # which has no stream, and may have no runners of its own
-        yield from config.stream_settings.problems()
     if not is_int(config.num_env_threads, 0):
         yield f"num_env_threads={config.num_env_threads!r}: must be an integer >= 0"
+    if not config.in_evaluation:  # which has no stream, and may have no runners of its own
+        yield from config.stream_settings.problems()
+        yield from config.weight_settings.problems()
     attention = config.model_config.get("attn_implementation")
     if config.model_config.get("packing") and attention not in PACKED_ATTENTION:
         yield (
