@@ -25,6 +25,7 @@ class Dialogue:
     def __init__(
         self,
         env: GuardedEnv,
+        episode: SingleAgentEpisode,
         *,
         seed: int,
         member: int,
@@ -36,6 +37,7 @@ class Dialogue:
 
         Args:
             env: The environment.
+            episode: A new one.
             seed: What to reset it with.
             member: Index in the group.
             formatter: Turns text into tokens and back.
@@ -50,7 +52,7 @@ class Dialogue:
         self.env, self.seed, self.member = env, seed, member
         self._formatter, self._max_model_len, self._deadline = formatter, max_model_len, deadline
         observation, info = env.reset(seed, deadline=deadline)
-        self.episode = SingleAgentEpisode(len_lookback_buffer=0)
+        self.episode = episode
         self.episode.add_env_reset(observation=observation, infos=info)
         self.token_ids: list[int] = formatter.first(observation)
         if not self.token_ids:

@@ -108,6 +108,12 @@ class GuardedEnv:
     def _make(self, make: Callable[[], gym.Env]) -> None:
         self._env = make()
 
+    @property
+    def env(self) -> gym.Env:
+        """The user's, once it is made."""
+        assert self._env is not None
+        return self._env
+
     def reset(self, seed: int, *, deadline: float = NO_DEADLINE) -> tuple[Observation, dict]:
         """Resets it; returns the first observation and info, checked.
 

@@ -4,12 +4,13 @@ import hashlib
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from sfpo_rllib.env_runners.callbacks import CallbackError, EpisodeCallbacks
 from sfpo_rllib.env_runners.dialogue import Dialogue
 from sfpo_rllib.env_runners.engines import (
     Completion,
@@ -18,7 +19,7 @@ from sfpo_rllib.env_runners.engines import (
     SamplingSettings,
 )
 from sfpo_rllib.env_runners.env_values import EnvFault, described, short, words
-from sfpo_rllib.env_runners.guarded_env import DeadlineError, EnvTimeout
+from sfpo_rllib.env_runners.guarded_env import DeadlineError, EnvTimeout, GuardedEnv
 from sfpo_rllib.env_runners.prompts import PromptFormatter
 from sfpo_rllib.env_runners.text_envs import EnvPool
 
@@ -87,6 +88,8 @@ class GroupRollout:
         engine: RolloutEngine,
         formatter: PromptFormatter,
         envs: EnvPool,
+        callbacks: EpisodeCallbacks | None = None,
+        smaller_groups: Mapping[int, int] | None = None,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepares the job.
@@ -98,14 +101,19 @@ class GroupRollout:
             engine: Samples them.
             formatter: Turns text into tokens and back.
             envs: Where environments come from, and go back to.
+            callbacks: Are told of episodes.
+            smaller_groups: By seed, how many episodes those groups have that have fewer.
             is_cancelled: Whether nobody waits for the result any more.
         """
         self._job = job
-        self._group_size = group_size
+        self._sizes = dict.fromkeys(job.seeds, group_size) | dict(smaller_groups or {})
+        members = [(seed, member) for seed in job.seeds for member in range(self._sizes[seed])]
+        self._places = {each: place for place, each in enumerate(members)}
         self._sampling = sampling
         self._engine = engine
         self._formatter = formatter
         self._envs = envs
+        self._callbacks = callbacks
         self._is_cancelled = is_cancelled
         self._deadline = 0.0
         self._running: dict[int, Dialogue] = {}  # by request id
@@ -127,16 +135,15 @@ class GroupRollout:
         finally:
             self._give_back(abort=not is_over)
         for seed, members in self._finished.items():
-            if len(members) == self._group_size:
-                self._result.groups[seed] = [members[m] for m in range(self._group_size)]
+            if len(members) == self._sizes[seed]:
+                self._result.groups[seed] = [members[m] for m in range(len(members))]
             elif seed not in self._result.dropped:
                 self._result.unfinished.append(seed)
         return self._result
 
     def _start_all(self) -> bool:
         """Resets all environments. Returns whether there was time for it."""
-        members = itertools.product(self._job.seeds, range(self._group_size))
-        for place, (seed, member) in enumerate(members):
+        for (seed, member), place in self._places.items():
             if seed in self._result.dropped:
                 continue
             if place and self._is_late():
@@ -170,8 +177,11 @@ class GroupRollout:
         env = None
         try:
             env = self._envs.take(deadline=self._deadline)
+            episode = SingleAgentEpisode(len_lookback_buffer=0)
+            self._tell("created", episode, env, seed, member)
             dialogue = Dialogue(
                 env,
+                episode,
                 seed=seed,
                 member=member,
                 formatter=self._formatter,
@@ -179,9 +189,10 @@ class GroupRollout:
                 deadline=self._deadline,
             )
             self._check_problem(dialogue)
+            self._tell_of("start", dialogue)
             self._request(dialogue)
             env = None  # it is the dialogue's now
-        except DeadlineError:
+        except (DeadlineError, CallbackError):
             raise
         except Exception as error:
             self._drop(seed, error)
@@ -202,19 +213,31 @@ class GroupRollout:
     def _advance(self, dialogue: Dialogue, reply: Completion) -> None:
         is_going_on = False
         try:
-            if not dialogue.take_reply(reply):
+            is_over = dialogue.take_reply(reply)
+            self._tell_of("step", dialogue)
+            if not is_over:
                 self._request(dialogue)
                 is_going_on = True
                 return
             episode = dialogue.finish(self._job.weights_version)
+            self._tell_of("end", dialogue)
             self._finished[dialogue.seed][dialogue.member] = episode
-        except DeadlineError:
+        except (DeadlineError, CallbackError):
             raise
         except Exception as error:
             self._drop(dialogue.seed, error)
         finally:
             if not is_going_on:
                 self._envs.put_back(dialogue.env)
+
+    def _tell_of(self, event: str, dialogue: Dialogue) -> None:
+        self._tell(event, dialogue.episode, dialogue.env, dialogue.seed, dialogue.member)
+
+    def _tell(
+        self, event: str, episode: SingleAgentEpisode, env: GuardedEnv, seed: int, member: int
+    ) -> None:
+        if self._callbacks is not None:
+            self._callbacks.episode(event, episode, env.env, self._places[seed, member])
 
     def _request(self, dialogue: Dialogue) -> None:
         request_id = next(_request_ids)

@@ -61,7 +61,12 @@ class EnvPool:
     """
 
     def __init__(
-        self, env: Any, env_config: dict[str, Any], *, timeout_s: float | None = None
+        self,
+        env: Any,
+        env_config: dict[str, Any],
+        *,
+        timeout_s: float | None = None,
+        on_created: Callable[[gym.Env], None] = lambda env: None,
     ) -> None:
         """Makes an empty pool.
 
@@ -69,7 +74,9 @@ class EnvPool:
             env: As given to `config.environment(...)`.
             env_config: See `make_text_env`.
             timeout_s: The longest that a reset or step may take, in seconds.
+            on_created: Is told of each that is made.
         """
+        self._on_created = on_created
         self._make = lambda: make_text_env(env, env_config)
         self._timeout_s = timeout_s
         self._free: list[GuardedEnv] = []
@@ -89,6 +96,11 @@ class EnvPool:
             env = GuardedEnv(
                 self._make, timeout_s=self._timeout_s, faults=self.faults, deadline=deadline
             )
+            try:
+                self._on_created(env.env)
+            except BaseException:
+                env.close()
+                raise
         self._taken.add(env)
         return env
 
