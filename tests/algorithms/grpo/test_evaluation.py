@@ -1,7 +1,9 @@
 """Evaluation: its settings, a function of the user's in its place, what callbacks log in it."""
 
 import logging
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from refusals import one_problem
 
 from sfpo_rllib import SFPO, SFPOConfig
 from sfpo_rllib.algorithms.grpo.evaluation_settings import grades_training_problems
+
+METRICS_PAGE = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
 
 MakeConfig = Callable[..., SFPOConfig]
 Running = Callable[[SFPO], SFPO]
@@ -111,33 +115,29 @@ def test_what_callbacks_log_is_in_the_results_of_training_and_of_evaluation(
     assert (evaluation["seen_at"], result["num_evaluations"]) == (0, 3)
 
 
-def best_of_group(algorithm: SFPO, eval_workers: Any) -> tuple[dict[str, Any], int, int]:
+def look(algorithm: SFPO, eval_workers: Any) -> tuple[dict[str, Any], int, int]:
     groups = algorithm.sample_evaluation()
-    returns = [max(episode.get_return() for episode in group) for group in groups]
-    num_steps = sum(len(episode) for group in groups for episode in group)
     numbers = {
-        "best": sum(returns) / len(returns),
         "problems": seeds(groups),
         "episodes": sum(map(len, groups)),
         "versions": eval_workers.foreach_env_runner(lambda runner: runner.weights_version),
     }
-    return numbers, num_steps, num_steps
+    return numbers, 10, 10
 
 
 def test_a_function_of_the_users_evaluates_in_its_place(
     make_config: MakeConfig, running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = make_config(env=ECHO).evaluation(
-        evaluation_duration=10, evaluation_interval=1, custom_evaluation_function=best_of_group
+        evaluation_duration=10, evaluation_interval=1, custom_evaluation_function=look
     )
     algo = running(config.build_algo())
     with caplog.at_level(logging.WARNING):
         result = algo.evaluate()
         evaluation = algo.train()["evaluation"]
     assert (result["problems"], result["episodes"], result["versions"]) == ([0, 1, 2], 10, [0])
-    assert 0 <= result["best"] <= 1
     assert evaluation["versions"] == [1]  # those that this iteration has trained
-    assert set(result) == {"best", "problems", "episodes", "versions"}
+    assert set(result) == {"problems", "episodes", "versions"}
     warnings = [r.message for r in caplog.records if "grades training problems" in r.message]
     assert len(warnings) == 1  # said once
 
@@ -152,6 +152,17 @@ def test_a_function_of_the_users_evaluates_in_its_place(
         with pytest.raises(ValueError, match=r"custom_evaluation_function=.*must return"):
             algo.evaluate()
     assert algo.stage is None
+
+
+def test_the_function_and_the_callback_of_the_docs_do_what_they_say(
+    make_config: MakeConfig, running: Running
+) -> None:
+    names: dict[str, Any] = {"config": make_config(env=ECHO).evaluation(evaluation_duration=4)}
+    for block in re.findall(r"```python\n(.*?)```", METRICS_PAGE, flags=re.DOTALL):
+        exec(block, names)
+    algo = running(names["config"].build_algo())
+    assert 0 <= algo.evaluate()["best_of_group"] <= 1
+    assert algo.train()["env_runners"]["num_words"] <= 4
 
 
 def test_an_evaluation_with_problems_of_its_own_warns_of_nothing(
