@@ -191,7 +191,7 @@ class GRPO(CheckpointedAlgorithm, Evaluated):
         collector = GroupCollector(
             runners,
             timeout_s=self.config.rollout_timeout_s,
-            restore=lambda: self.restore_env_runners(runners),
+            restore=lambda: self._bring_back(runners),
             sync_weights=self._sync_weights,
             restore_timeout_s=self.config.env_runner_restore_timeout_s,
             restarts=self.config.restart_failed_env_runners,
@@ -274,6 +274,16 @@ class GRPO(CheckpointedAlgorithm, Evaluated):
         if restored:
             self._send_weights(env_runner_group, restored, ray.put(self._current_weights()))
         return restored
+
+    def _bring_back(self, runners: EnvRunnerGroup) -> None:
+        """What RLlib does before an iteration, in the midst of one."""
+        if restored := self.restore_env_runners(runners):
+            in_evaluation = runners is self.eval_env_runner_group
+            self._make_on_env_runners_recreated_callbacks(
+                config=self.evaluation_config if in_evaluation else self.config,
+                env_runner_group=runners,
+                restored_env_runner_indices=restored,
+            )
 
     @override(Evaluated)
     def _collect_evaluation(self, seeds: Sequence[int]) -> GroupCollection:
