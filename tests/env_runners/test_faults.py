@@ -41,8 +41,8 @@ def algo(
     config = make_config(env=CRUEL, env_config={"misdeeds": str(misdeeds)}).env_runners(
         num_env_runners=2, rollout_timeout_s=12, env_timeout_s=2.0
     )
+    config.callbacks(on_env_runners_recreated=lambda **kwargs: recreated.append(kwargs))
     algo = config.build_algo()
-    algo.config.callbacks_on_env_runners_recreated = lambda **kwargs: recreated.append(kwargs)
     yield algo
     algo.stop()
 

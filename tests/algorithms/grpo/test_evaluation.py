@@ -90,7 +90,7 @@ def log_evaluation(*, algorithm: Any, metrics_logger: Any, evaluation_metrics: d
     metrics_logger.log_value("num_evaluations", 1, reduce="lifetime_sum")
 
 
-@pytest.mark.parametrize("num_env_runners", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_env_runners", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_what_callbacks_log_is_in_the_results_of_training_and_of_evaluation(
     make_config: MakeConfig, running: Running, num_env_runners: int
 ) -> None:
@@ -112,7 +112,8 @@ def test_what_callbacks_log_is_in_the_results_of_training_and_of_evaluation(
     assert trained["my_samples_lifetime"] == 16  # evaluation's are not among them
     assert evaluation["env_runners"]["my_episodes"] == 10
     assert evaluation["env_runners"]["my_samples_lifetime"] == 30
-    assert (evaluation["seen_at"], result["num_evaluations"]) == (0, 3)
+    assert evaluation["seen_at"] == 0
+    assert result["num_evaluations"] == 2  # as RLlib has it, the third one is of the next result
 
 
 def look(algorithm: SFPO, eval_workers: Any) -> tuple[dict[str, Any], int, int]:
@@ -128,8 +129,11 @@ def look(algorithm: SFPO, eval_workers: Any) -> tuple[dict[str, Any], int, int]:
 def test_a_function_of_the_users_evaluates_in_its_place(
     make_config: MakeConfig, running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
+    functions: list[Callable] = [look]
     config = make_config(env=ECHO).evaluation(
-        evaluation_duration=10, evaluation_interval=1, custom_evaluation_function=look
+        evaluation_duration=10,
+        evaluation_interval=1,
+        custom_evaluation_function=lambda *given: functions[-1](*given),
     )
     algo = running(config.build_algo())
     with caplog.at_level(logging.WARNING):
@@ -145,10 +149,10 @@ def test_a_function_of_the_users_evaluates_in_its_place(
         algorithm.metrics.log_value(("evaluation", "logged"), 3, reduce="sum")
         return {"returned": 2.0}
 
-    algo.evaluation_config.custom_evaluation_function = bare
+    functions.append(bare)
     assert algo.evaluate() == {"logged": 3, "returned": 2.0}
     for wrong in (None, 1.0, ({}, 1), ({}, "1", 2), (1, 2, 3)):
-        algo.evaluation_config.custom_evaluation_function = lambda *_, wrong=wrong: wrong
+        functions.append(lambda *_, wrong=wrong: wrong)
         with pytest.raises(ValueError, match=r"custom_evaluation_function=.*must return"):
             algo.evaluate()
     assert algo.stage is None
