@@ -40,11 +40,12 @@ import sfpo_envs  # noqa: F401  (registers the environments)
 import torch
 import transformers
 from tqdm import tqdm
+from warm_start import WarmStart, supervised_warm_start
 
 from sfpo_rllib import SFPO, SFPOConfig, run
 from sfpo_rllib.algorithms.grpo.validation import vllm_is_cpu_build
 from sfpo_rllib.reporting import iteration_line, plot_accuracy
-from sfpo_rllib.rl_modules.char_llama import WarmStart, build_char_llama, supervised_warm_start
+from sfpo_rllib.rl_modules.char_llama import build_char_llama
 
 ENV = "sfpo_envs:sfpo/Arithmetic-v0"
 WARM_START_ACCURACY = 0.26
@@ -114,7 +115,7 @@ def make_config(model: Path, args: argparse.Namespace) -> SFPOConfig:
     return config
 
 
-def warm_start(folder: Path, seed: int) -> WarmStart:
+def warm_started_model(folder: Path, seed: int) -> WarmStart:
     """Builds the character model and teaches it to add right about one time in four.
 
     The folder is there whole or not at all.
@@ -206,7 +207,7 @@ def main() -> None:
         print(f"[1/3] {model} is there: going on")
     else:
         print("[1/3] warm start: supervised steps on a character-level Llama", flush=True)
-        state = warm_start(model, args.seed)
+        state = warm_started_model(model, args.seed)
         print(f"      {state.steps} steps, expected accuracy {state.accuracy:.3f}", flush=True)
 
     print(f"[2/3] starting ray, {args.num_env_runners} env runner(s), {args.rollout_engine}")

@@ -35,9 +35,10 @@ import gymnasium
 import torch
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
+from warm_start import supervised_warm_start
 
 from sfpo_rllib import SFPOConfig
-from sfpo_rllib.rl_modules.char_llama import build_char_llama, supervised_warm_start
+from sfpo_rllib.rl_modules.char_llama import build_char_llama
 
 ENV = "sfpo_envs:sfpo/Arithmetic-v0"
 ENV_CONFIG = {"num_digits": 2, "reverse_answer": True}  # units first is easier to learn

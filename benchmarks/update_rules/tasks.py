@@ -19,7 +19,8 @@ import sfpo_envs  # noqa: F401  (registers the environments)
 from sfpo_envs import SingleTurnEnv
 from sfpo_envs.single_turn import Problem
 
-from sfpo_rllib.rl_modules.char_llama import build_char_llama, supervised_warm_start
+from sfpo_rllib.rl_modules.char_llama import build_char_llama
+from tuned_examples.warm_start import supervised_warm_start
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"

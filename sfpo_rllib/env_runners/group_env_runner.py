@@ -55,11 +55,13 @@ class _Setting:
             chat_template_kwargs=config.chat_template_kwargs,
             stop_token_ids=stop,
         )
+        self.num_env_threads: int = config.num_env_threads
         self.envs = EnvPool(
             config.env,
             config.env_config,
             timeout_s=config.env_timeout_s,
             on_created=self.callbacks.environment_created,
+            in_threads=config.num_env_threads > 0,
         )
         self.sampling = SamplingSettings(**config.sampling)
         self.group_size: int = config.group_size
@@ -143,9 +145,13 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
                 formatter=setting.formatter,
                 envs=setting.envs,
                 callbacks=setting.callbacks,
+                num_env_threads=setting.num_env_threads,
                 is_cancelled=self._is_cancelled,
             ).run()
             self._fire_callbacks(result, setting.callbacks)
+            self.metrics.log_value(
+                "engine_busy_fraction", result.engine_busy_fraction, reduce="mean", window=1
+            )
         except CallbackError as error:
             raise (error.__cause__ or error) from None
         finally:
@@ -229,6 +235,8 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         try:
             env = pool.take()
             try:
+                if env.make():
+                    pool.announce(env)
                 observation_space, action_space = env.spaces()
             finally:
                 pool.put_back(env)

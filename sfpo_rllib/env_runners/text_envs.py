@@ -9,7 +9,7 @@ from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import ENV_CREATOR, _global_registry
 from sfpo_envs import plugins
 
-from sfpo_rllib.env_runners.guarded_env import NO_DEADLINE, FaultLog, GuardedEnv
+from sfpo_rllib.env_runners.guarded_env import FaultLog, GuardedEnv
 
 CLOSE_TIMEOUT_S = 10.0
 
@@ -58,6 +58,7 @@ class EnvPool:
 
     Attributes:
         faults: Where to log what goes wrong with them.
+        has_made_one: Whether any has been made so far.
     """
 
     def __init__(
@@ -66,7 +67,8 @@ class EnvPool:
         env_config: dict[str, Any],
         *,
         timeout_s: float | None = None,
-        on_created: Callable[[gym.Env], None] = lambda env: None,
+        in_threads: bool = False,
+        on_created: Callable[[Any], None] = lambda env: None,
     ) -> None:
         """Makes an empty pool.
 
@@ -74,34 +76,44 @@ class EnvPool:
             env: As given to `config.environment(...)`.
             env_config: See `make_text_env`.
             timeout_s: The longest that a reset or step may take, in seconds.
+            in_threads: Whether each lives in a thread of its own without a time-out, too.
             on_created: Is told of each that is made.
         """
         self._on_created = on_created
         self._make = lambda: make_text_env(env, env_config)
         self._timeout_s = timeout_s
+        self._in_threads = in_threads
+        self.has_made_one = False
         self._free: list[GuardedEnv] = []
         self._taken: set[GuardedEnv] = set()
         self.faults = FaultLog()
 
-    def take(self, *, deadline: float = NO_DEADLINE) -> GuardedEnv:
-        """An environment nobody else uses; `reset` it first.
-
-        Raises:
-            EnvFault: If a new one is needed and cannot be made.
-            DeadlineError: If it is not made by the deadline.
-        """
+    def take(self) -> GuardedEnv:
+        """An environment nobody else uses; `reset` it first, which makes it if it is a new one."""
         if self._free:
             env = self._free.pop()
         else:
             env = GuardedEnv(
-                self._make, timeout_s=self._timeout_s, faults=self.faults, deadline=deadline
+                self._make_one,
+                timeout_s=self._timeout_s,
+                in_thread=self._in_threads,
+                faults=self.faults,
             )
-            try:
-                self._on_created(env.env)
-            except BaseException:
-                env.close()
-                raise
         self._taken.add(env)
+        return env
+
+    def announce(self, env: GuardedEnv) -> None:
+        """Tells of one that was made. It is not used if nobody would have it."""
+        try:
+            self._on_created(env.env)
+        except BaseException:
+            self._taken.discard(env)
+            env.close()
+            raise
+
+    def _make_one(self) -> gym.Env:
+        env = self._make()
+        self.has_made_one = True
         return env
 
     def put_back(self, env: GuardedEnv) -> None:

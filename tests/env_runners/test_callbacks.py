@@ -20,10 +20,11 @@ def job(*seeds: int, evaluation: bool = False) -> RolloutJob:
     return RolloutJob(seeds, 0, (0, 0), evaluation, 60.0)
 
 
-@pytest.fixture
-def make_runner(make_config) -> Callable[..., GroupEnvRunner]:
+@pytest.fixture(params=[0, 3], ids=["in turn", "in threads"])
+def make_runner(make_config, request) -> Callable[..., GroupEnvRunner]:
     def make(change: Callable[[AlgorithmConfig], Any], **env_config: Any) -> GroupEnvRunner:
         config = make_config(env=ECHO, env_config=env_config).training(group_size=2)
+        config.env_runners(num_env_threads=request.param)
         change(config)
         runner = GroupEnvRunner(config=config, worker_index=0)
         runner.weights_version = 0

@@ -15,7 +15,8 @@ from repository import ROOT
 
 FOLDER = ROOT / "tuned_examples"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-EXAMPLES = [path.stem for path in SCRIPTS if path.stem != "smollm2_weights"]
+HELPERS = ("smollm2_weights", "warm_start")
+EXAMPLES = [path.stem for path in SCRIPTS if path.stem not in HELPERS]
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType
 
     yield load_script
     for name in set(sys.modules) - before:
-        if name.startswith("smollm2_"):
+        if name in HELPERS:
             del sys.modules[name]
 
 
@@ -128,7 +129,7 @@ def test_quickstart_leaves_what_is_in_its_folder(
     tmp_path: Path,
 ) -> None:
     from sfpo_rllib import RunResult
-    from sfpo_rllib.rl_modules.char_llama import WarmStart
+    from tuned_examples.warm_start import WarmStart
 
     script = load("quickstart_arithmetic")
     output = tmp_path / "mine"

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sfpo_rllib.rl_modules.char_llama import build_char_llama, supervised_warm_start
+from sfpo_rllib.rl_modules.char_llama import build_char_llama
+from tuned_examples.warm_start import supervised_warm_start
 
 
 @pytest.fixture

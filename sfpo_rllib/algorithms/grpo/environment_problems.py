@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from sfpo_rllib.core.values import is_number
+from sfpo_rllib.env_runners.env_call import DeadlineError
 from sfpo_rllib.env_runners.env_values import EnvFault, described, short, words
-from sfpo_rllib.env_runners.guarded_env import DeadlineError, GuardedEnv
+from sfpo_rllib.env_runners.guarded_env import GuardedEnv
 from sfpo_rllib.env_runners.prompts import Observation, PromptFormatter
 from sfpo_rllib.env_runners.text_envs import UnmadeEnvSpace, make_text_env
 
@@ -36,13 +37,11 @@ def environment_problems(
         value if is_number(value, above=0.0) else None
         for value in (config.env_timeout_s, config.rollout_timeout_s)
     )
+    env = GuardedEnv(lambda: make_text_env(config.env, config.env_config), timeout_s=env_timeout_s)
     try:
-        env = GuardedEnv(
-            lambda: make_text_env(config.env, config.env_config),
-            timeout_s=env_timeout_s,
-            deadline=time.monotonic() + (rollout_timeout_s or math.inf),
-        )
+        env.make(deadline=time.monotonic() + (rollout_timeout_s or math.inf))
     except (EnvFault, DeadlineError) as error:
+        env.close()
         # The constructor's own error, without our words for where it came from.
         yield f"{name}: could not be made: {described(error.__cause__ or error).splitlines()[0]}"
         return

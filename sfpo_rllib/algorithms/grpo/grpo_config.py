@@ -62,6 +62,7 @@ class GRPOConfig(AlgorithmConfig):
         self.chat_template_kwargs: dict[str, Any] = {}
         self.rollout_timeout_s = 1800.0
         self.env_timeout_s: float | None = None
+        self.num_env_threads = 0
         # The update.
         self.update_rule: str | UpdateRule = "single"
         self.entropy_window = 30
@@ -124,6 +125,7 @@ class GRPOConfig(AlgorithmConfig):
         chat_template_kwargs: dict[str, Any] = NotProvided,
         rollout_timeout_s: float = NotProvided,
         env_timeout_s: float | None = NotProvided,
+        num_env_threads: int = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the rollout settings.
@@ -144,6 +146,9 @@ class GRPOConfig(AlgorithmConfig):
                 replaced, and its group dropped. Environments then run in threads, where code that
                 uses signals, such as `signal.alarm`, does not work. None: they may take as long as
                 they like, in the runner's main thread.
+            num_env_threads: So many environments of a runner are reset and stepped at once, each
+                in a thread of its own, while the engine goes on. 0: one after the other, between
+                the engine's steps. What is sampled is the same.
             kwargs: Of `AlgorithmConfig.env_runners()`.
 
         Returns:
@@ -164,6 +169,8 @@ class GRPOConfig(AlgorithmConfig):
             self.rollout_timeout_s = rollout_timeout_s
         if env_timeout_s is not NotProvided:
             self.env_timeout_s = env_timeout_s
+        if num_env_threads is not NotProvided:
+            self.num_env_threads = num_env_threads
         return self
 
     @override(AlgorithmConfig)

@@ -177,6 +177,11 @@ ENV_RUNNERS = [
     ("env_timeout_s", 0, "number > 0", "None"),
     ("env_timeout_s", "10", "number > 0", "None"),
     ("env_timeout_s", True, "number > 0", "None"),
+    ("num_env_threads", -1, "integer >= 0"),
+    ("num_env_threads", 2.0, "integer >= 0"),
+    ("num_env_threads", "4", "integer >= 0"),
+    ("num_env_threads", True, "integer >= 0"),
+    ("num_env_threads", None, "integer >= 0"),
 ]
 
 

@@ -23,7 +23,8 @@ from transformers import AutoTokenizer
 from sfpo_rllib import SFPO, SFPOConfig
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 from sfpo_rllib.rl_modules.causal_lm import ATTENTION_MASK, INPUT_IDS, LOSS_MASK
-from sfpo_rllib.rl_modules.char_llama import EOS, build_char_llama, supervised_warm_start
+from sfpo_rllib.rl_modules.char_llama import EOS, build_char_llama
+from tuned_examples.warm_start import supervised_warm_start
 
 DIGITS = "0123456789"
 MISTAKES = 0.5  # share of the demonstrations that have a wrong digit, which training unlearns
