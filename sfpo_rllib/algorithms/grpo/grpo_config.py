@@ -17,6 +17,7 @@ from ray.rllib.utils.typing import AlgorithmConfigDict, PartialAlgorithmConfigDi
 from sfpo_rllib.algorithms.grpo import validation
 from sfpo_rllib.algorithms.grpo.carried import carried, unpacked
 from sfpo_rllib.algorithms.grpo.environment_problems import raise_if_unmade
+from sfpo_rllib.algorithms.grpo.evaluation_settings import evaluation_sampling
 from sfpo_rllib.algorithms.grpo.preflight import preflight
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.core.advantages import AdvantageEstimator
@@ -394,6 +395,13 @@ class GRPOConfig(AlgorithmConfig):
         if restart_failed_learners is not NotProvided:
             self.restart_failed_learners = restart_failed_learners
         return self
+
+    @override(AlgorithmConfig)
+    def get_evaluation_config_object(self) -> AlgorithmConfig | None:
+        evaluation = super().get_evaluation_config_object()
+        if evaluation is not None:  # this one is training's
+            evaluation.sampling = evaluation_sampling(self, evaluation)
+        return evaluation
 
     @property
     def sampling_settings(self) -> SamplingSettings:

@@ -118,6 +118,11 @@ class Rollouts:
             self._publisher.settle()
         self._is_synced = True
 
+    def ensure_synced(self, learners: GRPOLearnerGroup) -> None:
+        """Sends the weights if the last iteration was interrupted before it did."""
+        if not self._is_synced:
+            self.sync_weights(learners)
+
     def welcome(self, runners: EnvRunnerGroup, worker_ids: Sequence[int]) -> None:
         """Sends the newest weights to runners that were started anew."""
         if worker_ids:
@@ -131,8 +136,7 @@ class Rollouts:
             learners: Have the weights, if the engines have not.
             number: Of the batch.
         """
-        if not self._is_synced:  # the last iteration was interrupted
-            self.sync_weights(learners)
+        self.ensure_synced(learners)
         config, start = self._config, time.monotonic()
         if config.max_staleness and self._last_batch_at is not None:
             start = self._last_batch_at  # the runners did not wait for us
@@ -170,8 +174,7 @@ class Rollouts:
 
     def evaluate(self, learners: GRPOLearnerGroup, seeds: Sequence[int]) -> Collection:
         """One group a seed under the evaluation settings and the newest weights."""
-        if not self._is_synced:
-            self.sync_weights(learners)
+        self.ensure_synced(learners)
         config = self._config
         return collect(
             self._fleets[-1],

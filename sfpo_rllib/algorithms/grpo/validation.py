@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import (
 
 from sfpo_rllib.algorithms.grpo.bypassed import bypassed_problems
 from sfpo_rllib.algorithms.grpo.environment_problems import environment_problems
+from sfpo_rllib.algorithms.grpo.evaluation_settings import exploration_problems
 from sfpo_rllib.algorithms.grpo.lora_problems import lora_model_problems, lora_problems
 from sfpo_rllib.algorithms.grpo.objective_problems import objective_problems
 from sfpo_rllib.connectors.token_batch import TRUNCATED_REPLIES
@@ -50,6 +51,7 @@ def cheap_problems(config: "GRPOConfig") -> Iterator[str]:
     yield from _rollouts(config)
     yield from _parallelism(config)
     yield from _unsupported(config)
+    yield from exploration_problems(config)
 
 
 def costly_problems(config: "GRPOConfig") -> Iterator[str]:

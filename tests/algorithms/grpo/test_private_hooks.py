@@ -91,6 +91,7 @@ def test_the_model_config_takes_in_what_we_add():
 USED = [
     (Learner, "_check_component"),
     (Algorithm, "_check_component"),
+    (Algorithm, "_make_on_env_runners_recreated_callbacks"),
     (Checkpointable, "_check_component"),
     (Checkpointable, "_get_subcomponents"),
     (FaultTolerantActorManager, "_call_actors"),
