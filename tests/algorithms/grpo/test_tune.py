@@ -61,7 +61,9 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen, timeout
         time.sleep(0.2)
 
 
-def test_killed_sweep_goes_on_from_its_checkpoint(tiny_model: Path, tmp_path: Path) -> None:
+def test_killed_sweep_goes_on_from_its_checkpoint(
+    ray_elsewhere: None, tiny_model: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "sweep"
     fit = start_probe(
         "fit", folder, tiny_model, WAIT_IN_ITERATION="3", TUNE_GLOBAL_CHECKPOINT_S="1"
