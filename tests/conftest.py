@@ -78,7 +78,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         slow[item.path] += item.get_closest_marker("slow") is not None
     for item in items:
         file = item.path.relative_to(Path(__file__).parent).with_suffix("")
-        item.add_marker(pytest.mark.xdist_group("vllm" if "vllm" in marks[item.path] else str(file)))
+        item.add_marker(
+            pytest.mark.xdist_group("vllm" if "vllm" in marks[item.path] else str(file))
+        )
     items.sort(key=lambda i: ("vllm" not in marks[i.path], -slow[i.path], not marks[i.path]))
 
 
