@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -17,7 +16,6 @@ from ray.rllib.core.learner.learner import Learner
 from transformers import AutoModelForCausalLM
 
 from sfpo_rllib import SFPO, SFPOConfig
-from sfpo_rllib.algorithms.grpo import grpo
 from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.core.anchor import Anchor, local
 from sfpo_rllib.rl_modules.weights import unpack_weights
@@ -182,17 +180,3 @@ def test_a_learner_that_is_asked_alone_refuses_instead_of_waiting(two: Any) -> N
     )
     with pytest.raises(RuntimeError, match="ask the learner group"):
         values_of(results)
-
-
-def test_learners_with_little_to_do_keep_up_with_the_others(
-    make_config: Any, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of equal rewards one learner has more, and so fewer micro-batches; both skip a bad step."""
-    monkeypatch.setattr(grpo, "even_shares", lambda sizes, _: [list(range(4)), list(range(4, 8))])
-    config = configured(make_config, sharded=True)
-    config.training(max_tokens_per_micro_batch=10, minibatches_per_pass=4)
-    algo = config.build_algo()
-    result = sfpo_results(algo.train())
-    assert np.isfinite(result["pass_3"]["loss"])
-    assert 0 < result["optimizer_steps_lifetime"] <= 16
-    algo.stop()
