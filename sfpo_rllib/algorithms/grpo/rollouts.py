@@ -4,8 +4,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
@@ -24,9 +25,6 @@ from sfpo_rllib.env_runners.stream import (
 )
 from sfpo_rllib.env_runners.summary import has_equal_rewards, log_rollouts, num_cut_replies
 
-if TYPE_CHECKING:
-    from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
-
 
 class Rollouts:
     """Samples under the learner's weights, as far behind as `max_staleness` has it.
@@ -38,7 +36,7 @@ class Rollouts:
 
     def __init__(
         self,
-        config: "GRPOConfig",
+        config: AlgorithmConfig,
         *,
         runners: EnvRunnerGroup,
         eval_runners: EnvRunnerGroup | None,
