@@ -44,7 +44,7 @@ class EnvCall(Generic[T]):
     """Something an environment was asked to do, under way or over. Returns what the last part does.
 
     Attributes:
-        env: The environment.
+        env: The environment, a `GuardedEnv`.
         due: When the time of the part it is at is up, a `time.monotonic()`.
     """
 

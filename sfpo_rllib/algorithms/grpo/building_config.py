@@ -12,7 +12,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 
 from sfpo_rllib.algorithms.grpo.environment_problems import raise_if_unmade
-from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
+from sfpo_rllib.algorithms.grpo.evaluation_settings import evaluation_sampling
 from sfpo_rllib.algorithms.grpo.merging_config import MergingConfig
 from sfpo_rllib.algorithms.grpo.settings import BatchSettings
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
@@ -21,10 +21,14 @@ from sfpo_rllib.core.entropy_trigger import EntropyTrigger
 from sfpo_rllib.core.losses import PolicyLoss, make_loss
 from sfpo_rllib.core.lr_schedule import LRSchedule, timestep_schedule_problems
 from sfpo_rllib.core.objective import Objective
+from sfpo_rllib.core.registry import imported
 from sfpo_rllib.core.update_rules import UpdateRule, make_update_rule
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.env_runners.engines import SamplingSettings
+from sfpo_rllib.env_runners.stream import StreamSettings
+from sfpo_rllib.env_runners.weights import WeightSettings
 from sfpo_rllib.rl_modules import CausalLMModule
+from sfpo_rllib.rl_modules.parallelism import DDP, parallelism_class
 
 
 class BuildingConfig(MergingConfig):
@@ -34,6 +38,28 @@ class BuildingConfig(MergingConfig):
     def sampling_settings(self) -> SamplingSettings:
         """`sampling` with its defaults."""
         return SamplingSettings(**self.sampling)
+
+    @property
+    def weight_settings(self) -> WeightSettings:
+        """How weights get to the engines, and what these do meanwhile."""
+        return of_attributes(
+            WeightSettings,
+            self,
+            tensor_parallel_size=self.engine_kwargs.get("tensor_parallel_size", 1),
+            lora=self.model_config.get("lora") is not None,
+        )
+
+    @property
+    def stream_settings(self) -> StreamSettings:
+        """How far sampling may be ahead of learning."""
+        return of_attributes(StreamSettings, self)
+
+    @override(AlgorithmConfig)
+    def get_evaluation_config_object(self) -> AlgorithmConfig | None:
+        evaluation = super().get_evaluation_config_object()
+        if evaluation is not None:  # this one is training's
+            evaluation.sampling = evaluation_sampling(self, evaluation)
+        return evaluation
 
     def make_update_rule(self) -> UpdateRule:
         """The rule that `update_rule` names.
@@ -94,11 +120,10 @@ class BuildingConfig(MergingConfig):
 
     @override(AlgorithmConfig)
     def get_default_learner_class(self) -> type[Learner] | str:
-        if self.parallelism == "fsdp":
-            from sfpo_rllib.algorithms.grpo.fsdp import FSDPTorchLearner
-
-            return FSDPTorchLearner
-        return GRPOTorchLearner
+        try:
+            return imported(parallelism_class(self.parallelism).learner)
+        except ValueError:  # validate() says it
+            return imported(DDP.learner)
 
     @override(AlgorithmConfig)
     def build_learner_group(
@@ -109,11 +134,7 @@ class BuildingConfig(MergingConfig):
         rl_module_spec: Any = None,
         placement_group: Any = None,
     ) -> LearnerGroup:
-        from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
-        from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
-
-        group = FSDPLearnerGroup if self.parallelism == "fsdp" else GRPOLearnerGroup
-        return group(
+        return imported(parallelism_class(self.parallelism).learner_group)(
             config=self.copy(),
             module_spec=rl_module_spec or self.get_multi_rl_module_spec(env=env, spaces=spaces),
             placement_group=placement_group,
@@ -138,6 +159,7 @@ class BuildingConfig(MergingConfig):
                     group_size=self.group_size,
                     truncated_replies=self.truncated_replies,
                     count_turns=self.policy_loss.aggregation == "constant",
+                    tell_versions=self.max_staleness > 0,
                     device=device,
                 ),
                 GroupRelativeAdvantages(

@@ -1,5 +1,6 @@
 """Configuration of GRPO for language models."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -9,21 +10,25 @@ from ray.rllib.utils.annotations import override
 
 from sfpo_rllib.algorithms.grpo import validation
 from sfpo_rllib.algorithms.grpo.building_config import BuildingConfig
-from sfpo_rllib.algorithms.grpo.parallelism_problems import parallelism_problems
+from sfpo_rllib.algorithms.grpo.evaluation_settings import exploration_problems
+from sfpo_rllib.algorithms.grpo.preflight import preflight
 from sfpo_rllib.algorithms.grpo.rllib_settings import bypassed_problems, rllib_problems
 from sfpo_rllib.algorithms.grpo.settings import BatchSettings, RolloutSettings, UpdateSettings
 from sfpo_rllib.core.advantages import AdvantageEstimator
-from sfpo_rllib.core.checks import of_attributes, problems_of, raise_problems
+from sfpo_rllib.core.checks import BOOL, of_attributes, problems_of, raise_problems, value_problems
 from sfpo_rllib.core.entropy_trigger import trigger_problems
 from sfpo_rllib.core.losses import LOSSES, LossFunction, PolicyLoss
 from sfpo_rllib.core.lr_schedule import LRSchedule
 from sfpo_rllib.core.objective import Objective
+from sfpo_rllib.core.optimizers import Optimizer
 from sfpo_rllib.core.update_rules import UpdateRule
 from sfpo_rllib.env_runners import GroupEnvRunner
-from sfpo_rllib.env_runners.engines.sampling import engine_kwargs_problems, sampling_problems
-from sfpo_rllib.preflight import Preflight, preflight
+from sfpo_rllib.env_runners.engines import RolloutEngine, engine_class, gpu_share
+from sfpo_rllib.env_runners.engines.sampling import sampling_problems
+from sfpo_rllib.preflight import Preflight
 from sfpo_rllib.rl_modules.causal_lm import ADDED_BY_CONFIG
 from sfpo_rllib.rl_modules.model_settings import model_problems
+from sfpo_rllib.rl_modules.parallelism import PARALLELISMS, parallelism_class
 
 
 class GRPOConfig(BuildingConfig):
@@ -88,20 +93,25 @@ class GRPOConfig(BuildingConfig):
     def env_runners(
         self,
         *,
-        rollout_engine: str = NotProvided,
+        rollout_engine: str | type[RolloutEngine] = NotProvided,
         engine_kwargs: dict[str, Any] = NotProvided,
         sampling: dict[str, Any] = NotProvided,
         prompt_format: str = NotProvided,
         chat_template_kwargs: dict[str, Any] = NotProvided,
         rollout_timeout_s: float = NotProvided,
         env_timeout_s: float | None = NotProvided,
+        weight_transport: str = NotProvided,
+        sleep_while_learning: bool = NotProvided,
         num_env_threads: int = NotProvided,
+        max_staleness: int = NotProvided,
+        groups_per_job: int | None = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the rollout settings.
 
         Args:
-            rollout_engine: "vllm", or "transformers" (no vLLM needed, for small work).
+            rollout_engine: "vllm", "transformers" (no vLLM needed, for small work), or a subclass
+                of `RolloutEngine`.
             engine_kwargs: Of the engine: for vllm those of `vllm.LLM`, e.g. `max_model_len`,
                 `kv_cache_memory_bytes`, `gpu_memory_utilization`, `tensor_parallel_size`. Keys
                 that are not given keep their value, unless another engine is given with them.
@@ -117,9 +127,16 @@ class GRPOConfig(BuildingConfig):
                 replaced, and its group dropped. Environments then run in threads, where code that
                 uses signals, such as `signal.alarm`, does not work. None: they may take as long as
                 they like, in the runner's main thread.
+            weight_transport: How weights get to the engines: by the "object_store"; by "nccl", to
+                engines on GPUs of their own; or by "ipc", to engines that share the learners'.
+            sleep_while_learning: Engines give their GPU memory to the learners meanwhile.
             num_env_threads: So many environments of a runner are reset and stepped at once, each
                 in a thread of its own, while the engine goes on. 0: one after the other, between
                 the engine's steps. What is sampled is the same.
+            max_staleness: S: batch t is sampled under the weights after update max(0, t - S), while
+                the learner is at the batches before it. 0: sampling and learning take turns.
+            groups_per_job: Groups that a runner is asked for at once. None: a batch with one
+                runner; with several, so many that each gets two jobs of a batch.
             kwargs: Of `AlgorithmConfig.env_runners()`.
 
         Returns:
@@ -156,7 +173,7 @@ class GRPOConfig(BuildingConfig):
         max_skipped_steps: int = NotProvided,
         max_tokens_per_micro_batch: int = NotProvided,
         snapshot_device: str | None = NotProvided,
-        optimizer: str = NotProvided,
+        optimizer: Optimizer = NotProvided,
         optimizer_kwargs: dict[str, Any] = NotProvided,
         weight_decay: float = NotProvided,
         adam_betas: tuple[float, float] = NotProvided,
@@ -217,7 +234,8 @@ class GRPOConfig(BuildingConfig):
             snapshot_device: Where the update rule's copies of the weights (the slow weights) are
                 held: None, beside the weights, or "cpu", in host memory.
             optimizer: "adamw"; "adamw_8bit" or "paged_adamw_8bit" (bitsandbytes); "muon" (hidden
-                matrices; AdamW for the rest); "sgd".
+                matrices; AdamW for the rest); "sgd"; or a class or function that makes one, or a
+                `core.OptimizerSpec`.
             optimizer_kwargs: More of the optimizer's own settings, e.g. `{"momentum": 0.9}`.
             weight_decay: On all parameters, decoupled; with SGD an L2 penalty.
             adam_betas: Of AdamW in all its forms.
@@ -297,23 +315,32 @@ class GRPOConfig(BuildingConfig):
         unknown_loss = problems_of(lambda: self.policy_loss)
         loss = LOSSES["grpo"] if unknown_loss else self.policy_loss
         yield from [*unknown_loss, *of_attributes(Objective, self, loss=loss).problems()]
-        yield from rllib_problems(self, defaults)
         yield from bypassed_problems(self.learner_class, self.rl_module_spec)
+        yield from exploration_problems(self)
         yield from sampling_problems(self.sampling, evaluation=self.in_evaluation)
-        yield from engine_kwargs_problems(self.engine_kwargs)
         yield from of_attributes(RolloutSettings, self).problems()
-        yield from parallelism_problems(self)
+        yield from value_problems(self, {"restart_failed_learners": BOOL})
+        numbers = rllib_problems(self, defaults)
+        engine = validation.engine_problems(
+            self.rollout_engine, self.engine_kwargs, self.model_config.get("lora")
+        )
+        yield from [*numbers, *engine]
+        if numbers or engine:
+            return  # what follows calculates with them
+        yield from problems_of(lambda: parallelism_class(self.parallelism))
+        if self.parallelism in PARALLELISMS:
+            yield from parallelism_class(self.parallelism).problems(self)
+        if not self.in_evaluation:  # which has no stream, and may have no runners of its own
+            yield from self.stream_settings.problems()
+            yield from self.weight_settings.problems()
 
     def costly_problems(self) -> Iterator[str]:
         """What is wrong with engine, model, environment and prompts: seconds, no weights loaded."""
-        engine, model_config = self.rollout_engine, self.model_config
-        yield from validation.engine_lora_problems(engine, model_config.get("lora"))
         if self.num_env_runners or not self.in_evaluation:  # which else has the training's engines
-            local = self.num_env_runners == 0
-            num_gpus = self.num_gpus_per_learner if local else self.num_gpus_per_env_runner
-            yield from validation.engine_problems(engine, num_gpus=num_gpus)
+            with contextlib.suppress(ValueError, TypeError):  # of an unknown one, or of no number
+                yield from engine_class(self.rollout_engine).resource_problems(gpu_share(self))
         yield from validation.task_problems(
-            model_config,
+            self.model_config,
             of_attributes(RolloutSettings, self),
             engine_kwargs=self.engine_kwargs,
             env=self.env,

@@ -6,8 +6,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from sfpo_rllib.connectors.token_batch import TRUNCATED_REPLIES
 from sfpo_rllib.core.checks import (
     integer,
@@ -15,11 +13,10 @@ from sfpo_rllib.core.checks import (
     none,
     number,
     one_of,
-    problems_of,
     value_problems,
 )
-from sfpo_rllib.core.optimizers import make_optimizer
-from sfpo_rllib.env_runners.engines import ENGINES
+from sfpo_rllib.core.optimizers import Optimizer, optimizer_problems
+from sfpo_rllib.env_runners.engines import RolloutEngine
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS
 
 EQUAL_REWARD_GROUPS = ("keep", "drop", "resample")
@@ -94,7 +91,7 @@ class UpdateSettings:
     max_engine_logp_diff: float | None = 0.5
     max_skipped_steps: int = 10
     grad_clip: float | None = 1.0
-    optimizer: str = "adamw"
+    optimizer: Optimizer = "adamw"
     optimizer_kwargs: dict[str, Any] = field(default_factory=dict)
     weight_decay: float = 0.01
     adam_betas: tuple[float, float] = (0.9, 0.999)
@@ -106,37 +103,39 @@ class UpdateSettings:
             "max_engine_logp_diff": number(above=0.0, unit=" (nats a token)") | none(),
             "max_skipped_steps": integer(0),
             "grad_clip": number(above=0.0) | none(),
-            "weight_decay": number(least=0.0),
         }
-        weight = torch.nn.Parameter(torch.zeros(1, 1))
         return [
             *value_problems(self, kinds),
-            *problems_of(
-                lambda: make_optimizer(
-                    self.optimizer,
-                    [weight],
-                    betas=self.adam_betas,
-                    settings=self.optimizer_kwargs,
-                )
+            *optimizer_problems(
+                self.optimizer,
+                betas=self.adam_betas,
+                weight_decay=self.weight_decay,
+                settings=self.optimizer_kwargs,
             ),
         ]
 
 
 @dataclass(frozen=True)
 class RolloutSettings:
-    """How replies are sampled, but for `SamplingSettings` and an engine's own settings."""
+    """How replies are sampled.
 
-    rollout_engine: str = "vllm"
+    An engine checks its own, `SamplingSettings`, `StreamSettings` and `WeightSettings` theirs.
+    """
+
+    rollout_engine: str | type[RolloutEngine] = "vllm"
     prompt_format: str = "auto"
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     rollout_timeout_s: float = 1800.0
     env_timeout_s: float | None = None
     num_env_threads: int = 0
+    weight_transport: str = "object_store"
+    sleep_while_learning: bool = False
+    max_staleness: int = 0
+    groups_per_job: int | None = None
 
     def problems(self) -> list[str]:
         """What is wrong with the values, each as `field=value: what would be right`."""
         kinds = {
-            "rollout_engine": one_of(*ENGINES),
             "prompt_format": one_of(*PROMPT_FORMATS),
             "rollout_timeout_s": _SECONDS,
             "env_timeout_s": _SECONDS | none(),

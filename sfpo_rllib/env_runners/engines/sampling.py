@@ -28,6 +28,8 @@ _RESHAPING = {
     """,
 }
 RESHAPING = {name: what for what, names in _RESHAPING.items() for name in names.split()}
+# Settings of engines that would part log-probs from what is sampled from.
+NOT_THE_POLICYS = ("logits_processors", "logprobs_mode")
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,12 @@ def engine_kwargs_problems(given: Any) -> list[str]:
         problems.append(
             f"engine_kwargs['logits_processors']={processors!r}: must be left out, "
             f"{_why_not('logits_processors')}"
+        )
+    executor = given.get("distributed_executor_backend")
+    if executor not in (None, "uni", "mp"):
+        problems.append(
+            f"engine_kwargs['distributed_executor_backend']={executor!r}: must be 'mp' or left "
+            "out; the workers of an engine are children of its runner, on its GPUs"
         )
     mode = given.get("logprobs_mode", "processed_logprobs")
     if mode != "processed_logprobs":
