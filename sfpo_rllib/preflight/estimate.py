@@ -37,6 +37,7 @@ class Preflight:
         engine_problems: What of the engine does not fit.
         rule: Name of the update rule.
         enforced: Whether too little memory is an error. On a CPU it is a warning: a host may swap.
+        weight_copies: Versions of the weights that Ray's object store holds.
     """
 
     model: Footprint
@@ -48,6 +49,12 @@ class Preflight:
     engine_problems: list[str]
     rule: str
     enforced: bool
+    weight_copies: int = 0
+
+    @property
+    def published(self) -> int:
+        """Bytes of weights in Ray's object store, in host memory."""
+        return self.weight_copies * self.model.trained_parameters * self.settings.compute_bytes
 
     @property
     def engine_limit(self) -> int | None:
@@ -129,7 +136,14 @@ class Preflight:
             "may use": engine.limit,
         }
         heading = f"learner, 1 of {settings.num_learners} ({settings.parallelism})"
-        return "\n".join([*_table(heading, rows), *_table("engine", engine_rows)])
+        published = {f"weights, {self.weight_copies} versions": self.published}
+        return "\n".join(
+            [
+                *_table(heading, rows),
+                *_table("engine", engine_rows),
+                *_table("object store", published),
+            ]
+        )
 
 
 def preflight(
@@ -143,6 +157,7 @@ def preflight(
     load: EngineLoad,
     one_process: bool,
     rule: str,
+    weight_copies: int,
     device_memory_gb: float | None,
 ) -> Preflight:
     """Estimates what learners and engines need. No weights are loaded.
@@ -157,6 +172,7 @@ def preflight(
         load: Of the engine; what depends on model and device is filled in.
         one_process: Whether learner and engine share theirs, and so the device.
         rule: Name of the update rule.
+        weight_copies: Versions of the weights that Ray's object store holds.
         device_memory_gb: Of each GPU, in 10^9 bytes. None: of the first GPU visible here, or of the
             host if none is asked for.
     """
@@ -204,6 +220,7 @@ def preflight(
         engine_problems=engine.memory_problems(load, memory),
         rule=rule,
         enforced=learners.on_gpu or device_memory_gb is not None,
+        weight_copies=weight_copies,
     )
 
 

@@ -51,7 +51,7 @@ class LearnerMemory:
         gradients: Theirs, float32.
         optimizer_state: Moments.
         snapshot: The update rule's copies of the masters.
-        reference: The frozen float32 model of a KL term.
+        reference: The frozen model of a KL term, its layers in the compute dtype.
         buckets: DDP's buffers for the all-reduce.
         compute_weights: Weights in the compute dtype; under FSDP the gathered ones and their
             gradients.
@@ -97,6 +97,8 @@ def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory
         return -(-size // shards)
 
     weights = FP32 * model.trained_parameters
+    in_layers = model.num_parameters - model.outside_layers
+    reference = FP32 * model.outside_layers + settings.compute_bytes * in_layers
     tokens = settings.micro_batch_tokens
     logits = LOGIT_BYTES * min(tokens, settings.logit_tokens) * model.vocab_size
     held, peak = (int(tokens * each) for each in (model.held_per_token, model.peak_per_token))
@@ -108,7 +110,7 @@ def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory
         gradients=share(weights),
         optimizer_state=0 if paged else share(model.optimizer_bytes),
         snapshot=settings.parameter_copies * share(weights),
-        reference=share(weights) if settings.holds_reference else 0,
+        reference=share(reference) if settings.holds_reference else 0,
         buckets=0 if settings.bucket_views else kind.buckets(weights, settings.num_learners),
         compute_weights=kind.pass_weights(
             model, settings.compute_bytes, holds_reference=settings.holds_reference

@@ -74,14 +74,17 @@ class FSDPTorchLearner(GRPOTorchLearner):
         self,
         components: str | Collection[str] | None = None,
         not_components: str | Collection[str] | None = None,
+        *,
+        for_engines: bool = False,
     ) -> None:
         """Has `get_state()` answer on the first learner, until `release_state()`. Collective.
 
         Args:
             components: As in `get_state`; weights are gathered in any case.
             not_components: As in `get_state`.
+            for_engines: Whether weights are those that engines load, and no others.
         """
-        self.module[DEFAULT_MODULE_ID].gather_weights()
+        self.module[DEFAULT_MODULE_ID].gather_weights(for_engines=for_engines)
         if self._check_component(COMPONENT_OPTIMIZER, components, not_components):
             states = {
                 name: gather(optimizer.state_dict())
@@ -140,8 +143,14 @@ class FSDPLearnerGroup(GRPOLearnerGroup):
         self,
         components: str | Collection[str] | None = None,
         not_components: str | Collection[str] | None = None,
+        *,
+        for_engines: bool = False,
     ) -> Iterator[None]:
-        self._on_all(lambda learner: learner.gather_state(components, not_components))
+        self._on_all(
+            lambda learner: learner.gather_state(
+                components, not_components, for_engines=for_engines
+            )
+        )
         try:
             yield
         finally:

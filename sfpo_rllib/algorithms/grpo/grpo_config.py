@@ -17,6 +17,7 @@ from ray.rllib.utils.typing import AlgorithmConfigDict, PartialAlgorithmConfigDi
 from sfpo_rllib.algorithms.grpo import validation
 from sfpo_rllib.algorithms.grpo.carried import carried, unpacked
 from sfpo_rllib.algorithms.grpo.environment_problems import raise_if_unmade
+from sfpo_rllib.algorithms.grpo.evaluation_settings import evaluation_sampling
 from sfpo_rllib.algorithms.grpo.preflight import preflight
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.core.advantages import AdvantageEstimator
@@ -30,6 +31,8 @@ from sfpo_rllib.core.update_rules import UpdateRule, make_update_rule
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import RolloutEngine, SamplingSettings
+from sfpo_rllib.env_runners.stream import StreamSettings
+from sfpo_rllib.env_runners.weights import WeightSettings
 from sfpo_rllib.preflight import Preflight
 from sfpo_rllib.rl_modules import CausalLMModule
 from sfpo_rllib.rl_modules.parallelism import DDP, parallelism_class
@@ -65,7 +68,11 @@ class GRPOConfig(AlgorithmConfig):
         self.chat_template_kwargs: dict[str, Any] = {}
         self.rollout_timeout_s = 1800.0
         self.env_timeout_s: float | None = None
+        self.weight_transport = "object_store"
+        self.sleep_while_learning = False
         self.num_env_threads = 0
+        self.max_staleness = 0
+        self.groups_per_job: int | None = None
         # The update.
         self.update_rule: str | UpdateRule = "single"
         self.entropy_window = 30
@@ -128,7 +135,11 @@ class GRPOConfig(AlgorithmConfig):
         chat_template_kwargs: dict[str, Any] = NotProvided,
         rollout_timeout_s: float = NotProvided,
         env_timeout_s: float | None = NotProvided,
+        weight_transport: str = NotProvided,
+        sleep_while_learning: bool = NotProvided,
         num_env_threads: int = NotProvided,
+        max_staleness: int = NotProvided,
+        groups_per_job: int | None = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the rollout settings.
@@ -150,9 +161,16 @@ class GRPOConfig(AlgorithmConfig):
                 replaced, and its group dropped. Environments then run in threads, where code that
                 uses signals, such as `signal.alarm`, does not work. None: they may take as long as
                 they like, in the runner's main thread.
+            weight_transport: How weights get to the engines: by the "object_store"; by "nccl", to
+                engines on GPUs of their own; or by "ipc", to engines that share the learners'.
+            sleep_while_learning: Engines give their GPU memory to the learners meanwhile.
             num_env_threads: So many environments of a runner are reset and stepped at once, each
                 in a thread of its own, while the engine goes on. 0: one after the other, between
                 the engine's steps. What is sampled is the same.
+            max_staleness: S: batch t is sampled under the weights after update max(0, t - S), while
+                the learner is at the batches before it. 0: sampling and learning take turns.
+            groups_per_job: Groups that a runner is asked for at once. None: a batch with one
+                runner; with several, so many that each gets two jobs of a batch.
             kwargs: Of `AlgorithmConfig.env_runners()`.
 
         Returns:
@@ -173,8 +191,16 @@ class GRPOConfig(AlgorithmConfig):
             self.rollout_timeout_s = rollout_timeout_s
         if env_timeout_s is not NotProvided:
             self.env_timeout_s = env_timeout_s
+        if weight_transport is not NotProvided:
+            self.weight_transport = weight_transport
+        if sleep_while_learning is not NotProvided:
+            self.sleep_while_learning = sleep_while_learning
         if num_env_threads is not NotProvided:
             self.num_env_threads = num_env_threads
+        if max_staleness is not NotProvided:
+            self.max_staleness = max_staleness
+        if groups_per_job is not NotProvided:
+            self.groups_per_job = groups_per_job
         return self
 
     @override(AlgorithmConfig)
@@ -370,10 +396,38 @@ class GRPOConfig(AlgorithmConfig):
             self.restart_failed_learners = restart_failed_learners
         return self
 
+    @override(AlgorithmConfig)
+    def get_evaluation_config_object(self) -> AlgorithmConfig | None:
+        evaluation = super().get_evaluation_config_object()
+        if evaluation is not None:  # this one is training's
+            evaluation.sampling = evaluation_sampling(self, evaluation)
+        return evaluation
+
     @property
     def sampling_settings(self) -> SamplingSettings:
         """`sampling` with its defaults."""
         return SamplingSettings(**self.sampling)
+
+    @property
+    def weight_settings(self) -> WeightSettings:
+        """How weights get to the engines, and what these do meanwhile."""
+        return WeightSettings(
+            weight_transport=self.weight_transport,
+            sleep_while_learning=self.sleep_while_learning,
+            rollout_engine=self.rollout_engine,
+            num_env_runners=self.num_env_runners,
+            evaluation_num_env_runners=self.evaluation_num_env_runners,
+            num_gpus_per_env_runner=self.num_gpus_per_env_runner,
+            num_gpus_per_learner=self.num_gpus_per_learner,
+            tensor_parallel_size=self.engine_kwargs.get("tensor_parallel_size", 1),
+            max_staleness=self.max_staleness,
+            lora=self.model_config.get("lora") is not None,
+        )
+
+    @property
+    def stream_settings(self) -> StreamSettings:
+        """How far sampling may be ahead of learning."""
+        return StreamSettings(self.max_staleness, self.groups_per_job, self.num_env_runners)
 
     @override(AlgorithmConfig)
     def validate(self) -> None:
@@ -527,6 +581,7 @@ class GRPOConfig(AlgorithmConfig):
                     group_size=self.group_size,
                     truncated_replies=self.truncated_replies,
                     count_turns=self.policy_loss.aggregation == "constant",
+                    tell_versions=self.max_staleness > 0,
                     device=device,
                 ),
                 GroupRelativeAdvantages(

@@ -59,5 +59,6 @@ def preflight(
         ),
         one_process=config.num_env_runners == 0 and config.num_learners == 0,
         rule=rule_name(rule),
+        weight_copies=config.stream_settings.weight_copies,
         device_memory_gb=device_memory_gb,
     )

@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import (
 
 from sfpo_rllib.algorithms.grpo.bypassed import bypassed_problems
 from sfpo_rllib.algorithms.grpo.environment_problems import environment_problems
+from sfpo_rllib.algorithms.grpo.evaluation_settings import exploration_problems
 from sfpo_rllib.algorithms.grpo.lora_problems import lora_model_problems, lora_problems
 from sfpo_rllib.algorithms.grpo.objective_problems import objective_problems
 from sfpo_rllib.connectors.token_batch import TRUNCATED_REPLIES
@@ -50,6 +51,7 @@ def cheap_problems(config: "GRPOConfig") -> Iterator[str]:
     yield from _rollouts(config)
     yield from _parallelism(config)
     yield from _unsupported(config)
+    yield from exploration_problems(config)
 
 
 def costly_problems(config: "GRPOConfig") -> Iterator[str]:
@@ -207,6 +209,9 @@ def _rollouts(config: "GRPOConfig") -> Iterator[str]:
         yield f"env_timeout_s={config.env_timeout_s!r}: must be a number > 0 (seconds) or None"
     if not is_int(config.num_env_threads, 0):
         yield f"num_env_threads={config.num_env_threads!r}: must be an integer >= 0"
+    if not config.in_evaluation:  # which has no stream, and may have no runners of its own
+        yield from config.stream_settings.problems()
+        yield from config.weight_settings.problems()
     attention = config.model_config.get("attn_implementation")
     if config.model_config.get("packing") and attention not in PACKED_ATTENTION:
         yield (

@@ -144,14 +144,38 @@ class RolloutEngine(ABC):
         An engine that cannot goes on with them: what they come to is thrown away.
         """
 
+    def begin_job(self) -> None:  # noqa: B027
+        """Forgets what earlier requests have computed, if it could show in later ones' log-probs.
+
+        What comes of a job is the same then, whichever jobs its runner had before.
+        """
+
     @abstractmethod
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Replaces the weights and forgets all that old ones computed.
 
         Args:
             weights: All of them under transformers' names, or with `lora` the adapter's under the
-                names of peft's files. Until then an adapter changes nothing.
+                names of peft's files. Until then an adapter changes nothing. Their memory may be
+                the learner's, or one that other processes read: it is neither written to nor kept.
         """
+
+    def receive_weights(
+        self, init_info: Mapping[str, Any] | None, update_info: Mapping[str, Any]
+    ) -> None:
+        """Replaces the weights by what the learners send to its devices at the same time.
+
+        Until it is over the engine is of no use, nor if it fails, until whole weights came.
+
+        Args:
+            init_info: How to meet the learners; None: as the last time.
+            update_info: What comes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes weights by the object store alone")
+
+    def sleep(self) -> None:
+        """Gives its devices' memory to others, until it is given weights. Nothing is in flight."""
+        raise NotImplementedError(f"{type(self).__name__} does not sleep")
 
     @abstractmethod
     def logprobs(

@@ -120,6 +120,12 @@ def engine_kwargs_problems(given: Mapping[str, Any]) -> Iterator[str]:
             f"engine_kwargs['logits_processors']={given['logits_processors']!r}: must be left out, "
             f"{_why_not('logits_processors')}"
         )
+    executor = given.get("distributed_executor_backend")
+    if executor not in (None, "uni", "mp"):
+        yield (
+            f"engine_kwargs['distributed_executor_backend']={executor!r}: must be 'mp' or left "
+            "out; the workers of an engine are children of its runner, on its GPUs"
+        )
     mode = given.get("logprobs_mode", "processed_logprobs")
     if mode != "processed_logprobs":
         yield (

@@ -4,8 +4,7 @@ import importlib.metadata
 import importlib.util
 import os
 import tempfile
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +19,12 @@ from sfpo_rllib.env_runners.engines.base import (
     SamplingSettings,
 )
 from sfpo_rllib.env_runners.engines.memory import EngineLoad, EngineMemory
+from sfpo_rllib.env_runners.engines.vllm_loading import (
+    in_shared_memory,
+    load_file,
+    load_in_place,
+    reload_packed,
+)
 from sfpo_rllib.rl_modules.lora import largest_rank, write_adapter
 from sfpo_rllib.rl_modules.recurrence import is_recurrent
 from sfpo_rllib.rl_modules.weights import DTYPES, checkpoint_format, skeleton
@@ -97,6 +102,9 @@ class VLLMEngine(RolloutEngine):
             room = next(rank for rank in LORA_RANKS if rank >= largest_rank(lora))
             defaults |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
         self._adapter = None if lora is None else _Adapter(lora, model)
+        self._is_asleep = False
+        self._has_half_an_update = False
+        self._has_met_learners = False
         self._llm: Any = LLM(model=model, dtype=dtype, **{**defaults, **engine_kwargs})
         self._engine: Any = self._llm.llm_engine
         self._stop = list(stop_token_ids)
@@ -165,6 +173,8 @@ class VLLMEngine(RolloutEngine):
         seed: int | None,
         **extra: Any,
     ) -> None:
+        if self._is_asleep or self._has_half_an_update:
+            raise RuntimeError("the engine has no whole weights: it must be given some first")
         params = self._sampling_params(
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
@@ -201,30 +211,74 @@ class VLLMEngine(RolloutEngine):
     def abort_requests(self, request_ids: Collection[int]) -> None:
         self._engine.abort_request([str(request_id) for request_id in request_ids])
 
+    @override(RolloutEngine)
+    def begin_job(self) -> None:
+        self._reset_prefix_cache()  # a prefix that is found there is not computed with the rest
+
     def _reset_prefix_cache(self) -> None:
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM did not reset its prefix cache: requests are in flight")
 
     @override(RolloutEngine)
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        if self._adapter is not None:
-            self._adapter.load(self._engine, weights)
+        adapter = self._adapter
+        if adapter is not None:
+            self._update(lambda: adapter.load(self._engine, weights))
         else:
-            self._load_model(weights)
-        # Cached prefixes hold keys and values of the old weights.
-        self._reset_prefix_cache()
+            self._update(lambda: self._load_model(weights))
 
     def _load_model(self, weights: Mapping[str, torch.Tensor]) -> None:
-        items = list(checkpoint_format(self._skeleton, weights, self._dtype).items())
-        load = _reload_packed if self._packs_linears else _load_in_place
+        items = checkpoint_format(self._skeleton, weights, self._dtype)
+        load = reload_packed if self._packs_linears else load_in_place
+        parallel = self._engine.vllm_config.parallel_config
         try:
-            self._engine.collective_rpc(load, args=(items,))
+            if parallel.world_size == 1:
+                self._engine.collective_rpc(load, args=(list(items.items()),))
+            else:
+                with in_shared_memory(items) as path:
+                    self._engine.collective_rpc(load_file, args=(path, load))
         except Exception as error:
             raise ValueError(
                 "rollout_engine='vllm': must be 'transformers' for a "
                 f"{self._skeleton.config.model_type!r} model, whose weights vLLM does not take: "
                 f"{error}"
             ) from error
+
+    @override(RolloutEngine)
+    def receive_weights(
+        self, init_info: Mapping[str, Any] | None, update_info: Mapping[str, Any]
+    ) -> None:
+        def receive() -> None:
+            if init_info is not None:
+                if self._has_met_learners:
+                    self._llm.shutdown_weight_transfer_engine()
+                self._llm.init_weight_transfer_engine({"init_info": dict(init_info)})
+                self._has_met_learners = True
+            self._llm.start_weight_update()
+            self._llm.update_weights({"update_info": dict(update_info)})
+            self._llm.finish_weight_update()
+
+        self._update(receive)
+
+    def _update(self, load: Callable[[], None]) -> None:
+        """Wakes the engine for weights, and for work when they are there."""
+        if self._is_asleep:
+            self._llm.wake_up(tags=["weights"])
+        self._has_half_an_update = True
+        load()
+        if self._is_asleep:
+            self._llm.wake_up(tags=["kv_cache"])
+            self._is_asleep = False
+        # Cached prefixes hold keys and values of the old weights.
+        self._reset_prefix_cache()
+        self._has_half_an_update = False
+
+    @override(RolloutEngine)
+    def sleep(self) -> None:
+        if not self._is_asleep:
+            # The learner has the weights, but for those that an adapter is added to.
+            self._llm.sleep(level=2 if self._adapter is None else 1)
+            self._is_asleep = True
 
     @override(RolloutEngine)
     def logprobs(
@@ -334,61 +388,3 @@ def _completion(output: Any) -> Completion:
         ),
         truncated=reply.finish_reason == "length",
     )
-
-
-def _load_in_place(worker: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Loads into the parameters as they are."""
-    model = worker.model_runner.get_model()
-    _check_all_loaded(model, model.load_weights(iter(weights)))
-
-
-def _reload_packed(worker: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """On a CPU weights are packed for the kernels, which must be done anew.
-
-    `reload_weights` does so, with two exceptions, both silent: experts, which are packed only when
-    their kernel is made, and an output layer that shares the parameter of the embedding.
-    """
-    model = worker.model_runner.get_model()
-    methods: list[Any] = [getattr(module, "quant_method", None) for module in model.modules()]
-    experts = [method for method in methods if hasattr(method, "moe_kernel")]
-    for method in experts:
-        method.moe_kernel = None
-    loaded: set[str] | None = None
-
-    def load_weights(items: Iterable[tuple[str, torch.Tensor]]) -> set[str] | None:
-        nonlocal loaded
-        loaded = type(model).load_weights(model, items)
-        return loaded
-
-    model.load_weights = load_weights  # reload_weights only logs what it returns
-    try:
-        worker.model_runner.reload_weights(weights_iterator=iter(weights))
-    finally:
-        del model.load_weights
-    if any(method.moe_kernel is None for method in experts):
-        raise RuntimeError("vLLM passed over the weights of experts")
-    for module in _sharing_a_weight(model):
-        module.quant_method.process_weights_after_loading(module)
-    _check_all_loaded(model, loaded)
-
-
-def _sharing_a_weight(model: torch.nn.Module) -> list[Any]:
-    """Embeddings and output layers whose weight is one parameter."""
-    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
-
-    layers = [m for m in model.modules() if isinstance(m, VocabParallelEmbedding)]
-    count = Counter(id(layer.weight) for layer in layers)
-    return [layer for layer in layers if count[id(layer.weight)] > 1]
-
-
-def _check_all_loaded(model: torch.nn.Module, loaded: set[str] | None) -> None:
-    """Raises if vLLM says that it passed over a parameter.
-
-    Raises:
-        RuntimeError: If it did.
-    """
-    if loaded is None:  # models that do not keep track
-        return
-    missing = sorted({name for name, _ in model.named_parameters()} - loaded)
-    if missing:
-        raise RuntimeError(f"vLLM did not load {len(missing)} parameters, e.g. {missing[:3]}")
