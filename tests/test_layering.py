@@ -16,23 +16,16 @@ MAX_LINES = 400
 IN_CIRCLES_LEFT = {
     "sfpo_rllib.algorithms.grpo.bypassed",
     "sfpo_rllib.algorithms.grpo.environment_problems",
-    "sfpo_rllib.algorithms.grpo.fsdp",
     "sfpo_rllib.algorithms.grpo.grpo",
     "sfpo_rllib.algorithms.grpo.grpo_config",
     "sfpo_rllib.algorithms.grpo.grpo_torch_learner",
     "sfpo_rllib.algorithms.grpo.longest_episode",
     "sfpo_rllib.algorithms.grpo.lora_problems",
     "sfpo_rllib.algorithms.grpo.objective_problems",
-    "sfpo_rllib.algorithms.grpo.parallelism_problems",
     "sfpo_rllib.algorithms.grpo.resources",
     "sfpo_rllib.algorithms.grpo.validation",
-    "sfpo_rllib.preflight",
-    "sfpo_rllib.preflight.estimate",
 }
-LONG_FILES_LEFT = {
-    "sfpo_rllib/algorithms/grpo/grpo.py",
-    "sfpo_rllib/algorithms/grpo/grpo_config.py",
-}
+LONG_FILES_LEFT = {"sfpo_rllib/algorithms/grpo/grpo_config.py"}
 
 
 def name_of(path: Path, root: Path) -> str:
