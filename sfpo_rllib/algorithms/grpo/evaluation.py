@@ -16,9 +16,8 @@ from ray.rllib.utils.typing import ResultDict
 
 from sfpo_rllib.algorithms.grpo.evaluation_settings import grades_training_problems
 from sfpo_rllib.algorithms.grpo.stages import Staged
-from sfpo_rllib.env_runners.collect import Collection
+from sfpo_rllib.env_runners.stream import Collection
 from sfpo_rllib.env_runners.summary import num_sampled_tokens, summarize
-from sfpo_rllib.token_trace import TokenTrace
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +84,7 @@ class Evaluated(Staged):
         Raises:
             RuntimeError: If no group could be sampled.
         """
-        return self._sample().groups
+        return [list(group) for group in self._sample().groups]
 
     @abstractmethod
     def _collect_evaluation(self, seeds: Sequence[int]) -> Collection:
@@ -124,7 +123,7 @@ class Evaluated(Staged):
             "num_groups_reissued": collection.num_groups_reissued,
             "num_env_runners_lost": collection.num_runners_lost,
             "tokens_per_s": num_sampled_tokens(groups) / seconds,
-            "weights_version": TokenTrace.of(groups[0][0]).weights_version,
+            "weights_version": collection.weights_version,
         }
         results = self._logged_by_callbacks(collection.runner_metrics)
         for name, value in numbers.items():

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 pytest.importorskip("ray")
-pytest.importorskip("vllm", reason="vllm is not installed")
 
 from probes import learned_groups, sfpo_results
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -42,11 +41,11 @@ from sfpo_rllib.env_runners.engines.transformers_engine import TransformersEngin
 from sfpo_rllib.rl_modules.weights import load_weights
 from sfpo_rllib.token_trace import TokenTrace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("vllm_installed")]
 
 
 @pytest.fixture(scope="module")
-def algo(ray_cluster: None, vllm_model: Path) -> Iterator[SFPO]:
+def algo(ray_cluster: None, vllm_installed: None, vllm_model: Path) -> Iterator[SFPO]:
     algo = long_prompts_config(vllm_model, lr=1e-2).build_algo()
     yield algo
     algo.stop()
