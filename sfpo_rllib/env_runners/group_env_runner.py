@@ -23,6 +23,7 @@ from sfpo_rllib.env_runners.engines import (
     Completion,
     GenerationRequest,
     SamplingSettings,
+    gpu_share,
     make_engine,
 )
 from sfpo_rllib.env_runners.engines.probe import sample_probes
@@ -30,6 +31,7 @@ from sfpo_rllib.env_runners.env_values import EnvFault
 from sfpo_rllib.env_runners.prompts import PromptFormatter, load_tokenizer
 from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob, RolloutResult
 from sfpo_rllib.env_runners.text_envs import EnvPool, UnmadeEnvSpace
+from sfpo_rllib.env_runners.weights import WEIGHT_OFFER
 from sfpo_rllib.rl_modules.weights import unpack_weights
 
 logger = logging.getLogger(__name__)
@@ -90,20 +92,19 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         ]
         self.weights_version = -1
         self._has_run_weights = False
-        # In the driver the engine shares what the learner was given, half and half.
-        local_share = config.num_gpus_per_learner / 2
         self._engine: Any = None
         # What it raised when it started or took weights. RLlib would only log it, and go on.
         self._engine_error: Exception | None = None
         try:
             self._engine = make_engine(
                 config.rollout_engine,
-                gpu_share=config.num_gpus_per_env_runner if config.num_env_runners else local_share,
+                gpu_share=gpu_share(config),
                 model=model["model"],
                 dtype=model.get("dtype", "float32"),
                 stop_token_ids=stop,
                 lora=model.get("lora"),
                 **{key: value for key, value in source.items() if value},
+                **config.weight_settings.engine_kwargs,
                 **config.engine_kwargs,
             )
         except Exception as error:
@@ -185,11 +186,15 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
     def sample_probes(self) -> list[tuple[GenerationRequest, Completion]]:
         """A few short replies and what they are replies to, sampled as in training.
 
+        None of an engine whose replies are not the policy's.
+
         Raises:
             Exception: What the engine raised on them, when it started, or when it took weights.
         """
         if self._engine_error is not None:
             raise self._engine_error
+        if not self._engine.samples_policy:
+            return []
         return sample_probes(self._engine, self._tokenizer, self._settings[False].sampling)
 
     @override(Checkpointable)
@@ -206,16 +211,11 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
     @override(Checkpointable)
     def set_state(self, state: StateDict) -> None:
         """Loads weights into the engine, if there are any in `state`, and takes their version."""
-        if COMPONENT_RL_MODULE not in state:
-            return
-        module_state = state[COMPONENT_RL_MODULE]
-        if isinstance(module_state, ray.ObjectRef):
-            module_state = ray.get(module_state)
-        if self._engine is None:
+        if not state.keys() & {COMPONENT_RL_MODULE, WEIGHT_OFFER} or self._engine is None:
             return
         self.weights_version = -1  # an interrupt leaves some of the old ones and some new
         try:
-            self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID]))
+            self._take_weights(state)
         except Exception as error:
             self._engine_error = error
             if self._has_run_weights:
@@ -224,6 +224,24 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         self._engine_error = None
         self._has_run_weights = True
         self.weights_version = int(state[WEIGHTS_SEQ_NO])
+
+    def _take_weights(self, state: StateDict) -> None:
+        if (offer := state.get(WEIGHT_OFFER)) is not None:
+            init_info = offer["init_info"]
+            self._engine.receive_weights(
+                init_info.get(self.worker_index, init_info.get(None)), offer["update_info"]
+            )
+            return
+        module_state = state[COMPONENT_RL_MODULE]
+        if isinstance(module_state, ray.ObjectRef):
+            module_state = ray.get(module_state)
+        self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID], copy=False))
+
+    def sleep(self) -> None:
+        """Has the engine give its memory to the learners; nothing is sampled until new weights."""
+        if self._engine is not None:
+            self.weights_version = -1
+            self._engine.sleep()
 
     @override(Checkpointable)
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:

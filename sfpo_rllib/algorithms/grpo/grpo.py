@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -34,6 +33,7 @@ from sfpo_rllib.algorithms.grpo.stages import Staged
 from sfpo_rllib.checkpoints import CheckpointedAlgorithm, with_own_metrics
 from sfpo_rllib.checkpoints.places import PathLike
 from sfpo_rllib.core.balance import even_shares
+from sfpo_rllib.env_runners.remote_group import digests_of, ref_of
 from sfpo_rllib.env_runners.stream import Group
 from sfpo_rllib.env_runners.summary import (
     num_sampled_tokens,
@@ -41,7 +41,6 @@ from sfpo_rllib.env_runners.summary import (
 )
 from sfpo_rllib.env_runners.text_envs import make_text_env
 from sfpo_rllib.rl_modules.export import PretrainedExport, staged
-from sfpo_rllib.token_trace import TokenTrace
 
 logger = logging.getLogger(__name__)
 
@@ -148,10 +147,11 @@ class GRPO(CheckpointedAlgorithm, Staged):
     def _learn(self, groups: list[Group]) -> None:
         """One update on whole groups: for each learner as many, and about as many tokens."""
         shares = even_shares(
-            [sum(len(TokenTrace.of(episode).token_ids) for episode in group) for group in groups],
+            [sum(digest.num_tokens for digest in digests_of(group)) for group in groups],
             max(self.config.num_learners, 1),
         )
-        refs = [ray.put([e for i in share for e in groups[i]]) for share in shares]
+        # RLlib deals references in equal parts, in order.
+        refs = [ref_of(groups[i]) for share in shares for i in share]
         # Neither minibatch_size nor num_epochs: the learner gets the whole batch and cuts it.
         results = self.learner_group.update(
             episodes_refs=refs,

@@ -23,7 +23,6 @@ from sfpo_rllib.env_runners.stream import (
     unpack,
 )
 from sfpo_rllib.env_runners.summary import has_equal_rewards, log_rollouts, num_cut_replies
-from sfpo_rllib.env_runners.weights import ObjectStore
 
 if TYPE_CHECKING:
     from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
@@ -70,8 +69,10 @@ class Rollouts:
             )
             for group in self._groups
         ]
-        self._publisher = ObjectStore(
-            has_remote_runners=any(group.num_remote_env_runners() > 0 for group in self._groups)
+        self._publisher = config.weight_settings.publisher(
+            has_remote_runners=any(group.num_remote_env_runners() > 0 for group in self._groups),
+            members=self._fleets[0].members,
+            timeout_s=config.rollout_timeout_s,
         )
         self.version = -1
         self._is_synced = False
@@ -90,8 +91,14 @@ class Rollouts:
         self._last_batch_at: float | None = None
 
     def weights_change(self) -> None:
-        """Says that the learner's weights are about to be others than the engines'."""
+        """Says that the learner's weights are about to be others than the engines'.
+
+        Engines that are to sleep meanwhile have then gone to sleep.
+        """
         self._is_synced = False
+        if self._config.sleep_while_learning:
+            for fleet in self._fleets:
+                fleet.sleep()
 
     def sync_weights(self, learners: GRPOLearnerGroup, *, wait: bool = True) -> None:
         """Sends the learner's weights to every engine.
@@ -108,10 +115,13 @@ class Rollouts:
         if wait:
             for fleet in self._fleets:
                 fleet.wait_for_weights()
+            self._publisher.settle()
         self._is_synced = True
 
     def welcome(self, runners: EnvRunnerGroup, worker_ids: Sequence[int]) -> None:
         """Sends the newest weights to runners that were started anew."""
+        if worker_ids:
+            self._publisher.forget_members()
         self._fleets[self._groups.index(runners)].welcome(worker_ids)
 
     def sample_batch(self, learners: GRPOLearnerGroup, number: int) -> list[Group]:

@@ -39,6 +39,7 @@ OVERRIDDEN = [
     (TorchRLModule, "_forward_train", ["self", "batch"]),
     (Algorithm, "_should_create_evaluation_env_runners", ["eval_config"]),
     (Algorithm, "_get_env_id_and_creator", ["env_specifier", "config"]),
+    (Learner, "_make_module", ["self"]),
     (TorchLearner, "_map_module_to_device", ["self", "module"]),
     (TorchLearner, "_make_modules_ddp_if_necessary", ["self"]),
     (TorchLearner, "_get_optimizer_state", ["self"]),
