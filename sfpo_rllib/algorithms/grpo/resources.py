@@ -7,6 +7,7 @@ import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 
 from sfpo_rllib.algorithms.grpo.validation import first_line, raise_problems
+from sfpo_rllib.preflight.object_store import held_bytes, object_store_problems
 
 if TYPE_CHECKING:
     from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
@@ -54,6 +55,14 @@ def check_memory(config: "GRPOConfig") -> None:
         logger.warning("preflight: memory is not estimated: %s", first_line(error))
         return
     logger.info("Memory by device:\n%s", estimate)
+    if config.num_env_runners > 0 and ray.is_initialized():
+        needed = held_bytes(
+            weights=estimate.settings.compute_bytes * estimate.model.trained_parameters,
+            max_staleness=config.max_staleness,
+            weight_transport=config.weight_transport,
+        )
+        for problem in object_store_problems(needed, ray.nodes()):
+            logger.warning("%s", problem)
     problems = list(estimate.problems())
     if estimate.enforced:
         raise_problems(config, problems)
