@@ -23,6 +23,7 @@ from sfpo_rllib.env_runners.engines import (
     Completion,
     GenerationRequest,
     SamplingSettings,
+    gpu_share,
     make_engine,
 )
 from sfpo_rllib.env_runners.engines.probe import sample_probes
@@ -91,15 +92,13 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         ]
         self.weights_version = -1
         self._has_run_weights = False
-        # In the driver the engine shares what the learner was given, half and half.
-        local_share = config.num_gpus_per_learner / 2
         self._engine: Any = None
         # What it raised when it started or took weights. RLlib would only log it, and go on.
         self._engine_error: Exception | None = None
         try:
             self._engine = make_engine(
                 config.rollout_engine,
-                gpu_share=config.num_gpus_per_env_runner if config.num_env_runners else local_share,
+                gpu_share=gpu_share(config),
                 model=model["model"],
                 dtype=model.get("dtype", "float32"),
                 stop_token_ids=stop,
@@ -187,11 +186,15 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
     def sample_probes(self) -> list[tuple[GenerationRequest, Completion]]:
         """A few short replies and what they are replies to, sampled as in training.
 
+        None of an engine whose replies are not the policy's.
+
         Raises:
             Exception: What the engine raised on them, when it started, or when it took weights.
         """
         if self._engine_error is not None:
             raise self._engine_error
+        if not self._engine.samples_policy:
+            return []
         return sample_probes(self._engine, self._tokenizer, self._settings[False].sampling)
 
     @override(Checkpointable)

@@ -21,18 +21,17 @@ from qwen import QWEN_7B
 from benchmarks.overhead.memory import cpu_peak_bytes
 from sfpo_rllib import GRPOConfig, SFPOConfig
 from sfpo_rllib.algorithms.grpo import resources
+from sfpo_rllib.algorithms.grpo.preflight import preflight
 from sfpo_rllib.core import UPDATE_RULES, UpdateContext, anchor
 from sfpo_rllib.core.optimizers import OPTIMIZERS, hidden_matrices, make_optimizer
 from sfpo_rllib.preflight import (
     LearnerSettings,
     Preflight,
     estimate,
-    footprint,
     learner_memory,
     measure_footprint,
-    preflight,
 )
-from sfpo_rllib.rl_modules import CausalLMModule
+from sfpo_rllib.rl_modules import CausalLMModule, footprint
 from sfpo_rllib.rl_modules.causal_lm import ATTENTION_MASK, INPUT_IDS, LOGP, LOSS_MASK
 
 GB = 1e9

@@ -17,20 +17,24 @@ from ray.rllib.utils.typing import AlgorithmConfigDict, PartialAlgorithmConfigDi
 from sfpo_rllib.algorithms.grpo import validation
 from sfpo_rllib.algorithms.grpo.carried import carried, unpacked
 from sfpo_rllib.algorithms.grpo.environment_problems import raise_if_unmade
+from sfpo_rllib.algorithms.grpo.preflight import preflight
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.core.advantages import AdvantageEstimator
 from sfpo_rllib.core.entropy_trigger import EntropyTrigger
 from sfpo_rllib.core.losses import LossFunction, PolicyLoss, make_loss
 from sfpo_rllib.core.lr_schedule import LRSchedule
 from sfpo_rllib.core.objective import Objective
+from sfpo_rllib.core.optimizers import Optimizer
+from sfpo_rllib.core.registry import imported
 from sfpo_rllib.core.update_rules import UpdateRule, make_update_rule
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.env_runners import GroupEnvRunner
-from sfpo_rllib.env_runners.engines import SamplingSettings
+from sfpo_rllib.env_runners.engines import RolloutEngine, SamplingSettings
 from sfpo_rllib.env_runners.stream import StreamSettings
 from sfpo_rllib.env_runners.weights import WeightSettings
-from sfpo_rllib.preflight import Preflight, preflight
+from sfpo_rllib.preflight import Preflight
 from sfpo_rllib.rl_modules import CausalLMModule
+from sfpo_rllib.rl_modules.parallelism import DDP, parallelism_class
 
 
 class GRPOConfig(AlgorithmConfig):
@@ -56,7 +60,7 @@ class GRPOConfig(AlgorithmConfig):
 
         super().__init__(algo_class=algo_class or GRPO)
         # Rollouts.
-        self.rollout_engine = "vllm"
+        self.rollout_engine: str | type[RolloutEngine] = "vllm"
         self.engine_kwargs: dict[str, Any] = {}
         self.sampling: dict[str, Any] = {}
         self.prompt_format = "auto"
@@ -92,7 +96,7 @@ class GRPOConfig(AlgorithmConfig):
         self.max_skipped_steps = 10
         self.max_tokens_per_micro_batch = 16_384
         self.snapshot_device: str | None = None
-        self.optimizer = "adamw"
+        self.optimizer: Optimizer = "adamw"
         self.optimizer_kwargs: dict[str, Any] = {}
         self.weight_decay = 0.01
         self.adam_betas = (0.9, 0.999)
@@ -123,7 +127,7 @@ class GRPOConfig(AlgorithmConfig):
     def env_runners(
         self,
         *,
-        rollout_engine: str = NotProvided,
+        rollout_engine: str | type[RolloutEngine] = NotProvided,
         engine_kwargs: dict[str, Any] = NotProvided,
         sampling: dict[str, Any] = NotProvided,
         prompt_format: str = NotProvided,
@@ -140,7 +144,8 @@ class GRPOConfig(AlgorithmConfig):
         """Sets the rollout settings.
 
         Args:
-            rollout_engine: "vllm", or "transformers" (no vLLM needed, for small work).
+            rollout_engine: "vllm", "transformers" (no vLLM needed, for small work), or a subclass
+                of `RolloutEngine`.
             engine_kwargs: Of the engine: for vllm those of `vllm.LLM`, e.g. `max_model_len`,
                 `kv_cache_memory_bytes`, `gpu_memory_utilization`, `tensor_parallel_size`.
             sampling: `temperature`, `max_tokens`, `stop`; in evaluation also `top_p` and `top_k`;
@@ -225,7 +230,7 @@ class GRPOConfig(AlgorithmConfig):
         max_skipped_steps: int = NotProvided,
         max_tokens_per_micro_batch: int = NotProvided,
         snapshot_device: str | None = NotProvided,
-        optimizer: str = NotProvided,
+        optimizer: Optimizer = NotProvided,
         optimizer_kwargs: dict[str, Any] = NotProvided,
         weight_decay: float = NotProvided,
         adam_betas: tuple[float, float] = NotProvided,
@@ -285,7 +290,8 @@ class GRPOConfig(AlgorithmConfig):
             snapshot_device: Where the update rule's copies of the weights are held: None, beside
                 the weights, or "cpu", in host memory.
             optimizer: "adamw"; "adamw_8bit" or "paged_adamw_8bit" (bitsandbytes); "muon" (hidden
-                matrices; AdamW for the rest); "sgd".
+                matrices; AdamW for the rest); "sgd"; or a class or function that makes one, or a
+                `core.OptimizerSpec`.
             optimizer_kwargs: More of the optimizer's own settings, e.g. `{"momentum": 0.9}`.
             weight_decay: On all parameters, decoupled; with SGD an L2 penalty.
             adam_betas: Of AdamW in all its forms.
@@ -528,13 +534,10 @@ class GRPOConfig(AlgorithmConfig):
 
     @override(AlgorithmConfig)
     def get_default_learner_class(self) -> type[Learner] | str:
-        if self.parallelism == "fsdp":
-            from sfpo_rllib.algorithms.grpo.fsdp import FSDPTorchLearner
-
-            return FSDPTorchLearner
-        from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
-
-        return GRPOTorchLearner
+        try:
+            return imported(parallelism_class(self.parallelism).learner)
+        except ValueError:  # validate() says it
+            return imported(DDP.learner)
 
     @override(AlgorithmConfig)
     def build_learner_group(
@@ -545,11 +548,7 @@ class GRPOConfig(AlgorithmConfig):
         rl_module_spec: Any = None,
         placement_group: Any = None,
     ) -> LearnerGroup:
-        from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
-        from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
-
-        group = FSDPLearnerGroup if self.parallelism == "fsdp" else GRPOLearnerGroup
-        return group(
+        return imported(parallelism_class(self.parallelism).learner_group)(
             config=self.copy(),
             module_spec=rl_module_spec or self.get_multi_rl_module_spec(env=env, spaces=spaces),
             placement_group=placement_group,

