@@ -4,13 +4,14 @@ import hashlib
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from sfpo_rllib.env_runners.callbacks import CallbackError, EpisodeCallbacks
 from sfpo_rllib.env_runners.dialogue import Dialogue
 from sfpo_rllib.env_runners.engines import (
     Completion,
@@ -97,6 +98,8 @@ class GroupRollout:
         formatter: PromptFormatter,
         envs: EnvPool,
         num_env_threads: int = 0,
+        callbacks: EpisodeCallbacks | None = None,
+        smaller_groups: Mapping[int, int] | None = None,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepares the job.
@@ -110,14 +113,19 @@ class GroupRollout:
             envs: Where environments come from, and go back to.
             num_env_threads: Environments that may be at work at once, beside the engine; with 0
                 each is waited for in its turn. Must be 0 if they do not live in threads.
+            callbacks: Are told of episodes.
+            smaller_groups: By seed, how many episodes those groups have that have fewer.
             is_cancelled: Whether nobody waits for the result any more.
         """
         self._job = job
-        self._group_size = group_size
+        self._sizes = dict.fromkeys(job.seeds, group_size) | dict(smaller_groups or {})
+        members = [(seed, member) for seed in job.seeds for member in range(self._sizes[seed])]
+        self._places = {each: place for place, each in enumerate(members)}
         self._sampling = sampling
         self._engine = engine
         self._formatter = formatter
         self._envs = envs
+        self._callbacks = callbacks
         self._is_cancelled = is_cancelled
         self._deadline = 0.0
         self._running: dict[int, Dialogue] = {}  # by request id
@@ -149,16 +157,15 @@ class GroupRollout:
             logger.warning("%s, and %d others too", call.late(self._deadline), len(others))
         self._result.engine_busy_fraction = engine_time.busy_fraction
         for seed, members in self._finished.items():
-            if len(members) == self._group_size:
-                self._result.groups[seed] = [members[m] for m in range(self._group_size)]
+            if len(members) == self._sizes[seed]:
+                self._result.groups[seed] = [members[m] for m in range(len(members))]
             elif seed not in self._result.dropped:
                 self._result.unfinished.append(seed)
         return self._result
 
     def _start_all(self) -> bool:
         """Resets all environments. Returns whether there was time for it."""
-        members = itertools.product(self._job.seeds, range(self._group_size))
-        for place, (seed, member) in enumerate(members):
+        for (seed, member), place in self._places.items():
             if seed in self._result.dropped:
                 continue
             if place and self._is_late():
@@ -199,12 +206,28 @@ class GroupRollout:
             self._envs.reclaim()
 
     def _start(self, seed: int, member: int) -> None:
-        def begin() -> EnvCall | None:
-            return None if seed in self._result.dropped else self._envs.take().begin_reset(seed)
+        episode = SingleAgentEpisode(len_lookback_buffer=0)
 
-        def go_on(env: GuardedEnv, start: tuple[Observation, dict]) -> bool:
+        def make() -> EnvCall | None:
+            return None if seed in self._result.dropped else self._envs.take().begin_make()
+
+        def when_made(env: GuardedEnv, is_new: bool) -> bool:
+            if is_new:
+                self._envs.announce(env)
+            self._tell("created", episode, env, seed, member)
+            self._calls.do(partial(reset, env), partial(self._follow, seed, when_reset))
+            return True
+
+        def reset(env: GuardedEnv) -> EnvCall | None:
+            if seed in self._result.dropped:
+                self._envs.put_back(env)
+                return None
+            return env.begin_reset(seed)
+
+        def when_reset(env: GuardedEnv, start: tuple[Observation, dict]) -> bool:
             dialogue = Dialogue(
                 env,
+                episode,
                 start,
                 seed=seed,
                 member=member,
@@ -212,10 +235,11 @@ class GroupRollout:
                 max_model_len=self._engine.max_model_len,
             )
             self._check_problem(dialogue)
+            self._tell_of("start", dialogue)
             self._request(dialogue)
             return True
 
-        self._calls.do(begin, partial(self._follow, seed, go_on))
+        self._calls.do(make, partial(self._follow, seed, when_made))
 
     def _check_problem(self, dialogue: Dialogue) -> None:
         """That the members of a group can be compared."""
@@ -235,7 +259,9 @@ class GroupRollout:
             return dialogue.env.begin_step(action)
 
         def go_on(env: GuardedEnv, turn: Turn) -> bool:
-            if not dialogue.take_turn(turn):
+            is_over = dialogue.take_turn(turn)
+            self._tell_of("step", dialogue)
+            if not is_over:
                 self._request(dialogue)
                 return True
             self._finish(dialogue)
@@ -264,7 +290,7 @@ class GroupRollout:
             if seed in self._result.dropped:  # while it was at work
                 return
             is_going_on = go_on(call.env, returned)
-        except DeadlineError:
+        except (DeadlineError, CallbackError):
             raise
         except Exception as error:
             self._drop(seed, error)
@@ -274,9 +300,20 @@ class GroupRollout:
 
     def _finish(self, dialogue: Dialogue) -> None:
         seed, members = dialogue.seed, self._finished[dialogue.seed]
-        members[dialogue.member] = dialogue.finish(self._job.weights_version)
-        if len(members) == self._group_size:
+        episode = dialogue.finish(self._job.weights_version)
+        self._tell_of("end", dialogue)
+        members[dialogue.member] = episode
+        if len(members) == self._sizes[seed]:
             self._open.discard(seed)
+
+    def _tell_of(self, event: str, dialogue: Dialogue) -> None:
+        self._tell(event, dialogue.episode, dialogue.env, dialogue.seed, dialogue.member)
+
+    def _tell(
+        self, event: str, episode: SingleAgentEpisode, env: GuardedEnv, seed: int, member: int
+    ) -> None:
+        if self._callbacks is not None:
+            self._callbacks.episode(event, episode, env.env, self._places[seed, member])
 
     def _request(self, dialogue: Dialogue) -> None:
         request_id = next(_request_ids)

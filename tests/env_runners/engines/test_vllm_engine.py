@@ -15,7 +15,6 @@ import pytest
 import torch
 
 pytest.importorskip("ray")
-pytest.importorskip("vllm", reason="vllm is not installed")
 
 from probes import learned_groups, sfpo_results
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -47,11 +46,11 @@ from sfpo_rllib.env_runners.text_envs import EnvPool
 from sfpo_rllib.rl_modules.weights import load_weights
 from sfpo_rllib.token_trace import TokenTrace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("vllm_installed")]
 
 
 @pytest.fixture(scope="module")
-def algo(ray_cluster: None, vllm_model: Path) -> Iterator[SFPO]:
+def algo(ray_cluster: None, vllm_installed: None, vllm_model: Path) -> Iterator[SFPO]:
     algo = long_prompts_config(vllm_model, lr=1e-2).build_algo()
     yield algo
     algo.stop()
