@@ -16,6 +16,7 @@ from sfpo_rllib.rl_modules.causal_lm import (
     INPUT_IDS,
     LOSS_MASK,
     NUM_TURNS,
+    WEIGHTS_VERSION,
 )
 from sfpo_rllib.token_trace import TokenTrace
 
@@ -25,7 +26,8 @@ TRUNCATED_REPLIES = ("train", "mask")
 class TokenBatch(ConnectorV2):
     """Pads the token traces of whole groups into tensors of shape (B, T), on the right.
 
-    Rows stand group by group in the order of the episodes; T is the longest trace.
+    Rows stand group by group in the order of the episodes; T is the longest trace. A token takes
+    10 bytes; `forward_train` and `reference_logp` make of them what models want.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class TokenBatch(ConnectorV2):
         group_size: int,
         truncated_replies: str = "train",
         count_turns: bool = False,
+        tell_versions: bool = False,
         device: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -44,6 +47,7 @@ class TokenBatch(ConnectorV2):
             truncated_replies: One of `TRUNCATED_REPLIES`. "mask": no token of a reply that was cut
                 counts. Its episode still does in the group's baseline.
             count_turns: Whether there is a column for the turns of an episode.
+            tell_versions: Whether there is a column for the version of the weights that sampled.
             device: Of the tensors.
             kwargs: Of `ConnectorV2`.
         """
@@ -51,6 +55,7 @@ class TokenBatch(ConnectorV2):
         self._group_size = group_size
         self._mask_truncated = truncated_replies == "mask"
         self._count_turns = count_turns
+        self._tell_versions = tell_versions
         self._device = device
 
     @override(ConnectorV2)
@@ -66,17 +71,19 @@ class TokenBatch(ConnectorV2):
         check_whole_groups(traces, self._group_size)
         shape = len(traces), max(len(trace.token_ids) for trace in traces)
         columns = {
-            INPUT_IDS: np.zeros(shape, np.int64),
-            ATTENTION_MASK: np.zeros(shape, np.int64),  # by length: a pad id may equal EOS
+            INPUT_IDS: np.zeros(shape, np.int32),
+            ATTENTION_MASK: np.zeros(shape, np.bool_),  # by length: a pad id may equal EOS
             LOSS_MASK: np.zeros(shape, np.bool_),
             BEHAVIOUR_LOGP: np.zeros(shape, np.float32),
         }
         if self._count_turns:
             columns[NUM_TURNS] = np.array([len(episode) for episode in episodes])
+        if self._tell_versions:
+            columns[WEIGHTS_VERSION] = np.array([trace.weights_version for trace in traces])
         for row, trace in enumerate(traces):
             length = len(trace.token_ids)
             columns[INPUT_IDS][row, :length] = trace.token_ids
-            columns[ATTENTION_MASK][row, :length] = 1
+            columns[ATTENTION_MASK][row, :length] = True
             columns[LOSS_MASK][row, :length] = (
                 trace.whole_replies_mask if self._mask_truncated else trace.loss_mask
             )

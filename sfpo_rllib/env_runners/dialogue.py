@@ -6,8 +6,9 @@ import numpy as np
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from sfpo_rllib.env_runners.engines import Completion
+from sfpo_rllib.env_runners.env_values import Turn
 from sfpo_rllib.env_runners.guarded_env import GuardedEnv
-from sfpo_rllib.env_runners.prompts import PromptFormatter
+from sfpo_rllib.env_runners.prompts import Observation, PromptFormatter
 from sfpo_rllib.token_trace import TokenTrace
 
 
@@ -25,32 +26,32 @@ class Dialogue:
     def __init__(
         self,
         env: GuardedEnv,
+        episode: SingleAgentEpisode,
+        start: tuple[Observation, dict[str, Any]],
         *,
         seed: int,
         member: int,
         formatter: PromptFormatter,
         max_model_len: int,
-        deadline: float,
     ) -> None:
-        """Resets the environment.
+        """Begins the episode.
 
         Args:
             env: The environment.
-            seed: What to reset it with.
+            episode: A new one.
+            start: What its reset returned.
+            seed: What it was reset with.
             member: Index in the group.
             formatter: Turns text into tokens and back.
             max_model_len: The engine's context, in tokens.
-            deadline: See `GuardedEnv`.
 
         Raises:
-            EnvFault: If the environment does what it must not.
-            DeadlineError: If the reset is not over by the deadline.
             ValueError: If the prompt is empty, or leaves no room for a reply.
         """
         self.env, self.seed, self.member = env, seed, member
-        self._formatter, self._max_model_len, self._deadline = formatter, max_model_len, deadline
-        observation, info = env.reset(seed, deadline=deadline)
-        self.episode = SingleAgentEpisode(len_lookback_buffer=0)
+        self._formatter, self._max_model_len = formatter, max_model_len
+        observation, info = start
+        self.episode = episode
         self.episode.add_env_reset(observation=observation, infos=info)
         self.token_ids: list[int] = formatter.first(observation)
         if not self.token_ids:
@@ -75,34 +76,33 @@ class Dialogue:
         """Tokens that the context has left."""
         return self._max_model_len - len(self.token_ids)
 
-    def take_reply(self, reply: Completion) -> bool:
-        """Steps the environment with a reply. Returns whether the episode is over.
-
-        It is, too, where what the environment says leaves no room for another reply: the episode
-        is then truncated, with the rewards it has.
-
-        Raises:
-            EnvFault: If the environment does what it must not.
-            DeadlineError: If the step is not over by the deadline.
-        """
+    def take_reply(self, reply: Completion) -> str:
+        """Appends a reply. Returns what the environment is to be stepped with."""
         tokens: list[int] = reply.token_ids.tolist()
         self._extend(tokens, True, reply.logprobs.tolist())
         self._truncated |= reply.truncated
         if reply.truncated:
             end_of_reply = len(self.token_ids)
             self._cut_replies.append((end_of_reply - len(tokens), end_of_reply))
-        action = self._formatter.decode(tokens)
-        turn = self.env.step(action, deadline=self._deadline)
+        self._reply, self._action = reply, self._formatter.decode(tokens)
+        return self._action
+
+    def take_turn(self, turn: Turn) -> bool:
+        """Appends what the environment answered. Returns whether the episode is over.
+
+        It is, too, where what the environment says leaves no room for another reply: the episode
+        is then truncated, with the rewards it has.
+        """
         self.episode.add_env_step(
             observation=turn.observation,
-            action=action,
+            action=self._action,
             reward=turn.reward,
             infos=turn.info,
             terminated=turn.terminated,
             truncated=turn.truncated,
         )
         if not self.episode.is_done:
-            end = None if reply.truncated else tokens[-1]
+            end = None if self._reply.truncated else int(self._reply.token_ids[-1])
             said = self._formatter.following(turn.observation, end=end)
             if len(said) < self.room:
                 self._extend(said, False, [0.0] * len(said))

@@ -2,36 +2,19 @@
 
 import logging
 import math
-import signal
-import time
 import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import gymnasium as gym
 
+from sfpo_rllib.env_runners.env_call import NO_DEADLINE, EnvCall, Part, is_from_outside
 from sfpo_rllib.env_runners.env_thread import EnvThread, is_done
-from sfpo_rllib.env_runners.env_values import (
-    EnvFault,
-    Turn,
-    check_reset,
-    check_step,
-    described,
-)
+from sfpo_rllib.env_runners.env_values import Turn, check_reset, check_step, described
 from sfpo_rllib.env_runners.prompts import Observation
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-NO_DEADLINE = math.inf
-
-
-class EnvTimeout(EnvFault):
-    """A reset or step took longer than `env_timeout_s`."""
-
-
-class DeadlineError(Exception):
-    """The job's time is up, while an environment was at work."""
 
 
 class FaultLog:
@@ -63,14 +46,10 @@ class FaultLog:
 
 
 class GuardedEnv:
-    """An environment whose every misbehaviour is an `EnvFault`.
+    """An environment whose every misbehaviour is an `EnvFault`. Its first call makes it.
 
-    With a time-out it lives in a thread of its own, and is left behind there when a call takes too
-    long. Without one it runs in the caller's, where code that uses signals works.
-
-    Attributes:
-        is_in_order: Whether it may be reset for another episode: not after a fault, nor while, or
-            since, a call was interrupted.
+    With a time-out, or if it is told to, it lives in a thread of its own, and is left behind there
+    when a call takes too long. Else it runs in the caller's, where code that uses signals works.
     """
 
     def __init__(
@@ -78,73 +57,103 @@ class GuardedEnv:
         make: Callable[[], gym.Env],
         *,
         timeout_s: float | None = None,
+        in_thread: bool = False,
         faults: FaultLog | None = None,
-        deadline: float = NO_DEADLINE,
     ) -> None:
-        """Makes the environment.
+        """Prepares the environment.
 
         Args:
-            make: Does so.
+            make: Makes it.
             timeout_s: The longest that a reset or step may take, in seconds.
+            in_thread: Whether it lives in a thread of its own without a time-out, too.
             faults: Where to log what `close()` raises.
-            deadline: When to give up, a `time.monotonic()`. Looked at with a time-out only.
+        """
+        self._make_env = make
+        self._limit_s = math.inf if timeout_s is None else timeout_s
+        self._faults = faults or FaultLog()
+        self._thread = EnvThread() if in_thread or timeout_s is not None else None
+        self._env: Any = None
+        self._call: EnvCall | None = None  # the last one
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether it may be reset for another episode.
+
+        Not after a fault, nor while a call is under way or since one was interrupted.
+        """
+        return self._call is None or self._call.has_succeeded
+
+    @property
+    def env(self) -> Any:
+        """The user's gym.Env, None while it is not made."""
+        return self._env
+
+    def begin_make(self) -> EnvCall[bool]:
+        """Makes it, if it is not made yet, in its own thread if it has one.
+
+        The call, which without a thread is over at once, returns whether it did.
+        """
+        # Data sets are read here: only the deadline bounds it.
+        return self._begin(Part("its constructor", self._make, math.inf))
+
+    def make(self, *, deadline: float = NO_DEADLINE) -> bool:
+        """Makes it, if it is not made yet. Returns whether it did.
+
+        Args:
+            deadline: When to give up, a `time.monotonic()`. Looked at in a thread only.
 
         Raises:
-            EnvFault: If it could not be made.
+            EnvFault: If it cannot be made.
             DeadlineError: If it was not made by the deadline.
         """
-        self._timeout_s = timeout_s
-        self._faults = faults or FaultLog()
-        self._thread = None if timeout_s is None else EnvThread()
-        self._env: gym.Env | None = None
-        self.is_in_order = True
-        try:
-            # Data sets are read here: only the deadline bounds it.
-            self._call("its constructor", lambda: self._make(make), math.inf, deadline)
-        except BaseException:
-            self.close()
-            raise
+        return self.begin_make().wait(deadline)
 
-    def _make(self, make: Callable[[], gym.Env]) -> None:
-        self._env = make()
+    def begin_reset(self, seed: int) -> EnvCall[tuple[Observation, dict]]:
+        """Resets it, in its own thread if it has one; the call is over at once if not.
 
-    def reset(self, seed: int, *, deadline: float = NO_DEADLINE) -> tuple[Observation, dict]:
-        """Resets it; returns the first observation and info, checked.
-
-        Raises:
-            EnvFault: Whatever goes wrong.
-            DeadlineError: If it is not done by the deadline.
+        The call returns the first observation and info, checked.
         """
-        env: Any = self._env
-        return self._call(
-            f"reset(seed={seed})", lambda: check_reset(env.reset(seed=seed)), self._limit, deadline
+        return self._begin(
+            Part("its constructor", self._make, math.inf),
+            Part(
+                f"reset(seed={seed})",
+                lambda: check_reset(self._env.reset(seed=seed)),
+                self._limit_s,
+            ),
         )
 
-    def step(self, action: str, *, deadline: float = NO_DEADLINE) -> Turn:
-        """Steps it; returns what came of it, checked.
+    def begin_step(self, action: str) -> EnvCall[Turn]:
+        """Steps it, in its own thread if it has one. The call returns what came of it, checked."""
+        return self._begin(
+            Part("step()", lambda: check_step(self._env.step(action)), self._limit_s)
+        )
+
+    def reset(self, seed: int, *, deadline: float = NO_DEADLINE) -> tuple[Observation, dict]:
+        """Resets it and waits; returns the first observation and info, checked.
 
         Raises:
             EnvFault: Whatever goes wrong.
             DeadlineError: If it is not done by the deadline.
         """
-        env: Any = self._env
-        return self._call("step()", lambda: check_step(env.step(action)), self._limit, deadline)
+        return self.begin_reset(seed).wait(deadline)
 
     def spaces(self) -> tuple[gym.Space | None, gym.Space | None]:
         """Observation and action space, None where it has none.
 
         Raises:
-            EnvFault: If it raises when it is asked.
+            EnvFault: If it cannot be made, or raises when it is asked.
         """
-        env: Any = self._env
-        return self._call(
-            "its spaces",
-            lambda: (
-                getattr(env, "observation_space", None),
-                getattr(env, "action_space", None),
+        return self._begin(
+            Part("its constructor", self._make, math.inf),
+            Part(
+                "its spaces",
+                lambda: (
+                    getattr(self._env, "observation_space", None),
+                    getattr(self._env, "action_space", None),
+                ),
+                self._limit_s,
             ),
-            self._limit,
-        )
+        ).wait()
 
     def close(self, *, wait_s: float = 0.0) -> None:
         """Closes it. What that raises is logged.
@@ -155,13 +164,17 @@ class GuardedEnv:
         if self._thread is None:
             self._close()
             return
+        if self._call is None:  # nothing was ever asked of it
+            return
         closed = self._thread.submit(self._close)
         self._thread.finish()
         is_done(closed, wait_s)
 
-    @property
-    def _limit(self) -> float:
-        return math.inf if self._timeout_s is None else self._timeout_s
+    def _make(self) -> bool:
+        if self._env is not None:
+            return False
+        self._env = self._make_env()
+        return True
 
     def _close(self) -> None:
         if self._env is None:
@@ -169,53 +182,12 @@ class GuardedEnv:
         try:
             self._env.close()
         except BaseException as error:
-            if self._thread is None and _is_from_outside(error):
+            if self._thread is None and is_from_outside(error):
                 raise
             line = f"An environment's close() raised {described(error)}"
             self._faults.report(line, error, again=logging.DEBUG)
 
-    def _call(
-        self, what: str, call: Callable[[], T], limit_s: float, deadline: float = NO_DEADLINE
-    ) -> T:
-        self.is_in_order = False
-        try:
-            if self._thread is None:
-                result = call()
-            else:
-                result = self._await(self._thread, what, call, limit_s, deadline)
-        except (EnvFault, DeadlineError):
-            raise
-        except BaseException as error:
-            if self._thread is not None or _is_from_outside(error):
-                raise
-            raise EnvFault(f"{what} raised {described(error)}") from error
-        self.is_in_order = True
-        return result
-
-    def _await(
-        self, thread: EnvThread, what: str, call: Callable[[], T], limit_s: float, deadline: float
-    ) -> T:
-        future = thread.submit(call)
-        left = deadline - time.monotonic()
-        if not is_done(future, min(limit_s, left)):
-            where = thread.where()
-            if left < limit_s:
-                raise DeadlineError(f"{what} was not over at the deadline; it is at {where}")
-            raise EnvTimeout(
-                f"{what} took longer than env_timeout_s={self._timeout_s}; it is at {where}"
-            )
-        if error := future.exception():
-            if isinstance(error, EnvFault):
-                raise error
-            raise EnvFault(f"{what} raised {described(error)}") from error
-        return future.result()
-
-
-def _is_from_outside(error: BaseException) -> bool:
-    """Whether Ctrl-C or a signal's handler raised it, in the midst of what the environment did."""
-    if isinstance(error, KeyboardInterrupt):
-        return True
-    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    codes = [getattr(handler, "__code__", None) for handler in handlers]
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_code in codes for frame, _ in frames)
+    def _begin(self, *parts: Part) -> EnvCall[Any]:
+        self._call = EnvCall(self, parts, self._thread)
+        self._call.start()
+        return self._call

@@ -4,12 +4,14 @@ import hashlib
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from sfpo_rllib.env_runners.callbacks import CallbackError, EpisodeCallbacks
 from sfpo_rllib.env_runners.dialogue import Dialogue
 from sfpo_rllib.env_runners.engines import (
     Completion,
@@ -17,12 +19,18 @@ from sfpo_rllib.env_runners.engines import (
     RolloutEngine,
     SamplingSettings,
 )
-from sfpo_rllib.env_runners.env_values import EnvFault, described, short, words
-from sfpo_rllib.env_runners.guarded_env import DeadlineError, EnvTimeout
-from sfpo_rllib.env_runners.prompts import PromptFormatter
+from sfpo_rllib.env_runners.env_call import DeadlineError, EnvCall, EnvTimeout
+from sfpo_rllib.env_runners.env_scheduler import EnvScheduler
+from sfpo_rllib.env_runners.env_values import EnvFault, Turn, described, short, words
+from sfpo_rllib.env_runners.guarded_env import GuardedEnv
+from sfpo_rllib.env_runners.prompts import Observation, PromptFormatter
+from sfpo_rllib.env_runners.stopwatch import Stopwatch
 from sfpo_rllib.env_runners.text_envs import EnvPool
 
 logger = logging.getLogger(__name__)
+
+# While the engine has nothing to do, the deadline and `is_cancelled` are looked at so often.
+LOOK_AGAIN_S = 0.25
 
 # Never one twice in a process: no reply to an interrupted job is taken for one to the next.
 _request_ids = itertools.count()
@@ -58,6 +66,7 @@ class RolloutResult:
         unfinished: Seeds given up at the deadline, or all if the weights are stale.
         num_envs_timed_out: Environments that were left behind in a reset or step.
         stale_version: Set, with nothing sampled, if the engine runs other weights.
+        engine_busy_fraction: Of the job's time the share that the engine's steps took.
         metrics: What callbacks logged in the runner.
     """
 
@@ -66,6 +75,7 @@ class RolloutResult:
     unfinished: list[int] = field(default_factory=list)
     num_envs_timed_out: int = 0
     stale_version: int | None = None
+    engine_busy_fraction: float = 0.0
     metrics: Any = None
 
 
@@ -87,6 +97,9 @@ class GroupRollout:
         engine: RolloutEngine,
         formatter: PromptFormatter,
         envs: EnvPool,
+        num_env_threads: int = 0,
+        callbacks: EpisodeCallbacks | None = None,
+        smaller_groups: Mapping[int, int] | None = None,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepares the job.
@@ -98,20 +111,32 @@ class GroupRollout:
             engine: Samples them.
             formatter: Turns text into tokens and back.
             envs: Where environments come from, and go back to.
+            num_env_threads: Environments that may be at work at once, beside the engine; with 0
+                each is waited for in its turn. Must be 0 if they do not live in threads.
+            callbacks: Are told of episodes.
+            smaller_groups: By seed, how many episodes those groups have that have fewer.
             is_cancelled: Whether nobody waits for the result any more.
         """
         self._job = job
-        self._group_size = group_size
+        self._sizes = dict.fromkeys(job.seeds, group_size) | dict(smaller_groups or {})
+        members = [(seed, member) for seed in job.seeds for member in range(self._sizes[seed])]
+        self._places = {each: place for place, each in enumerate(members)}
         self._sampling = sampling
         self._engine = engine
         self._formatter = formatter
         self._envs = envs
+        self._callbacks = callbacks
         self._is_cancelled = is_cancelled
         self._deadline = 0.0
         self._running: dict[int, Dialogue] = {}  # by request id
+        self._open = set(job.seeds)  # groups that may still become whole
         self._problems: dict[int, Any] = {}  # what the members of a group are shown
         self._finished: dict[int, dict[int, SingleAgentEpisode]] = {s: {} for s in job.seeds}
         self._result = RolloutResult()
+        self._calls = EnvScheduler(
+            # The first environment is made alone: what it reads and imports, others then share.
+            (lambda: num_env_threads if envs.has_made_one else 1) if num_env_threads else None
+        )
 
     def run(self) -> RolloutResult:
         """Samples every group of the job, up to its deadline.
@@ -119,24 +144,28 @@ class GroupRollout:
         Whatever ends it, Ctrl-C too, leaves nothing in the engine.
         """
         self._deadline = time.monotonic() + self._job.timeout_s
+        engine_time = Stopwatch()
         is_over = False
         try:
-            is_over = self._start_all() and self._play_all()
+            is_over = self._start_all() and self._play_all(engine_time)
         except DeadlineError as error:
             logger.warning("%s", error)
         finally:
             self._give_back(abort=not is_over)
+        if time.monotonic() > self._deadline and (at_work := self._calls.at_work):
+            call, *others = at_work
+            logger.warning("%s, and %d others too", call.late(self._deadline), len(others))
+        self._result.engine_busy_fraction = engine_time.busy_fraction
         for seed, members in self._finished.items():
-            if len(members) == self._group_size:
-                self._result.groups[seed] = [members[m] for m in range(self._group_size)]
+            if len(members) == self._sizes[seed]:
+                self._result.groups[seed] = [members[m] for m in range(len(members))]
             elif seed not in self._result.dropped:
                 self._result.unfinished.append(seed)
         return self._result
 
     def _start_all(self) -> bool:
         """Resets all environments. Returns whether there was time for it."""
-        members = itertools.product(self._job.seeds, range(self._group_size))
-        for place, (seed, member) in enumerate(members):
+        for (seed, member), place in self._places.items():
             if seed in self._result.dropped:
                 continue
             if place and self._is_late():
@@ -144,16 +173,26 @@ class GroupRollout:
             self._start(seed, member)
         return True
 
-    def _play_all(self) -> bool:
+    def _play_all(self, engine_time: Stopwatch) -> bool:
         """Steps environments as replies come. Returns whether there was time for it."""
-        while self._running:
-            for reply in self._engine.step():
+        while self._open:
+            for reply in self._step_engine(engine_time):
                 # None: its group was dropped since.
                 if (dialogue := self._running.pop(reply.request_id, None)) is not None:
                     self._advance(dialogue, reply)
-                    if self._running and self._is_late():
+                    if self._open and self._is_late():
                         return False
+            if not self._calls.is_idle:
+                self._calls.collect(0.0 if self._running else LOOK_AGAIN_S)
+                if self._open and self._is_late():
+                    return False
         return True
+
+    def _step_engine(self, engine_time: Stopwatch) -> list[Completion]:
+        if not self._running:
+            return []
+        with engine_time:
+            return self._engine.step()
 
     def _is_late(self) -> bool:
         return time.monotonic() > self._deadline or self._is_cancelled()
@@ -167,27 +206,40 @@ class GroupRollout:
             self._envs.reclaim()
 
     def _start(self, seed: int, member: int) -> None:
-        env = None
-        try:
-            env = self._envs.take(deadline=self._deadline)
+        episode = SingleAgentEpisode(len_lookback_buffer=0)
+
+        def make() -> EnvCall | None:
+            return None if seed in self._result.dropped else self._envs.take().begin_make()
+
+        def when_made(env: GuardedEnv, is_new: bool) -> bool:
+            if is_new:
+                self._envs.announce(env)
+            self._tell("created", episode, env, seed, member)
+            self._calls.do(partial(reset, env), partial(self._follow, seed, when_reset))
+            return True
+
+        def reset(env: GuardedEnv) -> EnvCall | None:
+            if seed in self._result.dropped:
+                self._envs.put_back(env)
+                return None
+            return env.begin_reset(seed)
+
+        def when_reset(env: GuardedEnv, start: tuple[Observation, dict]) -> bool:
             dialogue = Dialogue(
                 env,
+                episode,
+                start,
                 seed=seed,
                 member=member,
                 formatter=self._formatter,
                 max_model_len=self._engine.max_model_len,
-                deadline=self._deadline,
             )
             self._check_problem(dialogue)
+            self._tell_of("start", dialogue)
             self._request(dialogue)
-            env = None  # it is the dialogue's now
-        except DeadlineError:
-            raise
-        except Exception as error:
-            self._drop(seed, error)
-        finally:
-            if env is not None:
-                self._envs.put_back(env)
+            return True
+
+        self._calls.do(make, partial(self._follow, seed, when_made))
 
     def _check_problem(self, dialogue: Dialogue) -> None:
         """That the members of a group can be compared."""
@@ -200,21 +252,68 @@ class GroupRollout:
             )
 
     def _advance(self, dialogue: Dialogue, reply: Completion) -> None:
-        is_going_on = False
-        try:
-            if not dialogue.take_reply(reply):
+        def begin() -> EnvCall | None:
+            if dialogue.seed in self._result.dropped:
+                self._envs.put_back(dialogue.env)
+                return None
+            return dialogue.env.begin_step(action)
+
+        def go_on(env: GuardedEnv, turn: Turn) -> bool:
+            is_over = dialogue.take_turn(turn)
+            self._tell_of("step", dialogue)
+            if not is_over:
                 self._request(dialogue)
-                is_going_on = True
-                return
-            episode = dialogue.finish(self._job.weights_version)
-            self._finished[dialogue.seed][dialogue.member] = episode
-        except DeadlineError:
-            raise
+                return True
+            self._finish(dialogue)
+            return False
+
+        try:
+            action = dialogue.take_reply(reply)
         except Exception as error:
             self._drop(dialogue.seed, error)
+            self._envs.put_back(dialogue.env)
+            return
+        self._calls.do(begin, partial(self._follow, dialogue.seed, go_on))
+
+    def _follow(self, seed: int, go_on: Callable[[GuardedEnv, Any], bool], call: EnvCall) -> None:
+        """Goes on after a call of an environment's.
+
+        Args:
+            seed: Of its group.
+            go_on: Takes the environment and what the call returned; returns whether the episode
+                goes on.
+            call: The call.
+        """
+        is_going_on = False
+        try:
+            returned = call.wait(self._deadline)
+            if seed in self._result.dropped:  # while it was at work
+                return
+            is_going_on = go_on(call.env, returned)
+        except (DeadlineError, CallbackError):
+            raise
+        except Exception as error:
+            self._drop(seed, error)
         finally:
             if not is_going_on:
-                self._envs.put_back(dialogue.env)
+                self._envs.put_back(call.env)
+
+    def _finish(self, dialogue: Dialogue) -> None:
+        seed, members = dialogue.seed, self._finished[dialogue.seed]
+        episode = dialogue.finish(self._job.weights_version)
+        self._tell_of("end", dialogue)
+        members[dialogue.member] = episode
+        if len(members) == self._sizes[seed]:
+            self._open.discard(seed)
+
+    def _tell_of(self, event: str, dialogue: Dialogue) -> None:
+        self._tell(event, dialogue.episode, dialogue.env, dialogue.seed, dialogue.member)
+
+    def _tell(
+        self, event: str, episode: SingleAgentEpisode, env: GuardedEnv, seed: int, member: int
+    ) -> None:
+        if self._callbacks is not None:
+            self._callbacks.episode(event, episode, env.env, self._places[seed, member])
 
     def _request(self, dialogue: Dialogue) -> None:
         request_id = next(_request_ids)
@@ -232,10 +331,13 @@ class GroupRollout:
 
     def _drop(self, seed: int, error: Exception) -> None:
         """Gives up a group: whatever a user's environment does must not end the run."""
+        self._result.num_envs_timed_out += isinstance(error, EnvTimeout)
+        if seed in self._result.dropped:  # a sibling, which was at work by then
+            return
         reason = str(error) if isinstance(error, EnvFault) else described(error)
         self._envs.faults.report(f"Group with seed {seed} is dropped: {reason}", error)
         self._result.dropped[seed] = reason
-        self._result.num_envs_timed_out += isinstance(error, EnvTimeout)
+        self._open.discard(seed)
         siblings = [i for i, dialogue in self._running.items() if dialogue.seed == seed]
         if siblings:
             self._engine.abort_requests(siblings)

@@ -17,7 +17,8 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
 from ray.rllib.utils.typing import ResultDict
 
 from sfpo_rllib.algorithms.grpo import GRPO, GRPOConfig
-from sfpo_rllib.core.values import is_int, is_number
+from sfpo_rllib.core.checks import is_int, is_number
+from sfpo_rllib.core.registry import name_of
 from sfpo_rllib.env_runners.runner_calls import kill_runners
 from sfpo_rllib.interrupt import BatchGivenUp, StopRequest, is_interactive
 from sfpo_rllib.reporting import PROGRESS, RunReport, iteration_line, read_rows, replacing
@@ -283,7 +284,12 @@ class _Session:
         if self._lost or self._place.record.sessions[-1].to_iteration == algo.iteration:
             return
         try:
+            if algo.samples_ahead:  # a save waits for it, as long again as the iteration had
+                with self._stop.interrupting(2 * self._plan.grace_s):
+                    algo.finish_rollouts()
             self._save(algo, report)
+        except BatchGivenUp:
+            self._lost = f"; iteration {algo.iteration} was not saved, as it samples ahead still"
         except Exception as error:
             self._lost = f"; iteration {algo.iteration} could not be saved ({error})"
 
@@ -317,7 +323,7 @@ class _Session:
         place.write_record()
         summary = {
             "algorithm": place.record.identity.algorithm,
-            "rollout_engine": str(config.rollout_engine),
+            "rollout_engine": name_of(config.rollout_engine),
             "seed": config.seed,
             "iterations": algo.iteration,
             "finished": place.record.finished is not None,

@@ -111,13 +111,15 @@ class Bench:
         max_model_len: int = 100,
         env_class: type = Dialogue,
         timeout_s: float | None = None,
+        num_env_threads: int = 0,
         **env: Any,
     ) -> None:
         self.tokenizer = tokenizer
         self.engine = ScriptedEngine(tokenizer, reply, max_model_len)
         self.made: list[Any] = []
         self._env_class = env_class
-        self.pool = EnvPool(self._make, env, timeout_s=timeout_s)
+        self._num_env_threads = num_env_threads
+        self.pool = EnvPool(self._make, env, timeout_s=timeout_s, in_threads=num_env_threads > 0)
 
     def _make(self, config: dict[str, Any]) -> gym.Env:
         self.made.append(self._env_class(**config))
@@ -140,6 +142,7 @@ class Bench:
             engine=self.engine,
             formatter=PromptFormatter(self.tokenizer, "raw"),
             envs=self.pool,
+            num_env_threads=self._num_env_threads,
         ).run()
         assert not self.engine.in_flight
         assert sorted([*result.groups, *result.dropped, *result.unfinished]) == sorted(seeds)

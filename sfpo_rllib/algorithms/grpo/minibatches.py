@@ -14,6 +14,8 @@ from sfpo_rllib.rl_modules.causal_lm import (
     LOGP,
     LOSS_MASK,
     REFERENCE_LOGP,
+    WEIGHTS_VERSION,
+    for_models,
     forward_train,
 )
 
@@ -69,10 +71,11 @@ def cut(
         part = torch.tensor(indices, device=rows.device)
         width = int(lengths[part].max())
         micro = {
-            name: column[rows[part]][:, :width] if column.ndim > 1 else column[rows[part]]
+            # Cut first: what is picked out would hold the width of the batch all the same.
+            name: (column[:, :width] if column.ndim > 1 else column)[rows[part]]
             for name, column in rollouts.items()
         }
-        micro[WEIGHTS] = weights[part][:, :width]
+        micro[WEIGHTS] = weights[:, :width][part]
         parts.append(micro)
     return parts
 
@@ -87,17 +90,29 @@ def add_start_logp(module: TorchRLModule, minibatches: Minibatches) -> None:
 def add_reference_logp(module: TorchRLModule, minibatches: Minibatches) -> None:
     """Adds those of the module's reference."""
     for micro in itertools.chain.from_iterable(minibatches):
-        micro[REFERENCE_LOGP] = module.reference_logp(micro)
+        micro[REFERENCE_LOGP] = module.reference_logp(for_models(micro))
 
 
-def engine_logp_diff(minibatches: Minibatches) -> torch.Tensor:
-    """Sum of |log-prob of the engine - at the start|, nats, and number of tokens: (2,), float64."""
+def engine_logp_diff(minibatches: Minibatches, version: int) -> torch.Tensor:
+    """What the engine's log-probs and those at the start of the batch differ by.
+
+    Args:
+        minibatches: With `START_LOGP`.
+        version: Of the weights at the start.
+
+    Returns:
+        Sum of |difference| over the tokens that were sampled under these weights, nats, their
+        number, and the sum over all tokens: (3,), float64.
+    """
     micros = list(itertools.chain.from_iterable(minibatches))
-    sums = torch.zeros(2, dtype=torch.float64, device=micros[0][LOSS_MASK].device)
+    sums = torch.zeros(3, dtype=torch.float64, device=micros[0][LOSS_MASK].device)
     for micro in micros:
         mask = micro[LOSS_MASK]
-        diff = (micro[START_LOGP] - micro[BEHAVIOUR_LOGP]).abs()[mask]
-        sums += torch.stack([diff.double().sum(), mask.sum().double()])
+        diff = (micro[START_LOGP] - micro[BEHAVIOUR_LOGP]).abs().double()
+        present = mask
+        if WEIGHTS_VERSION in micro:
+            present = mask & (micro[WEIGHTS_VERSION] >= version).unsqueeze(1)
+        sums += torch.stack([diff[present].sum(), present.sum().double(), diff[mask].sum()])
     return sums
 
 

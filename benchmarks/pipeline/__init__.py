@@ -1,0 +1,1 @@
+"""What waits for what between environments, engines and learners, and how long."""
