@@ -95,7 +95,9 @@ BY_METHOD = [
 ]
 
 
-@pytest.mark.parametrize(("method", "given"), BY_METHOD, ids=str)
+@pytest.mark.parametrize(
+    ("method", "given"), BY_METHOD, ids=lambda v: v if isinstance(v, str) else "-".join(v)
+)
 def test_what_a_method_of_rllib_was_given_in_vain_is_refused_under_its_keyword(good, method, given):
     getattr(good, method)(**given)
     (keyword,) = given
