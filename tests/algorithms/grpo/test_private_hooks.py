@@ -122,6 +122,7 @@ ATTRIBUTES = [
     (LearnerGroup, "_workers"),
     (LearnerGroup, "_learner"),
     (AlgorithmConfig, "_learner_connector"),
+    (AlgorithmConfig, "_train_batch_size_per_learner"),
 ]
 
 
