@@ -9,7 +9,6 @@ import pytest
 
 pytest.importorskip("ray")
 
-import ray
 from mortal import MortalRunner
 from probes import ECHO, assert_equal_weights, learned_groups, seeds
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -51,7 +50,7 @@ def by_turns(config: SFPOConfig, staleness: int) -> Weights:
     saved = [store.publish(algo.learner_group)]
     for t in range(ITERATIONS):
         weights = saved[max(0, t - staleness)]
-        runner.set_state(ray.get(weights.state))
+        runner.set_state(weights.state)
         first = algo._cursor + GROUPS * t
         job = RolloutJob(
             tuple(range(first, first + GROUPS)), weights.version, (config.seed, t), False, 600.0
