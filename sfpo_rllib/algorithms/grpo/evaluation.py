@@ -158,5 +158,5 @@ class Evaluated(Staged):
                 f"custom_evaluation_function={function!r}: must return (metrics, env_steps, "
                 f"agent_steps), a dict and two integers, or the metrics alone; got {returned!r}"
             )
-        logged = self.metrics.peek(EVALUATION_RESULTS, default={}, latest_merged_only=True)
+        logged = self.metrics.peek(EVALUATION_RESULTS, default={})
         return {**logged, **metrics}
