@@ -1,7 +1,7 @@
 """Shared by all tests: one tiny model, one small config, one ray in each process that runs tests.
 
 What a test uses says what it starts: ray by the fixture `ray_cluster` or `ray_elsewhere`, vLLM by
-`vllm_installed`. It is marked accordingly, and one that starts more than its marks say fails.
+`vllm_installed`. It is marked accordingly, and one that starts ray without its mark fails.
 """
 
 import os
@@ -58,7 +58,6 @@ def vllm_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 STARTED_BY = {"ray": {"ray_cluster", "ray_elsewhere"}, "vllm": {"vllm_installed"}}
 NUM_CPUS = 8
-VLLM_ENGINE = "vllm.v1.engine.llm_engine"
 
 needs_ray = pytest.StashKey[bool]()
 
@@ -102,10 +101,7 @@ def starts_what_it_is_marked_for(
     """Also in processes of the test's own. A test that ends the ray of the others fails."""
     if not request.node.get_closest_marker("ray"):
         monkeypatch.setenv("RAY_ADDRESS", "refused: a test that starts ray uses ray_cluster")
-    had_vllm = VLLM_ENGINE in sys.modules
     yield
-    if not request.node.get_closest_marker("vllm") and not had_vllm:
-        assert VLLM_ENGINE not in sys.modules, "a test that starts vLLM uses vllm_installed"
     if request.config.stash.get(needs_ray, False) and not is_up():
         start_ray()
         pytest.fail("it ended the ray that all tests share")

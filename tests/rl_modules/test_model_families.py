@@ -209,7 +209,7 @@ def test_an_engine_that_does_not_start_in_a_remote_runner_says_why(
 
 
 def test_parameters_that_vllm_passes_over_are_an_error() -> None:
-    from sfpo_rllib.env_runners.engines.vllm_engine import _check_all_loaded
+    from sfpo_rllib.env_runners.engines.vllm_loading import _check_all_loaded
 
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, bias=False))
     model[1].weight = model[0].weight  # tied: loaded under one name
