@@ -1,102 +1,260 @@
-"""Calls on remote env runners: who answers in time, who has died, and who is stuck.
+"""Calls on env runners: who answers in time, who has died, and who is stuck.
 
-RLlib's own calls do not say which runner an answer is from, and hand out nothing to cancel a call
-by. This is the one place that reaches for the handles of single runners, which are not public.
+RLlib's own calls do not say which runner an answer is from, hand out nothing to cancel a call by,
+and drop what a runner has no room for. This is the one place that reaches for the handles of single
+runners, which are not public.
+
+A runner answers its calls one after the other, in the order in which they were sent: Ray's promise
+for an actor without concurrency, on which all that is said of versions of weights rests.
 """
 
 import logging
 import time
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.rllib.utils.annotations import override
 
 logger = logging.getLogger(__name__)
 
+LOCAL = 0  # the id of the runner in this process
 
-@dataclass
-class Answers:
-    """What came of calls, by the id of the runner.
+
+@dataclass(eq=False)
+class Call:
+    """One that has been sent, and not been answered.
 
     Attributes:
-        values: What the runners returned.
-        lost: Runners that died, raised, or did not answer, with the reason. They are replaced.
-        raised: Those of them that raised.
-    """
-
-    values: dict[int, Any] = field(default_factory=dict)
-    lost: dict[int, str] = field(default_factory=dict)
-    raised: dict[int, str] = field(default_factory=dict)
-
-
-def call_runners(
-    runners: EnvRunnerGroup,
-    method: str,
-    arguments: Mapping[int, Mapping[str, Any]],
-    *,
-    timeout_s: float,
-) -> Answers:
-    """Calls a method of some runners, and waits until all have answered or are lost.
-
-    A runner that raises or does not answer in time is replaced. Whatever interrupts the wait,
-    Ctrl-C for one, cancels the calls: a runner stops when it next looks, and its answer is
-    nobody's.
-
-    Args:
-        runners: The group of them.
+        worker_id: The runner.
         method: Its name.
-        arguments: Keyword arguments by the id of the runner.
-        timeout_s: How long to wait.
-
-    Returns:
-        The answers.
+        timeout_s: How long it may take, once those before it are over.
+        about: What the caller notes with it.
+        ref: What the answer is known by; in this process, its arguments.
+        since: When it was first known to be the runner's next to answer; None before.
     """
 
-    def call(runner: EnvRunner, **kwargs: Any) -> tuple[Any, str | None]:
-        try:
-            return getattr(runner, method)(**kwargs), None
-        except Exception:  # RLlib would sleep a minute, and end the process without a word
-            return None, traceback.format_exc()
+    worker_id: int
+    method: str
+    timeout_s: float
+    about: Any
+    ref: Any
+    since: float | None = None
 
-    manager = runners._worker_manager
-    handles = manager.actors()
-    deadline = time.monotonic() + timeout_s
-    answers = Answers()
-    waiting: dict[ray.ObjectRef, int] = {}
-    try:
-        for worker_id, kwargs in arguments.items():
-            waiting[handles[worker_id].apply.remote(call, **kwargs)] = worker_id
-        while waiting and (left := deadline - time.monotonic()) > 0:
-            ready, _ = ray.wait(list(waiting), timeout=min(left, 3600.0))
-            for ref in ready:
-                worker_id = waiting.pop(ref)
-                try:
-                    value, failure = ray.get(ref)
-                except RayError as error:
-                    answers.lost[worker_id] = f"it died: {error}"
-                    manager.set_actor_state(worker_id, healthy=False)
-                else:
-                    if failure is None:
-                        answers.values[worker_id] = value
-                    else:
-                        reason = f"{method}() raised:\n{failure}"
-                        answers.lost[worker_id] = answers.raised[worker_id] = reason
-                        replace_runner(runners, worker_id)
-    except BaseException:
-        for ref in waiting:
-            ray.cancel(ref)
-        raise
-    for worker_id in waiting.values():
-        answers.lost[worker_id] = f"no answer to {method}() within {timeout_s:g} s"
-        replace_runner(runners, worker_id)
-    for worker_id, reason in answers.lost.items():
-        logger.warning("Env runner %d is lost: %s", worker_id, reason)
-    return answers
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a call.
+
+    Attributes:
+        call: The call.
+        value: What the runner returned.
+        lost: Why the runner is lost, if it is: it died, raised, or did not answer in time.
+        at_fault: Whether it was lost in this call, and not in one before it.
+        raised: Whether it raised.
+    """
+
+    call: Call
+    value: Any = None
+    lost: str | None = None
+    at_fault: bool = False
+    raised: bool = False
+
+
+class Calls(ABC):
+    """Calls under way, a line of them for each runner."""
+
+    def __init__(self) -> None:
+        self._lines: dict[int, deque[Call]] = defaultdict(deque)
+
+    @abstractmethod
+    def healthy(self) -> list[int]:
+        """The ids of the runners that may be called."""
+
+    def line(self, worker_id: int) -> list[Call]:
+        """The calls that a runner has not answered, in order."""
+        return list(self._lines[worker_id])
+
+    def all(self) -> list[Call]:
+        """The calls under way."""
+        return [call for line in self._lines.values() for call in line]
+
+    @abstractmethod
+    def send(
+        self,
+        worker_id: int,
+        method: str,
+        arguments: Mapping[str, Any],
+        *,
+        timeout_s: float,
+        about: Any = None,
+    ) -> None:
+        """Calls a method of a runner, and does not wait."""
+
+    @abstractmethod
+    def poll(self, *, wait: bool = True) -> list[Answer]:
+        """Answers since the last time.
+
+        Args:
+            wait: Whether to wait for one, if there is a call under way.
+        """
+
+    @abstractmethod
+    def cancel(self, calls: Iterable[Call]) -> None:
+        """Gives calls up: a runner stops when it next looks, and its answer is nobody's."""
+
+
+class RemoteCalls(Calls):
+    """Calls on the remote runners of a group.
+
+    A runner that is lost is replaced: its calls are all answered by why.
+    """
+
+    def __init__(self, runners: EnvRunnerGroup) -> None:
+        super().__init__()
+        self._runners = runners
+
+    @override(Calls)
+    def healthy(self) -> list[int]:
+        return list(self._runners.healthy_env_runner_ids())
+
+    @override(Calls)
+    def send(
+        self,
+        worker_id: int,
+        method: str,
+        arguments: Mapping[str, Any],
+        *,
+        timeout_s: float,
+        about: Any = None,
+    ) -> None:
+        def call(runner: EnvRunner, **kwargs: Any) -> tuple[Any, str | None]:
+            try:
+                return getattr(runner, method)(**kwargs), None
+            except Exception:  # RLlib would sleep a minute, and end the process without a word
+                return None, traceback.format_exc()
+
+        line = self._lines[worker_id]
+        since = None if line else time.monotonic()
+        ref = self._runners._worker_manager.actors()[worker_id].apply.remote(call, **arguments)
+        line.append(Call(worker_id, method, timeout_s, about, ref, since))
+
+    @override(Calls)
+    def poll(self, *, wait: bool = True) -> list[Answer]:
+        calls = self.all()
+        if not calls:
+            return []
+        refs = [call.ref for call in calls]
+        ready, _ = ray.wait(refs, timeout=self._patience() if wait else 0.0)
+        if ready:
+            ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0.0)
+        done = set(ready)
+        return [answer for line in self._lines.values() for answer in self._next(line, done)]
+
+    def _patience(self) -> float:
+        """Seconds until the first runner is overdue."""
+        firsts = [line[0] for line in self._lines.values() if line]
+        now = time.monotonic()
+        left = min(((call.since or now) + call.timeout_s - now for call in firsts), default=0.0)
+        return min(max(left, 0.0), 3600.0)
+
+    def _next(self, line: deque[Call], done: set[Any]) -> list[Answer]:
+        """The answers of one runner, in the order of its calls."""
+        answers: list[Answer] = []
+        while line and line[0].ref in done:
+            call = line.popleft()
+            try:
+                value, failure = ray.get(call.ref)
+            except RayError as error:
+                answers.append(Answer(call, lost=f"it died: {error}", at_fault=True))
+                self._runners._worker_manager.set_actor_state(call.worker_id, healthy=False)
+                return answers + self._lose(line, answers[-1])
+            if failure is not None:
+                reason = f"{call.method}() raised:\n{failure}"
+                answers.append(Answer(call, lost=reason, at_fault=True, raised=True))
+                replace_runner(self._runners, call.worker_id)
+                return answers + self._lose(line, answers[-1])
+            answers.append(Answer(call, value))
+        if not line:
+            return answers
+        now, call = time.monotonic(), line[0]
+        if call.since is None:
+            call.since = now
+        elif now > call.since + call.timeout_s:
+            reason = f"no answer to {call.method}() within {call.timeout_s:g} s"
+            answers.append(Answer(line.popleft(), lost=reason, at_fault=True))
+            replace_runner(self._runners, call.worker_id)
+            answers += self._lose(line, answers[-1])
+        return answers
+
+    def _lose(self, line: deque[Call], cause: Answer) -> list[Answer]:
+        """Answers of the calls that stood behind the one in which their runner was lost."""
+        logger.warning("Env runner %d is lost: %s", cause.call.worker_id, cause.lost)
+        answers = [Answer(call, lost=cause.lost) for call in line]
+        line.clear()
+        return answers
+
+    @override(Calls)
+    def cancel(self, calls: Iterable[Call]) -> None:
+        for call in calls:
+            if call in (line := self._lines[call.worker_id]):
+                line.remove(call)
+            ray.cancel(call.ref)
+
+
+class LocalCalls(Calls):
+    """Calls on the runner in this process, made when somebody waits for them."""
+
+    def __init__(self, runner: EnvRunner) -> None:
+        super().__init__()
+        self._runner = runner
+
+    @override(Calls)
+    def healthy(self) -> list[int]:
+        return [LOCAL]
+
+    @override(Calls)
+    def send(
+        self,
+        worker_id: int,
+        method: str,
+        arguments: Mapping[str, Any],
+        *,
+        timeout_s: float,
+        about: Any = None,
+    ) -> None:
+        self._lines[LOCAL].append(Call(LOCAL, method, timeout_s, about, dict(arguments)))
+
+    @override(Calls)
+    def poll(self, *, wait: bool = True) -> list[Answer]:
+        """Makes the next call. What it raises is raised here."""
+        if not wait or not self._lines[LOCAL]:
+            return []
+        call = self._lines[LOCAL].popleft()
+        arguments = {
+            name: ray.get(value) if isinstance(value, ray.ObjectRef) else value
+            for name, value in call.ref.items()
+        }
+        return [Answer(call, getattr(self._runner, call.method)(**arguments))]
+
+    @override(Calls)
+    def cancel(self, calls: Iterable[Call]) -> None:
+        for call in calls:
+            self._lines[LOCAL].remove(call)
+
+
+def calls_on(runners: EnvRunnerGroup) -> Calls:
+    """Calls on the runners of a group: the remote ones, or the one in this process."""
+    if runners.num_remote_env_runners() > 0:
+        return RemoteCalls(runners)
+    return LocalCalls(runners.local_env_runner)
 
 
 def kill_runners(runners: EnvRunnerGroup) -> None:

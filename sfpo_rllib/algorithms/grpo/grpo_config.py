@@ -27,6 +27,7 @@ from sfpo_rllib.core.update_rules import UpdateRule, make_update_rule
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import SamplingSettings
+from sfpo_rllib.env_runners.stream import StreamSettings
 from sfpo_rllib.preflight import Preflight, preflight
 from sfpo_rllib.rl_modules import CausalLMModule
 
@@ -62,6 +63,8 @@ class GRPOConfig(AlgorithmConfig):
         self.rollout_timeout_s = 1800.0
         self.env_timeout_s: float | None = None
         self.num_env_threads = 0
+        self.max_staleness = 0
+        self.groups_per_job: int | None = None
         # The update.
         self.update_rule: str | UpdateRule = "single"
         self.entropy_window = 30
@@ -125,6 +128,8 @@ class GRPOConfig(AlgorithmConfig):
         rollout_timeout_s: float = NotProvided,
         env_timeout_s: float | None = NotProvided,
         num_env_threads: int = NotProvided,
+        max_staleness: int = NotProvided,
+        groups_per_job: int | None = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the rollout settings.
@@ -148,6 +153,10 @@ class GRPOConfig(AlgorithmConfig):
             num_env_threads: So many environments of a runner are reset and stepped at once, each
                 in a thread of its own, while the engine goes on. 0: one after the other, between
                 the engine's steps. What is sampled is the same.
+            max_staleness: S: batch t is sampled under the weights after update max(0, t - S), while
+                the learner is at the batches before it. 0: sampling and learning take turns.
+            groups_per_job: Groups that a runner is asked for at once. None: a batch with one
+                runner; with several, so many that each gets two jobs of a batch.
             kwargs: Of `AlgorithmConfig.env_runners()`.
 
         Returns:
@@ -170,6 +179,10 @@ class GRPOConfig(AlgorithmConfig):
             self.env_timeout_s = env_timeout_s
         if num_env_threads is not NotProvided:
             self.num_env_threads = num_env_threads
+        if max_staleness is not NotProvided:
+            self.max_staleness = max_staleness
+        if groups_per_job is not NotProvided:
+            self.groups_per_job = groups_per_job
         return self
 
     @override(AlgorithmConfig)
@@ -368,6 +381,11 @@ class GRPOConfig(AlgorithmConfig):
     def sampling_settings(self) -> SamplingSettings:
         """`sampling` with its defaults."""
         return SamplingSettings(**self.sampling)
+
+    @property
+    def stream_settings(self) -> StreamSettings:
+        """How far sampling may be ahead of learning."""
+        return StreamSettings(self.max_staleness, self.groups_per_job, self.num_env_runners)
 
     @override(AlgorithmConfig)
     def validate(self) -> None:

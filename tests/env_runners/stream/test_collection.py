@@ -5,88 +5,54 @@ from typing import Any
 
 import pytest
 
-from sfpo_rllib.env_runners import collect
-from sfpo_rllib.env_runners.collect import GRACE_S, MAX_ATTEMPTS, Collection, GroupCollector
+pytest.importorskip("ray")
+
+from fake_runners import FakeRunners, Sample, complete, weights
+
 from sfpo_rllib.env_runners.rollout import RolloutJob, RolloutResult
-from sfpo_rllib.env_runners.runner_calls import Answers
+from sfpo_rllib.env_runners.runner_calls import LocalCalls
+from sfpo_rllib.env_runners.stream import Collection, Fleet, collect, fleet, ledger
+from sfpo_rllib.env_runners.stream.ledger import MAX_ATTEMPTS
 
 TIMEOUT_S = 5.0
-Sample = Callable[[RolloutJob], RolloutResult | None]
-
-
-def complete(job: RolloutJob) -> RolloutResult:
-    """Samples every group, in an order of its own; a group says where its seed went."""
-    groups = {seed: [("group", seed, job.stream)] for seed in reversed(job.seeds)}
-    return RolloutResult(groups=groups, metrics=("metrics", len(groups)))
-
-
-class FakeRunners:
-    """Stands for an EnvRunnerGroup: a function a runner, which returns None if it is lost."""
-
-    def __init__(self, samples: Sequence[Sample], *, healthy: Sequence[int] | None = None) -> None:
-        self.samples = dict(enumerate(samples, start=1))
-        self.healthy = list(self.samples if healthy is None else healthy)
-        self.come_back = False  # lost runners, at once
-        self.raise_instead = False  # of dying
-        self.jobs: list[tuple[int, RolloutJob]] = []
-
-    local_env_runner = None
-
-    def num_remote_env_runners(self) -> int:
-        return len(self.samples)
-
-    def healthy_env_runner_ids(self) -> list[int]:
-        return list(self.healthy)
-
-    def call(
-        self, method: str, arguments: dict[int, dict[str, RolloutJob]], timeout_s: float
-    ) -> Answers:
-        assert method == "sample"
-        assert timeout_s == TIMEOUT_S + GRACE_S
-        assert set(arguments) <= set(self.healthy)
-        answers = Answers()
-        for worker_id, keywords in arguments.items():
-            job = keywords["job"]
-            self.jobs.append((worker_id, job))
-            result = self.samples[worker_id](job)
-            if result is not None:
-                answers.values[worker_id] = result
-                continue
-            answers.lost[worker_id] = "the tool took it down"
-            if self.raise_instead:
-                answers.raised[worker_id] = "the tool took it down"
-            if not self.come_back:
-                self.healthy.remove(worker_id)
-        return answers
-
-    def seeds_asked_for(self) -> list[int]:
-        return [seed for _, job in self.jobs for seed in job.seeds]
 
 
 @pytest.fixture(autouse=True)
 def fake_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        collect, "call_runners", lambda runners, *args, **kwargs: runners.call(*args, **kwargs)
-    )
+    monkeypatch.setattr(fleet, "calls_on", lambda runners: runners)
 
 
 def run(
     runners: Any,
     seeds: Sequence[int],
     *,
-    restore: Callable[[], Any] = lambda: None,
-    sync_weights: Callable[[], Any] = lambda: None,
+    restore: Callable[[Fleet], Any] = lambda fleet: None,
+    meanwhile: Callable[[], Any] | None = None,
     evaluation: bool = False,
     **settings: Any,
 ) -> Collection:
-    collector = GroupCollector(
+    def bring_back() -> None:
+        restore(fleet)
+
+    fleet = Fleet(
         runners,
         timeout_s=TIMEOUT_S,
-        restore=restore,
-        sync_weights=sync_weights,
+        restore=bring_back,
         **{"restore_timeout_s": 0.2, **settings},
     )
-    return collector.collect(seeds, weights_version=4, stream=(0, "x"), evaluation=evaluation)
+    fleet.publish(weights(4))
+    if meanwhile is not None:
+        fleet.wait_for_weights()
+        meanwhile()
+    return collect(
+        fleet,
+        seeds,
+        weights_version=4,
+        stream=(0, "x"),
+        evaluation=evaluation,
+        timeout_s=TIMEOUT_S,
+        num_runners=max(len(getattr(runners, "samples", ())), 1),
+    )
 
 
 def seeds_of(collection: Collection) -> list[int]:
@@ -112,8 +78,9 @@ def test_groups_come_in_the_order_of_their_seeds_each_asked_for_once(num_runners
     collection = run(runners, SEEDS)
     assert seeds_of(collection) == SEEDS
     assert sorted(runners.seeds_asked_for()) == sorted(SEEDS)
-    shares = [len(job.seeds) for _, job in runners.jobs]
-    assert len(shares) == min(num_runners, 5) and max(shares) - min(shares) <= 1
+    assert {worker_id for worker_id, _ in runners.jobs} == set(range(1, 1 + min(num_runners, 5)))
+    sizes = [len(job.seeds) for _, job in runners.jobs]
+    assert sizes == [5] if num_runners == 1 else max(sizes) <= 2
     assert (collection.num_runners_lost, collection.num_groups_reissued) == (0, 0)
     assert sum(count for _, count in collection.runner_metrics) == 5
 
@@ -128,12 +95,14 @@ def test_the_job_says_what_to_sample(evaluation):
 
 def test_without_remote_runners_the_local_one_samples():
     class Local:
+        def set_state(self, state: int) -> None:
+            self.version = state
+
         def sample(self, *, job: RolloutJob) -> RolloutResult:
+            assert job.weights_version == self.version
             return complete(job)
 
-    runners = FakeRunners([])
-    runners.local_env_runner = Local()
-    assert seeds_of(run(runners, SEEDS)) == SEEDS
+    assert seeds_of(run(LocalCalls(Local()), SEEDS)) == SEEDS
 
 
 def test_only_healthy_runners_are_asked():
@@ -146,10 +115,10 @@ def test_the_seeds_of_a_lost_runner_are_issued_again_and_no_others():
     runners = FakeRunners([complete, lose])
     collection = run(runners, SEEDS)
     assert seeds_of(collection) == SEEDS
-    lost = runners.jobs[1][1].seeds
+    (lost,) = (job.seeds for worker_id, job in runners.jobs if worker_id == 2)
     assert sorted(runners.seeds_asked_for()) == sorted([*SEEDS, *lost])
     assert collection.num_runners_lost == 1
-    assert collection.num_groups_reissued == len(lost) == 2
+    assert collection.num_groups_reissued == len(lost) > 0
 
 
 def test_seeds_not_finished_in_time_are_issued_again():
@@ -160,8 +129,8 @@ def test_seeds_not_finished_in_time_are_issued_again():
     runners = FakeRunners([once(late), once(late)])
     collection = run(runners, SEEDS)
     assert seeds_of(collection) == SEEDS
-    assert (collection.num_runners_lost, collection.num_groups_reissued) == (0, 3)
-    assert len(runners.seeds_asked_for()) == 5 + 3
+    assert (collection.num_runners_lost, collection.num_groups_reissued) == (0, 2)
+    assert len(runners.seeds_asked_for()) == 5 + 2
 
 
 def test_dropped_seeds_are_reported_and_not_issued_again():
@@ -178,33 +147,18 @@ def test_dropped_seeds_are_reported_and_not_issued_again():
     assert sorted(runners.seeds_asked_for()) == sorted(SEEDS)
 
 
-def test_stale_weights_are_sent_again_before_the_next_attempt():
-    loaded = {1: 4, 2: 3}  # runner to version
-
-    def runner(worker_id: int) -> Sample:
-        def sample(job: RolloutJob) -> RolloutResult:
-            if loaded[worker_id] != job.weights_version:
-                return RolloutResult(unfinished=list(job.seeds), stale_version=loaded[worker_id])
-            return complete(job)
-
-        return sample
-
-    runners = FakeRunners([runner(1), runner(2)])
-    synced = []
-
-    def sync_weights() -> None:
-        synced.append(len(runners.jobs))
-        loaded[2] = 4
-
-    collection = run(runners, SEEDS, sync_weights=sync_weights)
+def test_a_runner_that_died_idle_is_sent_the_weights_again_and_loses_no_seed():
+    runners = FakeRunners([complete])
+    collection = run(runners, SEEDS, meanwhile=lambda: runners.die_idle(1))
     assert seeds_of(collection) == SEEDS
-    assert synced == [2]  # once, after the first round
+    assert [method for _, method, _ in runners.sent] == ["set_state", "sample"] * 2
+    assert (collection.num_runners_lost, collection.num_groups_reissued) == (0, 0)
 
 
-def test_weights_that_are_not_stale_are_not_sent_again():
-    synced = []
-    run(FakeRunners([complete, lose]), SEEDS, sync_weights=lambda: synced.append(1))
-    assert synced == []
+def test_weights_that_a_runner_has_are_not_sent_again():
+    runners = FakeRunners([complete, lose])
+    run(runners, SEEDS)
+    assert [w for w, method, _ in runners.sent if method == "set_state"] == [1, 2]
 
 
 def without(*unwilling: int) -> Sample:
@@ -278,6 +232,13 @@ def test_stale_weights_are_no_fault_of_the_seeds():
     assert seeds_of(run(runners, [7])) == [7]
 
 
+def test_weights_that_all_runners_refuse_are_an_error_with_the_cause():
+    runners = FakeRunners([complete] * 2)
+    runners.come_back, runners.refuses = True, {1, 2}
+    with pytest.raises(RuntimeError, match=r"no group was sampled in 4 rounds.*it refuses"):
+        run(runners, SEEDS)
+
+
 def test_runners_of_which_no_seed_ever_comes_back_are_an_error_with_the_reason():
     runners = FakeRunners([lose])
     runners.come_back = True
@@ -285,7 +246,7 @@ def test_runners_of_which_no_seed_ever_comes_back_are_an_error_with_the_reason()
         RuntimeError, match=r"no group was sampled in 8 rounds.*the tool took it down"
     ):
         run(runners, range(200))
-    assert len(runners.jobs) == collect.MAX_FRUITLESS_ROUNDS
+    assert len(runners.jobs) == ledger.MAX_FRUITLESS_ROUNDS
 
 
 def test_runners_that_raise_whatever_they_are_asked_for_are_an_error_with_the_cause():
@@ -298,7 +259,7 @@ def test_runners_that_raise_whatever_they_are_asked_for_are_an_error_with_the_ca
 def test_no_healthy_runner_is_an_error():
     restored = []
     with pytest.raises(RuntimeError, match=r"no env runner is healthy.*the tool took it down"):
-        run(FakeRunners([lose, lose]), SEEDS, restore=lambda: restored.append(1))
+        run(FakeRunners([lose, lose]), SEEDS, restore=lambda fleet: restored.append(1))
     assert restored  # it was tried
 
 
@@ -308,7 +269,11 @@ def test_without_restarts_dead_runners_are_not_waited_for():
 
 
 def test_when_no_runner_is_healthy_they_are_brought_back():
+    def bring_back(fleet: Fleet) -> None:
+        runners.revive(1, 2)
+        fleet.welcome([1, 2])
+
     runners = FakeRunners([once(lose), once(lose)])
-    collection = run(runners, SEEDS, restore=lambda: runners.healthy.extend([1, 2]))
+    collection = run(runners, SEEDS, restore=bring_back)
     assert seeds_of(collection) == SEEDS
     assert collection.num_runners_lost == 2

@@ -1,0 +1,216 @@
+"""What the algorithm knows of sampling: batches, evaluations, and the weights for both."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
+from ray.rllib.utils.typing import StateDict
+
+from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
+from sfpo_rllib.env_runners.rollout import stable_hash
+from sfpo_rllib.env_runners.stream import (
+    Collection,
+    Fleet,
+    Group,
+    GroupStream,
+    collect,
+    pack,
+    unpack,
+)
+from sfpo_rllib.env_runners.summary import has_equal_rewards, log_rollouts, num_cut_replies
+from sfpo_rllib.env_runners.weights import ObjectStore
+
+if TYPE_CHECKING:
+    from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
+
+
+class Rollouts:
+    """Samples under the learner's weights, as far behind as `max_staleness` has it.
+
+    Attributes:
+        version: Of the newest weights; -1 before there are any.
+        stream: Of training's problems.
+    """
+
+    def __init__(
+        self,
+        config: "GRPOConfig",
+        *,
+        runners: EnvRunnerGroup,
+        eval_runners: EnvRunnerGroup | None,
+        restore: Callable[[EnvRunnerGroup], Any],
+        metrics: MetricsLogger,
+        run_seed: int,
+    ) -> None:
+        """Initializes sampling of which nothing is under way.
+
+        Args:
+            config: The algorithm's.
+            runners: For training, and for evaluation if there are no others.
+            eval_runners: For evaluation.
+            restore: Brings lost runners of a group back, and calls `welcome`.
+            metrics: The algorithm's.
+            run_seed: What problems and sampling seeds depend on.
+        """
+        self._config = config
+        self._metrics = metrics
+        self._groups = [runners] if eval_runners is None else [runners, eval_runners]
+        self._fleets = [
+            Fleet(
+                group,
+                timeout_s=config.rollout_timeout_s,
+                restore=lambda group=group: restore(group),  # type: ignore[misc]
+                restore_timeout_s=config.env_runner_restore_timeout_s,
+                restarts=config.restart_failed_env_runners,
+            )
+            for group in self._groups
+        ]
+        self._publisher = ObjectStore(
+            has_remote_runners=any(group.num_remote_env_runners() > 0 for group in self._groups)
+        )
+        self.version = -1
+        self._is_synced = False
+        batch_size = config.total_train_batch_size // config.group_size
+        self.stream = GroupStream(
+            self._fleets[0],
+            run_seed=run_seed,
+            # Runs of different seeds see the problems in different orders.
+            cursor=stable_hash("first problem", run_seed) % (1 << 31),
+            batch_size=batch_size,
+            job_size=config.stream_settings.job_size(batch_size),
+            max_staleness=config.max_staleness,
+            timeout_s=config.rollout_timeout_s,
+            num_runners=config.num_env_runners,
+        )
+        self._last_batch_at: float | None = None
+
+    def weights_change(self) -> None:
+        """Says that the learner's weights are about to be others than the engines'."""
+        self._is_synced = False
+
+    def sync_weights(self, learners: GRPOLearnerGroup, *, wait: bool = True) -> None:
+        """Sends the learner's weights to every engine.
+
+        Args:
+            learners: Have them.
+            wait: Whether to wait until they are loaded.
+        """
+        self._is_synced = False
+        weights = self._publisher.publish(learners)
+        self.version = weights.version
+        for fleet in self._fleets:
+            fleet.publish(weights)
+        if wait:
+            for fleet in self._fleets:
+                fleet.wait_for_weights()
+        self._is_synced = True
+
+    def welcome(self, runners: EnvRunnerGroup, worker_ids: Sequence[int]) -> None:
+        """Sends the newest weights to runners that were started anew."""
+        self._fleets[self._groups.index(runners)].welcome(worker_ids)
+
+    def sample_batch(self, learners: GRPOLearnerGroup, number: int) -> list[Group]:
+        """The groups of the next batch: always the same number, dropped ones replaced.
+
+        Args:
+            learners: Have the weights, if the engines have not.
+            number: Of the batch.
+        """
+        if not self._is_synced:  # the last iteration was interrupted
+            self.sync_weights(learners)
+        config, start = self._config, time.monotonic()
+        if config.max_staleness and self._last_batch_at is not None:
+            start = self._last_batch_at  # the runners did not wait for us
+        resample = config.equal_reward_groups == "resample"
+        batch_size = config.total_train_batch_size // config.group_size
+        batch = self.stream.take(
+            number,
+            version=self.version,
+            set_aside=has_equal_rewards,
+            at_most=config.max_resampling_rounds * batch_size if resample else 0,
+        )
+        self._last_batch_at = time.monotonic()
+        ages = [self.version - version for version in batch.versions]
+        counts: Counter[str] = self.stream.ledger.counts
+        masked = num_cut_replies(batch.groups) if config.truncated_replies == "mask" else 0
+        self.log_runner_metrics()
+        log_rollouts(
+            self._metrics,
+            batch.groups + batch.set_aside,
+            {
+                "num_groups_dropped": len(batch.dropped),
+                "num_groups_given_up": len(batch.given_up),
+                "num_groups_reissued": counts["num_groups_reissued"],
+                "num_envs_timed_out": counts["num_envs_timed_out"],
+                "num_groups_resampled": len(batch.set_aside),
+                "num_replies_masked": masked,
+                "weights_version": min(batch.versions),
+                "weights_age/mean": fmean(ages),
+                "weights_age/max": max(ages),
+            },
+            seconds=self._last_batch_at - start,
+        )
+        counts.clear()
+        return batch.groups
+
+    def evaluate(self, learners: GRPOLearnerGroup, seeds: Sequence[int]) -> Collection:
+        """One group a seed under the evaluation settings and the newest weights."""
+        if not self._is_synced:
+            self.sync_weights(learners)
+        config = self._config
+        return collect(
+            self._fleets[-1],
+            seeds,
+            weights_version=self.version,
+            # The same way whenever it is done.
+            stream=(self.stream.run_seed, "evaluation"),
+            evaluation=True,
+            timeout_s=config.rollout_timeout_s,
+            num_runners=config.evaluation_num_env_runners or config.num_env_runners,
+        )
+
+    def take_num_lost(self) -> int:
+        """Runners that were lost since the last time, other than in evaluations."""
+        lost = sum(fleet.num_lost for fleet in self._fleets)
+        for fleet in self._fleets:
+            fleet.num_lost = 0
+        return lost
+
+    def log_runner_metrics(self) -> None:
+        """Hands on what callbacks have logged in the runners."""
+        if self.stream.ledger.runner_metrics:
+            self._metrics.aggregate(self.stream.ledger.runner_metrics, key=ENV_RUNNER_RESULTS)
+            self.stream.ledger.runner_metrics.clear()
+
+    def drain(self) -> None:
+        """Waits until nothing is under way."""
+        self.stream.drain()
+        self.log_runner_metrics()
+
+    def get_state(self) -> StateDict:
+        """Where the stream is, once it is drained."""
+        stream = self.stream
+        return {
+            "run_seed": stream.run_seed,
+            "cursor": stream.cursor,
+            "job_size": stream.job_size,
+            "open": pack(stream.ledger.outcomes()),
+        }
+
+    def set_state(self, state: StateDict) -> None:
+        """Goes on from `get_state()`, with jobs of the size that they had there.
+
+        States of earlier releases have nothing open.
+        """
+        self.stream.reset(state["run_seed"], state["cursor"], unpack(state.get("open", [])))
+        if self._config.groups_per_job is None:
+            self.stream.job_size = state.get("job_size", self.stream.job_size)
+
+    def stop(self) -> None:
+        """Ends what is under way."""
+        self.stream.forget()

@@ -1,0 +1,21 @@
+"""The driver's side of sampling: seeds in order, jobs for the runners, what comes of them."""
+
+from sfpo_rllib.env_runners.stream.collection import Collection, collect
+from sfpo_rllib.env_runners.stream.fleet import Fleet
+from sfpo_rllib.env_runners.stream.ledger import Group, Ledger
+from sfpo_rllib.env_runners.stream.saved import pack, unpack
+from sfpo_rllib.env_runners.stream.settings import StreamSettings
+from sfpo_rllib.env_runners.stream.stream import Batch, GroupStream
+
+__all__ = [
+    "Batch",
+    "Collection",
+    "Fleet",
+    "Group",
+    "GroupStream",
+    "Ledger",
+    "StreamSettings",
+    "collect",
+    "pack",
+    "unpack",
+]

@@ -1,0 +1,53 @@
+"""How far sampling may be ahead of learning, and in what pieces it goes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sfpo_rllib.core.values import is_int
+
+# Jobs of a batch that a runner gets when all are equally fast: the slowest holds up one of them.
+JOBS_A_RUNNER = 2
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """Settings of the stream of groups.
+
+    Attributes:
+        max_staleness: S: batch t is sampled under the weights after update max(0, t - S).
+        groups_per_job: Groups that a runner is asked for at once. None: a whole batch with one
+            runner, else a share of `JOBS_A_RUNNER` jobs a runner.
+        num_env_runners: Processes that sample; 0: the driver does.
+    """
+
+    max_staleness: int = 0
+    groups_per_job: int | None = None
+    num_env_runners: int = 0
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with the values, each as `field=value: what would be right`."""
+        if not is_int(self.max_staleness, 0):
+            yield (
+                f"max_staleness={self.max_staleness!r}: must be an integer >= 0, the number of "
+                "updates that the weights may be behind which a batch is sampled from"
+            )
+        elif self.max_staleness > 0 and self.num_env_runners == 0:
+            yield (
+                f"max_staleness={self.max_staleness}: must be 0 with num_env_runners=0, or "
+                "num_env_runners >= 1: the driver cannot sample and learn at the same time"
+            )
+        if self.groups_per_job is not None and not is_int(self.groups_per_job, 1):
+            yield f"groups_per_job={self.groups_per_job!r}: must be None or an integer >= 1"
+
+    def job_size(self, num_groups: int) -> int:
+        """Groups of one job.
+
+        Args:
+            num_groups: Groups that are asked for together.
+        """
+        return self.groups_per_job or share(num_groups, self.num_env_runners)
+
+
+def share(num_groups: int, num_runners: int) -> int:
+    """Groups of one job, so that each of several runners gets `JOBS_A_RUNNER`."""
+    return num_groups if num_runners <= 1 else -(-num_groups // (JOBS_A_RUNNER * num_runners))
