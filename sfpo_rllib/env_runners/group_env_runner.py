@@ -30,6 +30,7 @@ from sfpo_rllib.env_runners.env_values import EnvFault
 from sfpo_rllib.env_runners.prompts import PromptFormatter, load_tokenizer
 from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob, RolloutResult
 from sfpo_rllib.env_runners.text_envs import EnvPool, UnmadeEnvSpace
+from sfpo_rllib.env_runners.weights import MailboxReader
 from sfpo_rllib.rl_modules.weights import unpack_weights
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         ]
         self.weights_version = -1
         self._has_run_weights = False
+        self._mailbox: MailboxReader | None = None
         # In the driver the engine shares what the learner was given, half and half.
         local_share = config.num_gpus_per_learner / 2
         self._engine: Any = None
@@ -106,6 +108,11 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
                 **{key: value for key, value in source.items() if value},
                 **config.engine_kwargs,
             )
+            if config.weight_sync == "in_flight" and not self._engine.takes_weights_in_flight:
+                raise ValueError(
+                    "weight_sync='in_flight': must be 'between_batches' with this engine, "
+                    f"{config.rollout_engine!r}, which cannot take weights while it samples"
+                )
         except Exception as error:
             if kwargs.get("recreated_worker"):  # long after the algorithm has asked for it
                 raise
@@ -119,7 +126,13 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
             The groups; or only `stale_version`, if the engine runs another version of the weights
             than the job asks for.
         """
-        if job.weights_version != self.weights_version:
+        if job.mailbox is not None:
+            self._mailbox = self._mailbox or MailboxReader(job.mailbox)
+            self._take_newest(wait=True)
+            is_stale = job.weights_version > self.weights_version
+        else:
+            is_stale = job.weights_version != self.weights_version
+        if is_stale:
             return RolloutResult(unfinished=list(job.seeds), stale_version=self.weights_version)
         setting = self._settings[job.evaluation]
         result = GroupRollout(
@@ -130,6 +143,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
             formatter=setting.formatter,
             envs=setting.envs,
             num_env_threads=setting.num_env_threads,
+            renew_weights=None if job.mailbox is None else self._take_newest,
             is_cancelled=self._is_cancelled,
         ).run()
         self._fire_callbacks(result)
@@ -138,6 +152,13 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         )
         result.metrics = self.metrics.reduce()
         return result
+
+    def _take_newest(self, *, wait: bool = False) -> int:
+        """Takes what is new in the mailbox. Returns the version that the engine runs."""
+        assert self._mailbox is not None
+        if (state := self._mailbox.take(wait=wait)) is not None:
+            self.set_state(state)
+        return self.weights_version
 
     def _is_cancelled(self) -> bool:
         """Whether the driver has been interrupted, and waits for this job no more."""
@@ -223,6 +244,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         self._engine_error = None
         self._has_run_weights = True
         self.weights_version = int(state[WEIGHTS_SEQ_NO])
+        self._engine.name_weights(self.weights_version)
 
     @override(Checkpointable)
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:

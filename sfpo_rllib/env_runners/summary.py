@@ -33,6 +33,11 @@ def num_cut_replies(groups: Sequence[Sequence[SingleAgentEpisode]]) -> int:
     return sum(TokenTrace.of(e).num_cut_replies for group in groups for e in group)
 
 
+def renewed_fraction(groups: Sequence[Sequence[SingleAgentEpisode]]) -> float:
+    """Share of episodes that were sampled under several versions of the weights."""
+    return fmean(TokenTrace.of(e).versions is not None for group in groups for e in group)
+
+
 def summarize(groups: Sequence[Sequence[SingleAgentEpisode]]) -> dict[str, float]:
     """Means over the episodes of one or more groups.
 

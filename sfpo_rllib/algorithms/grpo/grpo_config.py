@@ -65,6 +65,7 @@ class GRPOConfig(AlgorithmConfig):
         self.num_env_threads = 0
         self.max_staleness = 0
         self.groups_per_job: int | None = None
+        self.weight_sync = "between_batches"
         # The update.
         self.update_rule: str | UpdateRule = "single"
         self.entropy_window = 30
@@ -130,6 +131,7 @@ class GRPOConfig(AlgorithmConfig):
         num_env_threads: int = NotProvided,
         max_staleness: int = NotProvided,
         groups_per_job: int | None = NotProvided,
+        weight_sync: str = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the rollout settings.
@@ -157,6 +159,9 @@ class GRPOConfig(AlgorithmConfig):
                 the learner is at the batches before it. 0: sampling and learning take turns.
             groups_per_job: Groups that a runner is asked for at once. None: a batch with one
                 runner; with several, so many that each gets two jobs of a batch.
+            weight_sync: "between_batches": a runner takes new weights before a job that names
+                them. "in_flight": between any two steps of its engine, and what it is sampling
+                goes on under them; what is sampled then depends on timing.
             kwargs: Of `AlgorithmConfig.env_runners()`.
 
         Returns:
@@ -183,6 +188,8 @@ class GRPOConfig(AlgorithmConfig):
             self.max_staleness = max_staleness
         if groups_per_job is not NotProvided:
             self.groups_per_job = groups_per_job
+        if weight_sync is not NotProvided:
+            self.weight_sync = weight_sync
         return self
 
     @override(AlgorithmConfig)
@@ -385,7 +392,9 @@ class GRPOConfig(AlgorithmConfig):
     @property
     def stream_settings(self) -> StreamSettings:
         """How far sampling may be ahead of learning."""
-        return StreamSettings(self.max_staleness, self.groups_per_job, self.num_env_runners)
+        return StreamSettings(
+            self.max_staleness, self.groups_per_job, self.num_env_runners, self.weight_sync
+        )
 
     @override(AlgorithmConfig)
     def validate(self) -> None:

@@ -38,12 +38,15 @@ class Completion:
             string, unless truncated.
         logprobs: Of these tokens under the distribution they were sampled from, float32, (L,).
         truncated: Whether the reply was cut at `max_tokens`.
+        versions: Where in the reply each version of the weights begins, and which it is, by
+            `name_weights`. Empty: all of it is of the version that the engine runs.
     """
 
     request_id: int
     token_ids: np.ndarray
     logprobs: np.ndarray
     truncated: bool
+    versions: tuple[tuple[int, int], ...] = ()
 
 
 class RolloutEngine(ABC):
@@ -55,9 +58,12 @@ class RolloutEngine(ABC):
 
     Attributes:
         max_model_len: Prompt and reply together have at most this many tokens.
+        takes_weights_in_flight: Whether `load_weights` may be called while there are requests,
+            which then go on under the new weights from what they have said so far.
     """
 
     max_model_len: int
+    takes_weights_in_flight = False
 
     @abstractmethod
     def submit(self, request: GenerationRequest) -> None:
@@ -84,6 +90,12 @@ class RolloutEngine(ABC):
         Args:
             weights: All of them under transformers' names, or with `lora` the adapter's under the
                 names of peft's files. Until then an adapter changes nothing.
+        """
+
+    def name_weights(self, version: int) -> None:  # noqa: B027
+        """Says which version the engine runs, after a load.
+
+        An engine that finishes in a step what it begins there need not know.
         """
 
     @abstractmethod

@@ -96,6 +96,8 @@ class VLLMEngine(RolloutEngine):
         self._engine: Any = self._llm.llm_engine
         self._stop = list(stop_token_ids)
         self.max_model_len = self._engine.model_config.max_model_len
+        # Older ones cannot say which token is from which version.
+        self.takes_weights_in_flight = hasattr(self._llm, "update_weight_version")
 
     @override(RolloutEngine)
     def submit(self, request: GenerationRequest) -> None:
@@ -156,7 +158,16 @@ class VLLMEngine(RolloutEngine):
         else:
             self._load_model(weights)
         # Cached prefixes hold keys and values of the old weights.
-        self._reset_prefix_cache()
+        if not (self.takes_weights_in_flight and self._engine.has_unfinished_requests()):
+            self._reset_prefix_cache()
+        # So do requests that are running: theirs are computed anew.
+        elif not self._llm.reset_prefix_cache(reset_running_requests=True):
+            raise RuntimeError("vLLM did not reset its prefix cache and the requests in flight")
+
+    @override(RolloutEngine)
+    def name_weights(self, version: int) -> None:
+        if self.takes_weights_in_flight:
+            self._llm.update_weight_version(str(version))
 
     def _load_model(self, weights: Mapping[str, torch.Tensor]) -> None:
         items = list(checkpoint_format(self._skeleton, weights, self._dtype).items())
@@ -271,6 +282,11 @@ def _completion(output: Any) -> Completion:
             np.float32,
         ),
         truncated=reply.finish_reason == "length",
+        versions=tuple(
+            (span.start, int(span.version))
+            for span in getattr(reply, "weight_versions", None) or ()
+            if span.version.isdecimal()  # before the first load it is another name
+        ),
     )
 
 
