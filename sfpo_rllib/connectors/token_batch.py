@@ -16,6 +16,7 @@ from sfpo_rllib.rl_modules.causal_lm import (
     INPUT_IDS,
     LOSS_MASK,
     NUM_TURNS,
+    WEIGHTS_VERSION,
 )
 from sfpo_rllib.token_trace import TokenTrace
 
@@ -34,6 +35,7 @@ class TokenBatch(ConnectorV2):
         group_size: int,
         truncated_replies: str = "train",
         count_turns: bool = False,
+        tell_versions: bool = False,
         device: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -44,6 +46,7 @@ class TokenBatch(ConnectorV2):
             truncated_replies: One of `TRUNCATED_REPLIES`. "mask": no token of a reply that was cut
                 counts. Its episode still does in the group's baseline.
             count_turns: Whether there is a column for the turns of an episode.
+            tell_versions: Whether there is a column for the version of the weights that sampled.
             device: Of the tensors.
             kwargs: Of `ConnectorV2`.
         """
@@ -51,6 +54,7 @@ class TokenBatch(ConnectorV2):
         self._group_size = group_size
         self._mask_truncated = truncated_replies == "mask"
         self._count_turns = count_turns
+        self._tell_versions = tell_versions
         self._device = device
 
     @override(ConnectorV2)
@@ -73,6 +77,8 @@ class TokenBatch(ConnectorV2):
         }
         if self._count_turns:
             columns[NUM_TURNS] = np.array([len(episode) for episode in episodes])
+        if self._tell_versions:
+            columns[WEIGHTS_VERSION] = np.array([trace.weights_version for trace in traces])
         for row, trace in enumerate(traces):
             length = len(trace.token_ids)
             columns[INPUT_IDS][row, :length] = trace.token_ids

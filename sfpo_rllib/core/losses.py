@@ -31,6 +31,8 @@ class LossInputs:
             log-probs may be anything.
         weights: Weight of each token, shape (B, T), 0 where `mask` is False: `token_weights`,
             times what corrects for the engine. A loss is the sum of its terms times these.
+        engine_logp: Log-probs that the engine gave when it sampled, shape (B, T), under weights
+            that may be some updates older than `start_logp`'s. None where nothing was sampled.
     """
 
     logp: torch.Tensor
@@ -38,6 +40,7 @@ class LossInputs:
     advantages: torch.Tensor
     mask: torch.Tensor
     weights: torch.Tensor
+    engine_logp: torch.Tensor | None = None
 
     @property
     def log_ratio(self) -> torch.Tensor:

@@ -102,7 +102,7 @@ class Objective:
             cap=self.engine_ratio_cap,
             floor=self.engine_ratio_floor,
         )
-        inputs = LossInputs(logp, start_logp, advantages, mask, weights * importance)
+        inputs = LossInputs(logp, start_logp, advantages, mask, weights * importance, engine_logp)
         loss, metrics = self.loss.function(inputs, self.loss.clip)
         entropy = torch.where(mask, entropy, 0.0)
         metrics = {

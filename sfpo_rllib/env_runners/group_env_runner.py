@@ -135,6 +135,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         if is_stale:
             return RolloutResult(unfinished=list(job.seeds), stale_version=self.weights_version)
         setting = self._settings[job.evaluation]
+        self._engine.begin_job()
         result = GroupRollout(
             job,
             group_size=setting.group_size,

@@ -50,6 +50,7 @@ class Preflight:
             makes do with the cache it has.
         rule: Name of the update rule.
         enforced: Whether too little memory is an error. On a CPU it is a warning: a host may swap.
+        weight_copies: Versions of the weights that Ray's object store holds.
     """
 
     model: Footprint
@@ -63,6 +64,12 @@ class Preflight:
     engine_sequences: int | None
     rule: str
     enforced: bool
+    weight_copies: int = 0
+
+    @property
+    def published(self) -> int:
+        """Bytes of weights in Ray's object store, in host memory."""
+        return self.weight_copies * self.model.trained_parameters * self.settings.compute_bytes
 
     def problems(self) -> Iterator[str]:
         """What does not fit, each with the largest setting that would."""
@@ -190,6 +197,8 @@ class Preflight:
                 *_table(rows),
                 f"{'engine':<40}{'GB':>10}",
                 *_table(engine_rows),
+                f"{'object store':<40}{'GB':>10}",
+                *_table([(f"weights, {self.weight_copies} versions", self.published)]),
             ]
         )
 
@@ -278,6 +287,7 @@ def preflight(
         engine_sequences=sequences,
         rule=rule_name(rule),
         enforced=on_gpu or device_memory_gb is not None,
+        weight_copies=config.stream_settings.weight_copies,
     )
 
 

@@ -36,6 +36,7 @@ LOSS_MASK = "loss_mask"  # True on tokens the policy produced
 BEHAVIOUR_LOGP = "behaviour_logp"  # the engine's log-probs of those tokens
 ADVANTAGES = "advantages"  # (B,)
 NUM_TURNS = "num_turns"  # of the episode, (B,), where the loss needs them
+WEIGHTS_VERSION = "weights_version"  # of those that sampled it, (B,), where it may be an older one
 REFERENCE_LOGP = "reference_logp"  # where there is a reference
 
 # What the forward pass returns, each of shape (B, T), at the position of the token itself.

@@ -283,7 +283,12 @@ class _Session:
         if self._lost or self._place.record.sessions[-1].to_iteration == algo.iteration:
             return
         try:
+            if algo.samples_ahead:  # a save waits for it, as long again as the iteration had
+                with self._stop.interrupting(2 * self._plan.grace_s):
+                    algo.finish_rollouts()
             self._save(algo, report)
+        except BatchGivenUp:
+            self._lost = f"; iteration {algo.iteration} was not saved, as it samples ahead still"
         except Exception as error:
             self._lost = f"; iteration {algo.iteration} could not be saved ({error})"
 

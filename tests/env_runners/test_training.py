@@ -16,7 +16,8 @@ from probes import ECHO, learned_groups, seeds, sfpo_results, train
 from ray.tune.registry import register_env
 
 from sfpo_rllib import GRPO, SFPO, SFPOConfig
-from sfpo_rllib.env_runners import GroupEnvRunner, collect
+from sfpo_rllib.env_runners import GroupEnvRunner
+from sfpo_rllib.env_runners.stream import fleet
 from sfpo_rllib.token_trace import TokenTrace
 
 MakeConfig = Callable[..., SFPOConfig]
@@ -98,7 +99,7 @@ def test_lost_runner_costs_no_group(
     misdeed: str,
 ) -> None:
     """One of two runners dies, or hangs in its environment, on the first step of all."""
-    monkeypatch.setattr(collect, "GRACE_S", 1.0)
+    monkeypatch.setattr(fleet, "GRACE_S", 1.0)
     flag = tmp_path / "misbehaved"
     config = make_config(env=ECHO, env_config={"once": misdeed, "flag": str(flag)}).env_runners(
         num_env_runners=2, rollout_timeout_s=10 if misdeed == "hang" else 120

@@ -495,6 +495,20 @@ def test_the_table_has_every_part_and_the_whole(paper: SFPOConfig) -> None:
         assert row in " ".join(table.split()), table
 
 
+@pytest.mark.parametrize("staleness", [0, 2])
+def test_the_object_store_holds_a_copy_of_the_weights_for_each_version(
+    paper: SFPOConfig, staleness: int
+) -> None:
+    paper.env_runners(num_env_runners=2, max_staleness=staleness)
+    estimate = estimated(paper, device_memory_gb=80)
+    one = estimate.model.num_parameters * 2  # bfloat16
+    assert estimate.published == (staleness + 1) * one
+    row = f"weights, {staleness + 1} versions {estimate.published / GB:.1f}"
+    assert row in " ".join(str(estimate).split())
+    paper.env_runners(num_env_runners=0, max_staleness=0)
+    assert estimated(paper, device_memory_gb=80).published == 0
+
+
 def test_the_table_in_the_docs_is_what_is_estimated(paper: SFPOConfig) -> None:
     page = (ROOT / "docs" / "learner.md").read_text()
     rows = re.findall(

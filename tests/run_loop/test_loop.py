@@ -127,6 +127,42 @@ def test_a_batch_that_is_given_up_while_sampling_is_asked_for_again(
     assert iterations(folder) == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
+def test_a_run_that_samples_ahead_is_stopped_and_goes_on_as_if_it_had_not_been(
+    config: SFPOConfig, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digests: list[dict[str, Any]] = []
+    config.env_runners(num_env_runners=1, max_staleness=1)
+    options: dict[str, Any] = {"iterations": 7, "checkpoint_every": 2, "grace_s": 2}
+
+    def keep(algo: SFPO) -> None:
+        digests.append(digest(algo))
+
+    def hang(algo: SFPO, result: dict[str, Any]) -> None:
+        if algo.iteration == 3:
+            (folder / "hold").touch()
+            stop_soon()
+
+    def stop(algo: SFPO, result: dict[str, Any]) -> None:
+        if algo.iteration == 5:
+            stop_soon()
+
+    run(config, tmp_path / "whole", on_end=keep, **options)
+    # What is sampled ahead does not come to its end: the last checkpoint stands.
+    with pytest.raises(SystemExit):
+        run(config, folder, on_result=hang, **options)
+    assert "saved in" in (last := capsys.readouterr().err.splitlines()[-1]), last
+    assert "was not saved, as it samples ahead" in last
+    (folder / "hold").unlink()
+    # It does: it is part of the checkpoint.
+    with pytest.raises(SystemExit):
+        run(config, folder, on_result=stop, **options)
+    assert "was not saved" not in capsys.readouterr().err
+    assert run(config, folder, on_end=keep, **options).resumed_from in (5, 6, 7)
+    assert digests[0] == digests[1]
+    assert iterations(folder) == list(range(1, 8))
+
+
 def test_an_update_that_outlasts_the_grace_is_lost_and_the_last_checkpoint_stands(
     config: SFPOConfig,
     folder: Path,

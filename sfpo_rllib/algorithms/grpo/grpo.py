@@ -1,5 +1,6 @@
 """GRPO for language models over gymnasium text environments, through group rollouts."""
 
+import logging
 import secrets
 import time
 from collections.abc import Collection
@@ -42,6 +43,8 @@ from sfpo_rllib.env_runners.text_envs import make_text_env
 from sfpo_rllib.rl_modules.export import PretrainedExport, staged
 from sfpo_rllib.token_trace import TokenTrace
 
+logger = logging.getLogger(__name__)
+
 _DRIVER_STATE = "rollout_driver"
 
 
@@ -64,6 +67,11 @@ class GRPO(CheckpointedAlgorithm, Staged):
     def setup(self, config: AlgorithmConfig) -> None:
         resources.check_cluster_resources(type(self), self.config)
         resources.check_memory(self.config)
+        for warning in self.config.stream_settings.warnings(
+            gpus_per_learner=self.config.num_gpus_per_learner,
+            gpus_per_env_runner=self.config.num_gpus_per_env_runner,
+        ):
+            logger.warning(warning)
         self._export = PretrainedExport(self.config.model_config)
         run_seed = secrets.randbits(31) if self.config.seed is None else self.config.seed
         super().setup(config)
@@ -113,6 +121,15 @@ class GRPO(CheckpointedAlgorithm, Staged):
     def _log_once(self, key: tuple[str, str], value: float) -> None:
         """Logs a value of this iteration."""
         self.metrics.log_value(key, value, reduce="mean", window=1)
+
+    @property
+    def samples_ahead(self) -> bool:
+        """Whether runners are at groups of later batches."""
+        return not self._rollouts.stream.ledger.is_whole
+
+    def finish_rollouts(self) -> None:
+        """Waits until what is sampled ahead is whole, as saving does."""
+        self._rollouts.drain()
 
     def give_up_batch(self) -> bool:
         """Forgets the batch of a `train()` that was interrupted.
@@ -297,7 +314,7 @@ class GRPO(CheckpointedAlgorithm, Staged):
     @override(CheckpointedAlgorithm)
     def save_to_path(self, path: PathLike | None = None, **kwargs: Any) -> str:
         self.learner_group.check()  # says which learner failed, before anything is written
-        self._rollouts.drain()  # also before runners are asked for their states
+        self.finish_rollouts()  # also before runners are asked for their states
         return super().save_to_path(path, **kwargs)
 
     @override(CheckpointedAlgorithm)

@@ -555,6 +555,7 @@ class GRPOConfig(AlgorithmConfig):
                     group_size=self.group_size,
                     truncated_replies=self.truncated_replies,
                     count_turns=self.policy_loss.aggregation == "constant",
+                    tell_versions=self.max_staleness > 0,
                     device=device,
                 ),
                 GroupRelativeAdvantages(

@@ -266,10 +266,18 @@ class GRPOTorchLearner(OptimizerLearner):
         )
 
     def _check_engine(self, minibatches: Minibatches) -> None:
-        """Raises BatchRefused, for all learners, if the engine's log-probs are not of the batch."""
+        """Raises BatchRefused, for all learners, if the engine's log-probs are not of the batch.
+
+        Those of older weights differ as much as the updates since have changed: of them it is
+        only asked that they are numbers.
+        """
         if minibatches:  # else no token counts, with any learner
-            self._all_reduce(sums := engine_logp_diff(minibatches))
-            self._batch_guard.check(float(sums[0] / sums[1]))
+            # RLlib counts the update before it begins.
+            sums = engine_logp_diff(minibatches, version=self._weights_seq_no - 1)
+            self._all_reduce(sums)
+            present, count, everywhere = sums.tolist()
+            mean = present / count if count else 0.0
+            self._batch_guard.check(mean if math.isfinite(everywhere) else everywhere)
 
     def _log_passes(self, passes: list[PassMetrics]) -> None:
         # Of the engine all passes over the new batch say the same.

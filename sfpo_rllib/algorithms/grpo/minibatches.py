@@ -14,6 +14,7 @@ from sfpo_rllib.rl_modules.causal_lm import (
     LOGP,
     LOSS_MASK,
     REFERENCE_LOGP,
+    WEIGHTS_VERSION,
     forward_train,
 )
 
@@ -90,14 +91,26 @@ def add_reference_logp(module: TorchRLModule, minibatches: Minibatches) -> None:
         micro[REFERENCE_LOGP] = module.reference_logp(micro)
 
 
-def engine_logp_diff(minibatches: Minibatches) -> torch.Tensor:
-    """Sum of |log-prob of the engine - at the start|, nats, and number of tokens: (2,), float64."""
+def engine_logp_diff(minibatches: Minibatches, version: int) -> torch.Tensor:
+    """What the engine's log-probs and those at the start of the batch differ by.
+
+    Args:
+        minibatches: With `START_LOGP`.
+        version: Of the weights at the start.
+
+    Returns:
+        Sum of |difference| over the tokens that were sampled under these weights, nats, their
+        number, and the sum over all tokens: (3,), float64.
+    """
     micros = list(itertools.chain.from_iterable(minibatches))
-    sums = torch.zeros(2, dtype=torch.float64, device=micros[0][LOSS_MASK].device)
+    sums = torch.zeros(3, dtype=torch.float64, device=micros[0][LOSS_MASK].device)
     for micro in micros:
         mask = micro[LOSS_MASK]
-        diff = (micro[START_LOGP] - micro[BEHAVIOUR_LOGP]).abs()[mask]
-        sums += torch.stack([diff.double().sum(), mask.sum().double()])
+        diff = (micro[START_LOGP] - micro[BEHAVIOUR_LOGP]).abs().double()
+        present = mask
+        if WEIGHTS_VERSION in micro:
+            present = mask & (micro[WEIGHTS_VERSION] >= version).unsqueeze(1)
+        sums += torch.stack([diff[present].sum(), present.sum().double(), diff[mask].sum()])
     return sums
 
 

@@ -200,7 +200,8 @@ def _rollouts(config: "GRPOConfig") -> Iterator[str]:
         yield f"env_timeout_s={config.env_timeout_s!r}: must be a number > 0 (seconds) or None"
     if not is_int(config.num_env_threads, 0):
         yield f"num_env_threads={config.num_env_threads!r}: must be an integer >= 0"
-    yield from config.stream_settings.problems()
+    if not config.in_evaluation:  # which has no stream, and may have no runners of its own
+        yield from config.stream_settings.problems()
     if config.rollout_engine not in ENGINES:
         yield f"rollout_engine={config.rollout_engine!r}: must be one of {ENGINES}"
     attention = config.model_config.get("attn_implementation")

@@ -13,6 +13,7 @@ from sfpo_rllib.core.update_rules.baselines import MultiEpoch, Single
 from sfpo_rllib.core.update_rules.research import Extrapolated, Lookahead, SlowFastReplay
 from sfpo_rllib.core.update_rules.rule import Batch, PassResult, RunPass, UpdateContext, UpdateRule
 from sfpo_rllib.core.update_rules.slow_fast import SlowFast
+from sfpo_rllib.core.update_rules.slow_fast_ess import SlowFastESS
 
 __all__ = [
     "UPDATE_RULES",
@@ -24,6 +25,7 @@ __all__ = [
     "RunPass",
     "Single",
     "SlowFast",
+    "SlowFastESS",
     "SlowFastReplay",
     "UpdateContext",
     "UpdateRule",

@@ -1,6 +1,7 @@
 """SFPO's own rule."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sfpo_rllib.core.slow_fast import check_alpha, check_fast_steps, slow_fast_update
 from sfpo_rllib.core.update_rules.rule import Batch, PassResult, UpdateContext, UpdateRule
@@ -16,7 +17,7 @@ class SlowFast(UpdateRule):
             begins. 0 is `Single`, 1 is `MultiEpoch(K + 1)`.
     """
 
-    metric_names = ("displacement_norm", "pull_back_norm")
+    metric_names: ClassVar[tuple[str, ...]] = ("displacement_norm", "pull_back_norm")
     parameter_copies = 1
     fast_steps: int = 3
     alpha: float = 0.8

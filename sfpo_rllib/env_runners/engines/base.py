@@ -83,6 +83,12 @@ class RolloutEngine(ABC):
         An engine that cannot goes on with them: what they come to is thrown away.
         """
 
+    def begin_job(self) -> None:  # noqa: B027
+        """Forgets what earlier requests have computed, if it could show in later ones' log-probs.
+
+        What comes of a job is the same then, whichever jobs its runner had before.
+        """
+
     @abstractmethod
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Replaces the weights and forgets all that old ones computed.

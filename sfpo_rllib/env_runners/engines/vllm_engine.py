@@ -147,6 +147,10 @@ class VLLMEngine(RolloutEngine):
     def abort_requests(self, request_ids: Collection[int]) -> None:
         self._engine.abort_request([str(request_id) for request_id in request_ids])
 
+    @override(RolloutEngine)
+    def begin_job(self) -> None:
+        self._reset_prefix_cache()  # a prefix that is found there is not computed with the rest
+
     def _reset_prefix_cache(self) -> None:
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM did not reset its prefix cache: requests are in flight")

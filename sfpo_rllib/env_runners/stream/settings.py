@@ -50,6 +50,24 @@ class StreamSettings:
                 "max_staleness >= 1: without, nothing is in flight when there are new weights"
             )
 
+    def warnings(self, *, gpus_per_learner: float, gpus_per_env_runner: float) -> Iterator[str]:
+        """What works, and gains nothing."""
+        if self.max_staleness and 0 < gpus_per_learner < 1 and 0 < gpus_per_env_runner < 1:
+            yield (
+                f"max_staleness={self.max_staleness}: learner and engine seem to share a GPU "
+                f"(num_gpus_per_learner={gpus_per_learner:g}, num_gpus_per_env_runner="
+                f"{gpus_per_env_runner:g}), where they slow each other down; with one GPU each "
+                "sampling and learning overlap"
+            )
+
+    @property
+    def weight_copies(self) -> int:
+        """Versions of the weights that are held for runners in other processes."""
+        if not self.num_env_runners:
+            return 0
+        # In flight: the newest, and those before it as long as a runner is reading them.
+        return 2 if self.weight_sync == "in_flight" else self.max_staleness + 1
+
     def job_size(self, num_groups: int) -> int:
         """Groups of one job.
 

@@ -101,7 +101,8 @@ class GroupStream:
                 ahead, used = divmod(len(self.ledger), self._batch_size)
                 self._issue(min(room, self._batch_size - used), number + ahead, version)
             while len(batch.groups) < self._batch_size:
-                self._fleet.work(until=lambda: self.ledger.has_front)
+                if not self.ledger.has_front:
+                    self._fleet.work(until=lambda: self.ledger.has_front)
                 taken.append(self.ledger.peek())
                 seed, outcome = self.ledger.take_front()
                 if outcome.group is None:

@@ -174,6 +174,13 @@ ENV_RUNNERS = [
     ("prompt_format", "chatml", "'auto'", "'raw'", "'chat'"),
     ("rollout_timeout_s", 0, "number > 0"),
     ("rollout_timeout_s", None, "number > 0"),
+    ("max_staleness", -1, "integer >= 0"),
+    ("max_staleness", 1.0, "integer >= 0"),
+    ("max_staleness", True, "integer >= 0"),
+    ("max_staleness", None, "integer >= 0"),
+    ("max_staleness", 1, "num_env_runners >= 1"),  # there are none
+    ("groups_per_job", 0, "integer >= 1", "None"),
+    ("groups_per_job", 2.5, "integer >= 1", "None"),
     ("env_timeout_s", 0, "number > 0", "None"),
     ("env_timeout_s", "10", "number > 0", "None"),
     ("env_timeout_s", True, "number > 0", "None"),

@@ -214,15 +214,14 @@ def test_evaluation_during_training_uses_its_own_settings(
         evaluation_config={"env_config": {"split": "test"}, "sampling": {"max_tokens": 2}},
     )
     algo = running(config.build_algo())
-    collect, evaluated = algo._collect, []
+    evaluate, evaluated = algo._rollouts.evaluate, []
 
-    def spied_collect(seeds: list[int], *, evaluation: bool = False) -> Any:
-        collection = collect(seeds, evaluation=evaluation)
-        if evaluation:
-            evaluated.extend(collection.groups)
+    def spied_evaluate(*args: Any) -> Any:
+        collection = evaluate(*args)
+        evaluated.extend(collection.groups)
         return collection
 
-    algo._collect = spied_collect
+    algo._rollouts.evaluate = spied_evaluate
     with learned_groups(algo) as batches:
         results = algo.train()["evaluation"]["env_runners"]
 

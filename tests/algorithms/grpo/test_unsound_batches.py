@@ -15,8 +15,9 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 
 from sfpo_rllib import GRPO, GRPOConfig, SFPOConfig
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
-from sfpo_rllib.core import SlowFastReplay
+from sfpo_rllib.core import ClipRange, LossInputs, SlowFastReplay
 from sfpo_rllib.core.batch_guard import MAX_IN_A_ROW
+from sfpo_rllib.core.losses import clipped_surrogate
 from sfpo_rllib.rl_modules import token_logprobs
 from sfpo_rllib.rl_modules.causal_lm import (
     ADVANTAGES,
@@ -25,6 +26,7 @@ from sfpo_rllib.rl_modules.causal_lm import (
     INPUT_IDS,
     LOGP,
     LOSS_MASK,
+    WEIGHTS_VERSION,
 )
 
 MakeConfig = Callable[..., SFPOConfig]
@@ -126,6 +128,53 @@ def test_log_probs_that_are_nan_are_refused(make_config: MakeConfig) -> None:
     bad[BEHAVIOUR_LOGP][3, 7] = math.nan
     logged = update(learner, bad)
     assert (logged["refused_batches_lifetime"], logged["optimizer_steps_lifetime"]) == (1, 0)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_replies_of_older_weights_are_learned_from_and_only_those_of_the_present_are_compared(
+    make_config: MakeConfig, setting: str
+) -> None:
+    learner = build_learner(make_config, **SETTINGS[setting])
+    present = learner._weights_seq_no - 1  # RLlib counts the update that is under way
+    batch = sampled(learner, 0)
+    batch[BEHAVIOUR_LOGP][8:] -= 3.0
+    batch[WEIGHTS_VERSION] = torch.where(torch.arange(16) < 8, present, present - 1)
+    logged = update(learner, batch)
+    assert logged["refused_batches_lifetime"] == 0
+    assert logged["engine_logp_diff"] == pytest.approx(1.5, abs=1e-3)  # measured all the same
+
+    batch = sampled(learner, 1)
+    batch[BEHAVIOUR_LOGP][:8] -= 0.8
+    batch[WEIGHTS_VERSION] = torch.where(torch.arange(16) < 8, present, present - 1)
+    assert update(learner, batch)["refused_batches_lifetime"] == 1
+
+    batch = sampled(learner, 2)
+    batch[WEIGHTS_VERSION] = torch.full((16,), present - 1)
+    batch[BEHAVIOUR_LOGP][3, 7] = math.nan
+    assert update(learner, batch)["refused_batches_lifetime"] == 2
+
+
+def test_all_passes_have_the_denominators_of_the_first(make_config: MakeConfig) -> None:
+    """Ratios are to the policy at the start of the batch, corrections to what sampled it."""
+    seen: list[LossInputs] = []
+
+    def spy(inputs: LossInputs, clip: ClipRange) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        seen.append(inputs)
+        return clipped_surrogate(inputs, clip)
+
+    learner = build_learner(make_config, loss=spy, fast_steps=3, reposition_alpha=0.8)
+    batch = sampled(learner, 0, noise=0.3)
+    update(learner, batch)
+    assert len(seen) == 4
+    first = seen[0]
+    assert first.engine_logp is not None
+    order = torch.cdist(first.engine_logp, batch[BEHAVIOUR_LOGP]).argmin(dim=1)
+    assert torch.equal(first.engine_logp, batch[BEHAVIOUR_LOGP][order])
+    for inputs in seen[1:]:
+        assert torch.equal(inputs.start_logp, first.start_logp)
+        assert torch.equal(inputs.weights, first.weights)  # the correction is in them
+        assert torch.equal(inputs.engine_logp, first.engine_logp)
+        assert not torch.equal(inputs.logp, first.logp)
 
 
 def test_refused_batches_without_end_are_an_error_and_their_number_is_in_the_state(

@@ -1,0 +1,52 @@
+"""SFPO for batches that are not quite of the policy that learns from them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sfpo_rllib.core.update_rules.rule import Batch, PassResult, UpdateContext
+from sfpo_rllib.core.update_rules.slow_fast import SlowFast
+
+
+@dataclass(frozen=True)
+class SlowFastESS(SlowFast):
+    """`SlowFast` that goes less far on a batch that says less: by alpha * sqrt(ESS).
+
+    ESS is the batch's effective sample size over its size, the `engine_ess` of the first pass: 1
+    where the policy that sampled is the one that learns, and it is `SlowFast` to the bit; less the
+    older the weights that sampled. VCPO (arXiv 2602.17616) scales the learning rate so; here it
+    is the way back that the lag lengthens.
+
+    Attributes:
+        fast_steps: K >= 1.
+        alpha: In [0, 1], of a batch whose ESS is 1.
+    """
+
+    metric_names: ClassVar[tuple[str, ...]] = (*SlowFast.metric_names, "scaled_alpha")
+
+    def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
+        """See `UpdateRule.update`.
+
+        Raises:
+            ValueError: If the passes do not measure an `engine_ess`.
+        """
+        if self.alpha == 0.0:
+            return super().update(ctx)
+        with ctx.anchored() as start:
+            results = [ctx.run_pass() for _ in range(self.fast_steps)]
+            alpha = self.alpha * math.sqrt(_effective_sample_share(results[0]))
+            ctx.metrics.update(scaled_alpha=alpha, **vars(start.measure(alpha)))
+            start.reposition(alpha)
+            results.append(ctx.run_pass())
+            return results
+
+
+def _effective_sample_share(result: object) -> float:
+    share = result.get("engine_ess") if isinstance(result, Mapping) else None
+    if share is None:
+        raise ValueError(
+            "update_rule=SlowFastESS: must be SlowFast with passes that measure no engine_ess, as "
+            "those of learners other than GRPO's"
+        )
+    return min(max(float(share), 0.0), 1.0)
