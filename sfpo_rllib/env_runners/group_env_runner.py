@@ -109,6 +109,8 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
                 **config.engine_kwargs,
             )
             if config.weight_sync == "in_flight" and not self._engine.takes_weights_in_flight:
+                self._engine.close()
+                self._engine = None
                 raise ValueError(
                     "weight_sync='in_flight': must be 'between_batches' with this engine, "
                     f"{config.rollout_engine!r}, which cannot take weights while it samples"
@@ -124,7 +126,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
 
         Returns:
             The groups; or only `stale_version`, if the engine runs another version of the weights
-            than the job asks for.
+            than the job asks for, or with a mailbox an older one.
         """
         if job.mailbox is not None:
             self._mailbox = self._mailbox or MailboxReader(job.mailbox)

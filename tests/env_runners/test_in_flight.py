@@ -14,9 +14,11 @@ pytest.importorskip("ray")
 import ray
 from fake_runners import FakeRunners, complete, weights
 from probes import learned_groups
+from ray.rllib.core import COMPONENT_RL_MODULE
 from scripted import Bench
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import Completion, GenerationRequest, SamplingSettings
 from sfpo_rllib.env_runners.engines.transformers_engine import TransformersEngine
 from sfpo_rllib.env_runners.prompts import PromptFormatter
@@ -309,6 +311,15 @@ class Thinks(gym.Env):
         time.sleep(0.2)
         self.turn += 1
         return "+=", float(action.count("1")), self.turn == 8, False, {}
+
+
+def test_an_engine_that_cannot_take_weights_in_flight_is_refused_by_name(make_config, monkeypatch):
+    monkeypatch.setattr(TransformersEngine, "takes_weights_in_flight", False)
+    config = make_config().env_runners(max_staleness=1, weight_sync="in_flight")
+    runner = GroupEnvRunner(config=config)
+    runner.set_state({COMPONENT_RL_MODULE: {}})  # which does not make it good
+    with pytest.raises(ValueError, match="weight_sync='in_flight': must be 'between_batches'"):
+        runner.sample_probes()
 
 
 @pytest.mark.slow
