@@ -3,10 +3,13 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c "" 2>/dev/null && break; done; echo $$p)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint types clean
+.PHONY: help setup quickstart test test-fast lint types clean
+
+# Two processes, each with a ray of its own.
+PYTEST = .venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 help: ## Show the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## Make .venv and install the package in it
 	@$(PYTHON) tools/bootstrap.py
@@ -15,7 +18,10 @@ quickstart: setup ## Set up and train a small model, minutes on a CPU
 	@.venv/bin/python tuned_examples/quickstart_arithmetic.py
 
 test: setup ## Set up and run the tests
-	@.venv/bin/python -m pytest
+	@$(PYTEST)
+
+test-fast: setup ## Set up and run the tests that start neither ray nor vLLM: two minutes
+	@$(PYTEST) -m "not ray and not vllm"
 
 lint: setup ## Check style and formatting
 	@.venv/bin/python -m ruff check .

@@ -1,8 +1,14 @@
-"""Shared by all tests: one tiny model, one small config, one ray."""
+"""Shared by all tests: one tiny model, one small config, one ray in each process that runs tests.
+
+What a test uses says what it starts: ray by the fixture `ray_cluster` or `ray_elsewhere`, vLLM by
+`vllm_installed`. It is marked accordingly, and one that starts more than its marks say fails.
+"""
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -46,14 +52,97 @@ def vllm_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """One ray for the session, with more logical CPUs than a small machine has."""
+# Which tests start what.
+
+STARTED_BY = {"ray": {"ray_cluster", "ray_elsewhere"}, "vllm": {"vllm_installed"}}
+NUM_CPUS = 8
+VLLM_ENGINE = "vllm.v1.engine.llm_engine"
+
+needs_ray = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests by what they use, and orders files: the longest first, those of vLLM together.
+
+    `pytest -n 2 --dist loadgroup` runs a group in one process: its tests share fixtures and an
+    order, and no two vLLMs run at once.
+    """
+    slow: Counter[Path] = Counter()
+    marks: dict[Path, set[str]] = {}
+    for item in items:
+        found = {mark for mark, names in STARTED_BY.items() if names & set(item.fixturenames)}
+        for mark in found:
+            item.add_marker(mark)
+        marks.setdefault(item.path, set()).update(found)
+        slow[item.path] += item.get_closest_marker("slow") is not None
+    for item in items:
+        file = item.path.relative_to(Path(__file__).parent).with_suffix("")
+        item.add_marker(
+            pytest.mark.xdist_group("vllm" if "vllm" in marks[item.path] else str(file))
+        )
+    items.sort(key=lambda i: ("vllm" not in marks[i.path], -slow[i.path], not marks[i.path]))
+
+
+@pytest.fixture(autouse=True)
+def starts_what_it_is_marked_for(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Also in processes of the test's own. A test that ends the ray of the others fails."""
+    if not request.node.get_closest_marker("ray"):
+        monkeypatch.setenv("RAY_ADDRESS", "refused: a test that starts ray uses ray_cluster")
+    had_vllm = VLLM_ENGINE in sys.modules
+    yield
+    if not request.node.get_closest_marker("vllm") and not had_vllm:
+        assert VLLM_ENGINE not in sys.modules, "a test that starts vLLM uses vllm_installed"
+    if request.config.stash.get(needs_ray, False) and not is_up():
+        start_ray()
+        pytest.fail("it ended the ray that all tests share")
+
+
+def start_ray() -> None:
+    """More logical CPUs than a small machine has."""
     import ray
 
-    ray.init(num_cpus=8, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    yield
     ray.shutdown()
+    ray.init(
+        num_cpus=NUM_CPUS,
+        object_store_memory=1 << 28,
+        include_dashboard=False,
+        logging_level="ERROR",
+        log_to_driver=False,
+    )
+
+
+def is_up() -> bool:
+    """Whether this process still has the ray that it started."""
+    import ray
+
+    return ray.is_initialized() and ray.cluster_resources().get("CPU") == NUM_CPUS
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(pytestconfig: pytest.Config) -> Iterator[None]:
+    """One ray for all tests of this process."""
+    import ray
+
+    start_ray()
+    pytestconfig.stash[needs_ray] = True
+    yield
+    pytestconfig.stash[needs_ray] = False
+    ray.shutdown()
+
+
+@pytest.fixture
+def ray_elsewhere() -> None:
+    """For a test that starts ray in processes of its own."""
+
+
+@pytest.fixture(scope="session")
+def vllm_installed() -> None:
+    """For a test that starts vLLM."""
+    if find_spec("vllm") is None:
+        pytest.skip("vllm is not installed")
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ from tqdm import tqdm
 from warm_start import WarmStart, supervised_warm_start
 
 from sfpo_rllib import SFPO, SFPOConfig, run
-from sfpo_rllib.algorithms.grpo.validation import vllm_is_cpu_build
+from sfpo_rllib.env_runners.engines.vllm_engine import vllm_is_cpu_build
 from sfpo_rllib.reporting import iteration_line, plot_accuracy
 from sfpo_rllib.rl_modules.char_llama import build_char_llama
 

@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import environment_record, write_json
-from benchmarks.pipeline import environments
+from benchmarks.pipeline import environments, overlap, real_engine, weights
 
 HERE = Path(__file__).parent
 
 # By name: takes a folder for what it makes, and whether to be quick about it.
-PARTS: dict[str, Callable[..., dict[str, Any]]] = {"environments": environments.measure}
+PARTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "environments": environments.measure,
+    "overlap": overlap.measure,
+    "straggler": overlap.measure_straggler,
+    "real_engine": real_engine.measure,
+    "weights": weights.measure,
+}
 
 
 def parse_args() -> argparse.Namespace:

@@ -26,7 +26,8 @@ TRUNCATED_REPLIES = ("train", "mask")
 class TokenBatch(ConnectorV2):
     """Pads the token traces of whole groups into tensors of shape (B, T), on the right.
 
-    Rows stand group by group in the order of the episodes; T is the longest trace.
+    Rows stand group by group in the order of the episodes; T is the longest trace. A token takes
+    10 bytes; `forward_train` and `reference_logp` make of them what models want.
     """
 
     def __init__(
@@ -70,8 +71,8 @@ class TokenBatch(ConnectorV2):
         check_whole_groups(traces, self._group_size)
         shape = len(traces), max(len(trace.token_ids) for trace in traces)
         columns = {
-            INPUT_IDS: np.zeros(shape, np.int64),
-            ATTENTION_MASK: np.zeros(shape, np.int64),  # by length: a pad id may equal EOS
+            INPUT_IDS: np.zeros(shape, np.int32),
+            ATTENTION_MASK: np.zeros(shape, np.bool_),  # by length: a pad id may equal EOS
             LOSS_MASK: np.zeros(shape, np.bool_),
             BEHAVIOUR_LOGP: np.zeros(shape, np.float32),
         }
@@ -82,7 +83,7 @@ class TokenBatch(ConnectorV2):
         for row, trace in enumerate(traces):
             length = len(trace.token_ids)
             columns[INPUT_IDS][row, :length] = trace.token_ids
-            columns[ATTENTION_MASK][row, :length] = 1
+            columns[ATTENTION_MASK][row, :length] = True
             columns[LOSS_MASK][row, :length] = (
                 trace.whole_replies_mask if self._mask_truncated else trace.loss_mask
             )

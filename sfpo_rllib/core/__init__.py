@@ -13,6 +13,7 @@ from sfpo_rllib.core.losses import (
     token_weights,
 )
 from sfpo_rllib.core.objective import Objective, kl_estimate
+from sfpo_rllib.core.optimizers import OptimizerSpec
 from sfpo_rllib.core.slow_fast import slow_fast_update
 from sfpo_rllib.core.update_rules import (
     UPDATE_RULES,
@@ -41,6 +42,7 @@ __all__ = [
     "LossInputs",
     "MultiEpoch",
     "Objective",
+    "OptimizerSpec",
     "PolicyLoss",
     "Reposition",
     "Single",

@@ -1,5 +1,6 @@
 """How sequences are spread over micro-batches, and groups over learners."""
 
+import bisect
 import heapq
 from collections.abc import Sequence
 
@@ -27,9 +28,9 @@ def micro_batches(
     if at_least > max(len(lengths), 1):
         raise ValueError(f"at_least={at_least}: there are only {len(lengths)} sequences")
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    if packed:
-        return _even_bins(order, lengths, max_tokens, at_least)
     parts: list[list[int]] = []
+    if packed:
+        parts, order = _even_bins(order, lengths, max_tokens, at_least), []
     while order:
         size = max(max_tokens // max(lengths[order[0]], 1), 1)
         parts.append(order[:size])
@@ -44,20 +45,47 @@ def micro_batches(
 def _even_bins(
     order: Sequence[int], lengths: Sequence[int], max_tokens: int, at_least: int
 ) -> list[list[int]]:
-    """Longest first, each into the bin with the fewest tokens, and another bin if one overflows."""
-    count = min(max(at_least, -(-sum(lengths) // max_tokens)), len(order))
-    while True:
-        bins: list[list[int]] = [[] for _ in range(count)]
-        loads = [(0, i) for i in range(count)]
-        fits = True
-        for index in order:
-            load, i = heapq.heappop(loads)
-            bins[i].append(index)
-            fits &= load == 0 or load + lengths[index] <= max_tokens
-            heapq.heappush(loads, (load + lengths[index], i))
-        if fits:
-            return bins
-        count += 1
+    """The fewest bins that are found, as even as so many can be."""
+    sizes = [lengths[i] for i in order]
+    places = _packed_tight(sizes, max_tokens)
+    fewest = min(max(at_least, -(-sum(sizes) // max_tokens)), len(sizes))
+    most = max(fewest, max(places, default=-1) + 1)
+    places = _spread_evenly(sizes, max_tokens, most) or places
+    while fewest < most:  # an even spread may do with fewer than a tight packing
+        count = (fewest + most) // 2
+        if (found := _spread_evenly(sizes, max_tokens, count)) is None:
+            fewest = count + 1
+        else:
+            places, most = found, count
+    bins: list[list[int]] = [[] for _ in range(max(places, default=-1) + 1)]
+    for index, place in zip(order, places, strict=True):
+        bins[place].append(index)
+    return bins
+
+
+def _spread_evenly(sizes: Sequence[int], max_tokens: int, count: int) -> list[int] | None:
+    """Each into the emptiest of `count` bins: the bin of each, or None if one overflows."""
+    loads = [(0, i) for i in range(count)]
+    places = []
+    for size in sizes:
+        load, i = loads[0]
+        if load and load + size > max_tokens:
+            return None
+        heapq.heapreplace(loads, (load + size, i))
+        places.append(i)
+    return places
+
+
+def _packed_tight(sizes: Sequence[int], max_tokens: int) -> list[int]:
+    """Each into the fullest bin that has room for it, else into a new one: the bin of each."""
+    rooms: list[tuple[int, int]] = []  # tokens that are left, and the bin, ascending
+    places = []
+    for size in sizes:
+        fullest = bisect.bisect_left(rooms, (size, 0))
+        room, i = rooms.pop(fullest) if fullest < len(rooms) else (max_tokens, len(rooms))
+        bisect.insort(rooms, (room - size, i))
+        places.append(i)
+    return places
 
 
 def even_shares(sizes: Sequence[int], num_shares: int) -> list[list[int]]:

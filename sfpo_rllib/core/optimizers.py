@@ -1,19 +1,49 @@
-"""Optimizers by name: AdamW, its 8-bit forms, Muon, SGD."""
+"""Optimizers: ours by name or a user's own; how each is made, and what it costs."""
 
 import contextlib
-import difflib
-import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 
-OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_8bit", "muon", "sgd")
-_BITSANDBYTES = {"adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}
+from sfpo_rllib.core.registry import argument_problems, imported, name_of, nearest, parameters_of
+from sfpo_rllib.core.values import is_number
+
+logger = logging.getLogger(__name__)
+
+_FP32 = 4  # bytes
 # What has a setting of its own, and what that is called.
-_RESERVED = {"lr": "lr", "betas": "adam_betas", "weight_decay": "weight_decay", "params": None}
+_ELSEWHERE = {"lr": "lr", "betas": "adam_betas", "weight_decay": "weight_decay"}
+_BETAS, _WEIGHT_DECAY = (0.9, 0.999), 0.01
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """How an optimizer is made, and what it costs.
+
+    Attributes:
+        make: A class or function, or the `"module:name"` of one. It is called with the parameters,
+            the user's settings, and of `betas`, `weight_decay` and `matrices` (which of the
+            parameters are hidden matrices) what it has arguments for.
+        settings_of: Whose arguments the settings are. None: those of `make`.
+        state_bytes: `(sizes of the parameters, settings) -> bytes` of its moments. None: it is
+            asked to take a step on tensors without data.
+        at_once: What a step on a GPU updates in one go, with a temporary each: all parameters,
+            those that are no hidden matrices, or none.
+        shardable: Whether it takes weights that are sharded over learners.
+        paged: Whether its moments leave the device when that is full.
+    """
+
+    make: str | Callable[..., Any]
+    settings_of: Callable[..., Any] | None = None
+    state_bytes: Callable[[Sequence[int], Mapping[str, Any]], int] | None = None
+    at_once: Literal["all", "others", "none"] = "all"
+    shardable: bool = True
+    paged: bool = False
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
@@ -84,19 +114,90 @@ def hidden_matrices(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [p for p in model.parameters() if p.ndim == 2 and id(p) not in outside]
 
 
+def _muon(
+    parameters: Sequence[torch.Tensor],
+    *,
+    matrices: Iterable[torch.Tensor],
+    betas: tuple[float, float],
+    weight_decay: float,
+    **settings: Any,
+) -> MuonWithAdamW:
+    chosen = {id(p) for p in matrices}
+    return MuonWithAdamW(
+        [p for p in parameters if id(p) in chosen],
+        [p for p in parameters if id(p) not in chosen],
+        betas=betas,
+        weight_decay=weight_decay,
+        # So that one learning rate is right for both parts.
+        **{"adjust_lr_fn": "match_rms_adamw", **settings},
+    )
+
+
+def _eight_bit_state_bytes(sizes: Sequence[int], settings: Mapping[str, Any]) -> int:
+    """Bytes of bitsandbytes' blockwise AdamW state for tensors of so many values each.
+
+    Two moments of one byte a value, a float32 scale for each 256 of them, two code books of 256;
+    tensors below `min_8bit_size` keep float32 moments.
+    """
+    least = settings.get("min_8bit_size", 4096)
+    quantized = [n for n in sizes if n >= least]
+    small = sum(n for n in sizes if n < least)
+    code_books = 2 * 256 * _FP32 if quantized else 0
+    return 2 * (sum(n + _FP32 * -(-n // 256) for n in quantized) + _FP32 * small) + code_books
+
+
+_EIGHT_BIT = OptimizerSpec(
+    "bitsandbytes.optim:AdamW8bit",
+    state_bytes=_eight_bit_state_bytes,
+    at_once="none",
+    shardable=False,
+)
+OPTIMIZERS = {
+    "adamw": OptimizerSpec(torch.optim.AdamW),
+    "adamw_8bit": _EIGHT_BIT,
+    "paged_adamw_8bit": replace(_EIGHT_BIT, make="bitsandbytes.optim:PagedAdamW8bit", paged=True),
+    "muon": OptimizerSpec(_muon, settings_of=torch.optim.Muon, at_once="others"),
+    "sgd": OptimizerSpec(torch.optim.SGD),
+}
+Optimizer = str | OptimizerSpec | Callable[..., Any]
+
+
+def optimizer_spec(optimizer: Optimizer) -> OptimizerSpec:
+    """The optimizer of that name, or a user's own: a spec, or a class or function that makes it.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
+        return OPTIMIZERS[optimizer]
+    if callable(optimizer):
+        return OptimizerSpec(optimizer)
+    if isinstance(optimizer, OptimizerSpec):
+        return optimizer
+    raise ValueError(
+        f"optimizer={optimizer!r}: must be one of {list(OPTIMIZERS)}, or a class or function that "
+        f"makes one{nearest(optimizer, OPTIMIZERS)}"
+    )
+
+
+def optimizer_name(optimizer: Optimizer) -> str:
+    """A name as it is; of a user's own what its class or function is called."""
+    return name_of(optimizer.make if isinstance(optimizer, OptimizerSpec) else optimizer)
+
+
 def make_optimizer(
-    name: str,
+    optimizer: Optimizer,
     parameters: Iterable[torch.Tensor],
     *,
     matrices: Iterable[torch.Tensor] = (),
-    betas: tuple[float, float] = (0.9, 0.999),
-    weight_decay: float = 0.01,
+    betas: tuple[float, float] = _BETAS,
+    weight_decay: float = _WEIGHT_DECAY,
     settings: Mapping[str, Any] | None = None,
 ) -> torch.optim.Optimizer:
-    """The optimizer of that name.
+    """Makes an optimizer.
 
     Args:
-        name: One of `OPTIMIZERS`.
+        optimizer: One of `OPTIMIZERS`, or a user's own; see `optimizer_spec`.
         parameters: What is trained.
         matrices: Those of them that Muon takes; see `hidden_matrices`. AdamW takes the rest.
         betas: Of AdamW in all its forms.
@@ -107,36 +208,95 @@ def make_optimizer(
         ValueError: If there is no such optimizer, its package is not installed, it has no such
             setting, or one is out of range.
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(
-            f"optimizer={name!r}: must be one of {list(OPTIMIZERS)}{_nearest(name, OPTIMIZERS)}"
-        )
+    spec, name = optimizer_spec(optimizer), optimizer_name(optimizer)
     if not isinstance(settings, Mapping | None):
         raise ValueError(f"optimizer_kwargs={settings!r}: must be a dict")
     settings = dict(settings or {})
     _check_betas(betas)
-    cls = _optimizer_class(name)
-    _check_settings(name, cls, settings)
-    parameters = list(parameters)
+    make = _imported(spec, name)
+    own, (named, _) = spec.settings_of or make, parameters_of(make)
+    hidden = (next(iter(parameters_of(own)[0]), ""), "matrices")  # the first is what is trained
+    problems = argument_problems(
+        "optimizer_kwargs", settings, own, name=name, elsewhere=_ELSEWHERE, hidden=hidden
+    )
+    if problem := next(problems, None):
+        raise ValueError(problem)
+    offered = {"betas": betas, "weight_decay": weight_decay, "matrices": matrices}
+    if "lr" in named and named["lr"].default is inspect.Parameter.empty:
+        offered["lr"] = 1e-3  # set before each batch
+    arguments = {key: value for key, value in offered.items() if key in named}
     try:
-        if name == "sgd":
-            return torch.optim.SGD(parameters, weight_decay=weight_decay, **settings)
-        if name != "muon":
-            made = cls(parameters, betas=betas, weight_decay=weight_decay, **settings)
-            assert isinstance(made, torch.optim.Optimizer)
-            return made
-        # So that one learning rate is right for both parts.
-        settings.setdefault("adjust_lr_fn", "match_rms_adamw")
-        chosen = {id(p) for p in matrices}
-        return MuonWithAdamW(
-            [p for p in parameters if id(p) in chosen],
-            [p for p in parameters if id(p) not in chosen],
-            betas=betas,
-            weight_decay=weight_decay,
-            **settings,
-        )
-    except (ValueError, TypeError, RuntimeError) as error:  # torch's ways to refuse a value
+        made = make(list(parameters), **arguments, **settings)
+    except Exception as error:  # torch has several ways to refuse a value
         raise ValueError(f"optimizer_kwargs={settings!r}: {name!r} refuses it: {error}") from error
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ValueError(f"optimizer={optimizer!r}: must make a torch.optim.Optimizer, not {made}")
+    return made
+
+
+def optimizer_problems(
+    optimizer: Optimizer, *, betas: Any, weight_decay: Any, settings: Any
+) -> Iterator[str]:
+    """What is wrong with an optimizer and its settings, as `field=value: what would be right`."""
+    if not is_number(weight_decay, least=0.0):
+        yield f"weight_decay={weight_decay!r}: must be a number >= 0"
+    weight = torch.nn.Parameter(torch.zeros(1, 1))
+    try:
+        make_optimizer(optimizer, [weight], matrices=[weight], betas=betas, settings=settings)
+    except ValueError as error:
+        yield str(error)
+        return
+    named, _ = parameters_of(_imported(optimizer_spec(optimizer), ""))
+    for key, value, default in (
+        ("betas", tuple(betas), _BETAS),
+        ("weight_decay", weight_decay, _WEIGHT_DECAY),
+    ):
+        if not isinstance(optimizer, str) and key not in named and value not in (default, 0):
+            name = optimizer_name(optimizer)
+            yield f"{_ELSEWHERE[key]}={value!r}: must be {default!r}, as {name!r} has no {key}"
+
+
+def state_bytes(
+    optimizer: Optimizer,
+    parameters: Sequence[torch.Tensor],
+    *,
+    matrices: Iterable[torch.Tensor] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> int:
+    """Bytes of an optimizer's moments. Step counters, 4 bytes a tensor, are left out.
+
+    Args:
+        optimizer: See `make_optimizer`.
+        parameters: What is trained, as fake tensors. Their gradients are lost.
+        matrices: See `make_optimizer`.
+        settings: See `make_optimizer`.
+    """
+    spec = optimizer_spec(optimizer)
+    if spec.state_bytes is not None:
+        return spec.state_bytes([p.numel() for p in parameters], settings or {})
+    made = make_optimizer(optimizer, parameters, matrices=matrices, settings=settings)
+    for param in parameters:
+        param.grad = torch.empty_like(param)
+    try:
+        made.step()  # which allocates them
+    except Exception as error:  # it looks at values
+        name = optimizer_name(optimizer)
+        logger.warning("preflight: %s's state is taken to be AdamW's: %s", name, error)
+        return 2 * sum(p.nbytes for p in parameters)
+    finally:
+        for param in parameters:
+            param.grad = None
+    state = [value for moments in made.state.values() for value in moments.values()]
+    return sum(t.nbytes for t in state if isinstance(t, torch.Tensor) and t.ndim > 0)
+
+
+def parameters_at_once(
+    optimizer: Optimizer, parameters: Iterable[torch.Tensor], matrices: Iterable[torch.Tensor]
+) -> int:
+    """Values that a step on a GPU updates in one go."""
+    at_once = optimizer_spec(optimizer).at_once
+    left_out = {id(p) for p in (matrices if at_once == "others" else ())}
+    return sum(p.numel() for p in parameters if at_once != "none" and id(p) not in left_out)
 
 
 @contextlib.contextmanager
@@ -163,17 +323,17 @@ def keeping_settings(optimizer: torch.optim.Optimizer) -> Iterator[None]:
                 state.setdefault("max_exp_avg_sq", state["exp_avg_sq"].clone())
 
 
-def _optimizer_class(name: str) -> Callable[..., Any]:
-    if name not in _BITSANDBYTES:
-        return {"adamw": torch.optim.AdamW, "muon": torch.optim.Muon, "sgd": torch.optim.SGD}[name]
-    if importlib.util.find_spec("bitsandbytes") is None:
+def _imported(spec: OptimizerSpec, name: str) -> Callable[..., Any]:
+    """What makes the optimizer."""
+    if not isinstance(spec.make, str):
+        return spec.make
+    package = spec.make.partition(".")[0]  # also the extra's name
+    if importlib.util.find_spec(package) is None:
         raise ValueError(
-            f"optimizer={name!r}: bitsandbytes is not installed; pip install "
-            "'sfpo-rllib[bitsandbytes]', or use optimizer='adamw'"
+            f"optimizer={name!r}: {package} is not installed; pip install "
+            f"'sfpo-rllib[{package}]', or use optimizer='adamw'"
         )
-    made: Callable[..., Any] = getattr(
-        importlib.import_module("bitsandbytes.optim"), _BITSANDBYTES[name]
-    )
+    made: Callable[..., Any] = imported(spec.make)
     return made
 
 
@@ -181,18 +341,3 @@ def _check_betas(betas: Any) -> None:
     pair = isinstance(betas, list | tuple) and len(betas) == 2
     if not pair or not all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in betas):
         raise ValueError(f"adam_betas={betas!r}: must be two numbers in [0, 1)")
-
-
-def _check_settings(name: str, cls: Callable[..., Any], settings: Mapping[str, Any]) -> None:
-    known = [key for key in inspect.signature(cls).parameters if key not in _RESERVED]
-    for key, value in settings.items():
-        field = f"optimizer_kwargs[{key!r}]={value!r}"
-        if _RESERVED.get(key):
-            raise ValueError(f"{field}: set {_RESERVED[key]} instead")
-        if key not in known:
-            raise ValueError(f"{field}: {name!r} has only {sorted(known)}{_nearest(key, known)}")
-
-
-def _nearest(name: Any, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(name), known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -26,6 +26,7 @@ class Dialogue:
     def __init__(
         self,
         env: GuardedEnv,
+        episode: SingleAgentEpisode,
         start: tuple[Observation, dict[str, Any]],
         *,
         seed: int,
@@ -37,6 +38,7 @@ class Dialogue:
 
         Args:
             env: The environment.
+            episode: A new one.
             start: What its reset returned.
             seed: What it was reset with.
             member: Index in the group.
@@ -49,7 +51,7 @@ class Dialogue:
         self.env, self.seed, self.member = env, seed, member
         self._formatter, self._max_model_len = formatter, max_model_len
         observation, info = start
-        self.episode = SingleAgentEpisode(len_lookback_buffer=0)
+        self.episode = episode
         self.episode.add_env_reset(observation=observation, infos=info)
         self.token_ids: list[int] = formatter.first(observation)
         if not self.token_ids:

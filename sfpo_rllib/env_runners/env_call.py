@@ -6,13 +6,10 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from sfpo_rllib.env_runners.env_thread import EnvThread, is_done
 from sfpo_rllib.env_runners.env_values import EnvFault, described
-
-if TYPE_CHECKING:
-    from sfpo_rllib.env_runners.guarded_env import GuardedEnv
 
 T = TypeVar("T")
 
@@ -47,13 +44,11 @@ class EnvCall(Generic[T]):
     """Something an environment was asked to do, under way or over. Returns what the last part does.
 
     Attributes:
-        env: The environment.
+        env: The environment, a `GuardedEnv`.
         due: When the time of the part it is at is up, a `time.monotonic()`.
     """
 
-    def __init__(
-        self, env: "GuardedEnv", parts: Sequence[Part], thread: EnvThread | None = None
-    ) -> None:
+    def __init__(self, env: Any, parts: Sequence[Part], thread: EnvThread | None = None) -> None:
         """Prepares the call.
 
         Args:

@@ -8,7 +8,6 @@ import gymnasium as gym
 import numpy as np
 import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
@@ -19,10 +18,12 @@ from ray.rllib.utils.typing import StateDict
 from transformers import PreTrainedTokenizerBase
 
 from sfpo_rllib.checkpoints import SavedAsTensors
+from sfpo_rllib.env_runners.callbacks import CallbackError, EpisodeCallbacks
 from sfpo_rllib.env_runners.engines import (
     Completion,
     GenerationRequest,
     SamplingSettings,
+    gpu_share,
     make_engine,
 )
 from sfpo_rllib.env_runners.engines.probe import sample_probes
@@ -30,7 +31,7 @@ from sfpo_rllib.env_runners.env_values import EnvFault
 from sfpo_rllib.env_runners.prompts import PromptFormatter, load_tokenizer
 from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob, RolloutResult
 from sfpo_rllib.env_runners.text_envs import EnvPool, UnmadeEnvSpace
-from sfpo_rllib.env_runners.weights import MailboxReader
+from sfpo_rllib.env_runners.weights import WEIGHT_OFFER, MailboxReader
 from sfpo_rllib.rl_modules.weights import unpack_weights
 
 logger = logging.getLogger(__name__)
@@ -39,11 +40,17 @@ ANY_TEXT = gym.spaces.Text(1 << 20)
 
 
 class _Setting:
-    """What differs between training and evaluation: environment, prompts, sampling, group size."""
+    """What differs between training and evaluation: environment, prompts, sampling, callbacks."""
 
     def __init__(
-        self, config: AlgorithmConfig, tokenizer: PreTrainedTokenizerBase, stop: Sequence[int]
+        self,
+        config: AlgorithmConfig,
+        runner: EnvRunner,
+        tokenizer: PreTrainedTokenizerBase,
+        stop: Sequence[int],
     ) -> None:
+        self.config = config
+        self.callbacks = EpisodeCallbacks(runner, config)
         self.formatter = PromptFormatter(
             tokenizer,
             config.prompt_format,
@@ -55,10 +62,18 @@ class _Setting:
             config.env,
             config.env_config,
             timeout_s=config.env_timeout_s,
+            on_created=self.callbacks.environment_created,
             in_threads=config.num_env_threads > 0,
         )
         self.sampling = SamplingSettings(**config.sampling)
         self.group_size: int = config.group_size
+
+    def smaller_groups(self, seeds: Sequence[int]) -> dict[int, int]:
+        """Members of groups that have fewer: the last one of an evaluation has what is left."""
+        if not self.config.in_evaluation:
+            return {}
+        last, rest = divmod(self.config.evaluation_duration, self.group_size)
+        return {last: rest} if rest and last in seeds else {}
 
 
 class GroupEnvRunner(EnvRunner, SavedAsTensors):
@@ -81,31 +96,28 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         }
         tokenizer, stop = load_tokenizer(model["model"], **source)
         self._tokenizer = tokenizer
-        evaluation = config if config.in_evaluation else config.get_evaluation_config_object()
+        own = _Setting(config, self, tokenizer, stop)
+        evaluation = config.get_evaluation_config_object()  # None: for nothing else
         self._settings = {
-            False: _Setting(config, tokenizer, stop),
-            True: _Setting(evaluation, tokenizer, stop),
+            False: own,
+            True: own if evaluation is None else _Setting(evaluation, self, tokenizer, stop),
         }
-        self._callbacks = [
-            callback() for callback in _as_list(config.callbacks_class) if callback is not None
-        ]
         self.weights_version = -1
         self._has_run_weights = False
         self._mailbox: MailboxReader | None = None
-        # In the driver the engine shares what the learner was given, half and half.
-        local_share = config.num_gpus_per_learner / 2
         self._engine: Any = None
         # What it raised when it started or took weights. RLlib would only log it, and go on.
         self._engine_error: Exception | None = None
         try:
             self._engine = make_engine(
                 config.rollout_engine,
-                gpu_share=config.num_gpus_per_env_runner if config.num_env_runners else local_share,
+                gpu_share=gpu_share(config),
                 model=model["model"],
                 dtype=model.get("dtype", "float32"),
                 stop_token_ids=stop,
                 lora=model.get("lora"),
                 **{key: value for key, value in source.items() if value},
+                **config.weight_settings.engine_kwargs,
                 **config.engine_kwargs,
             )
             if config.weight_sync == "in_flight" and not self._engine.takes_weights_in_flight:
@@ -137,23 +149,32 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         if is_stale:
             return RolloutResult(unfinished=list(job.seeds), stale_version=self.weights_version)
         setting = self._settings[job.evaluation]
-        self._engine.begin_job()
-        result = GroupRollout(
-            job,
-            group_size=setting.group_size,
-            sampling=setting.sampling,
-            engine=self._engine,
-            formatter=setting.formatter,
-            envs=setting.envs,
-            num_env_threads=setting.num_env_threads,
-            renew_weights=None if job.mailbox is None else self._take_newest,
-            is_cancelled=self._is_cancelled,
-        ).run()
-        self._fire_callbacks(result)
-        self.metrics.log_value(
-            "engine_busy_fraction", result.engine_busy_fraction, reduce="mean", window=1
-        )
-        result.metrics = self.metrics.reduce()
+        self.config = setting.config  # callbacks look at it
+        try:
+            self._engine.begin_job()
+            result = GroupRollout(
+                job,
+                group_size=setting.group_size,
+                smaller_groups=setting.smaller_groups(job.seeds),
+                sampling=setting.sampling,
+                engine=self._engine,
+                formatter=setting.formatter,
+                envs=setting.envs,
+                callbacks=setting.callbacks,
+                num_env_threads=setting.num_env_threads,
+                renew_weights=None if job.mailbox is None else self._take_newest,
+                is_cancelled=self._is_cancelled,
+            ).run()
+            self._fire_callbacks(result, setting.callbacks)
+            self.metrics.log_value(
+                "engine_busy_fraction", result.engine_busy_fraction, reduce="mean", window=1
+            )
+        except CallbackError as error:
+            raise (error.__cause__ or error) from None
+        finally:
+            self.config = self._settings[False].config
+            logged = self.metrics.reduce()  # whatever happens, the next job starts from nothing
+        result.metrics = logged
         return result
 
     def _take_newest(self, *, wait: bool = False) -> int:
@@ -167,29 +188,8 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         """Whether the driver has been interrupted, and waits for this job no more."""
         return self.worker_index > 0 and ray.get_runtime_context().is_canceled()
 
-    def _fire_callbacks(self, result: RolloutResult) -> None:
-        episodes = [episode for group in result.groups.values() for episode in group]
-        common = {"env_runner": self, "metrics_logger": self.metrics}
-        for episode in episodes:
-            make_callback(
-                "on_episode_end",
-                callbacks_objects=self._callbacks,
-                callbacks_functions=self.config.callbacks_on_episode_end,
-                kwargs={
-                    "episode": episode,
-                    "prev_episode_chunks": [],
-                    "env": None,
-                    "env_index": 0,
-                    "rl_module": None,
-                    **common,
-                },
-            )
-        make_callback(
-            "on_sample_end",
-            callbacks_objects=self._callbacks,
-            callbacks_functions=self.config.callbacks_on_sample_end,
-            kwargs={"samples": episodes, **common},
-        )
+    def _fire_callbacks(self, result: RolloutResult, callbacks: EpisodeCallbacks) -> None:
+        callbacks.sample_end([episode for group in result.groups.values() for episode in group])
 
     def engine_logprobs(
         self, token_ids: Sequence[Sequence[int]], prompt_lens: Sequence[int]
@@ -208,11 +208,15 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
     def sample_probes(self) -> list[tuple[GenerationRequest, Completion]]:
         """A few short replies and what they are replies to, sampled as in training.
 
+        None of an engine whose replies are not the policy's.
+
         Raises:
             Exception: What the engine raised on them, when it started, or when it took weights.
         """
         if self._engine_error is not None:
             raise self._engine_error
+        if not self._engine.samples_policy:
+            return []
         return sample_probes(self._engine, self._tokenizer, self._settings[False].sampling)
 
     @override(Checkpointable)
@@ -229,16 +233,11 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
     @override(Checkpointable)
     def set_state(self, state: StateDict) -> None:
         """Loads weights into the engine, if there are any in `state`, and takes their version."""
-        if COMPONENT_RL_MODULE not in state:
-            return
-        module_state = state[COMPONENT_RL_MODULE]
-        if isinstance(module_state, ray.ObjectRef):
-            module_state = ray.get(module_state)
-        if self._engine is None:
+        if not state.keys() & {COMPONENT_RL_MODULE, WEIGHT_OFFER} or self._engine is None:
             return
         self.weights_version = -1  # an interrupt leaves some of the old ones and some new
         try:
-            self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID]))
+            self._take_weights(state)
         except Exception as error:
             self._engine_error = error
             if self._has_run_weights:
@@ -248,6 +247,24 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         self._has_run_weights = True
         self.weights_version = int(state[WEIGHTS_SEQ_NO])
         self._engine.name_weights(self.weights_version)
+
+    def _take_weights(self, state: StateDict) -> None:
+        if (offer := state.get(WEIGHT_OFFER)) is not None:
+            init_info = offer["init_info"]
+            self._engine.receive_weights(
+                init_info.get(self.worker_index, init_info.get(None)), offer["update_info"]
+            )
+            return
+        module_state = state[COMPONENT_RL_MODULE]
+        if isinstance(module_state, ray.ObjectRef):
+            module_state = ray.get(module_state)
+        self._engine.load_weights(unpack_weights(module_state[DEFAULT_MODULE_ID], copy=False))
+
+    def sleep(self) -> None:
+        """Has the engine give its memory to the learners; nothing is sampled until new weights."""
+        if self._engine is not None:
+            self.weights_version = -1
+            self._engine.sleep()
 
     @override(Checkpointable)
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
@@ -260,12 +277,14 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         try:
             env = pool.take()
             try:
+                if env.make():
+                    pool.announce(env)
                 observation_space, action_space = env.spaces()
             finally:
                 pool.put_back(env)
             # RLlib wants some; nothing is checked against them.
             spaces = observation_space or ANY_TEXT, action_space or ANY_TEXT
-        except EnvFault as error:
+        except (EnvFault, CallbackError) as error:
             if self.worker_index == 0:
                 raise
             # Raised here it would end this process, and the driver would not learn why.
@@ -291,7 +310,3 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
             setting.envs.close()
         if self._engine is not None:
             self._engine.close()
-
-
-def _as_list(value: Any) -> list:
-    return list(value) if isinstance(value, list | tuple) else [value]

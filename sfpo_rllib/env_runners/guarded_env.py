@@ -83,8 +83,21 @@ class GuardedEnv:
         """
         return self._call is None or self._call.has_succeeded
 
-    def make(self, *, deadline: float = NO_DEADLINE) -> None:
-        """Makes it, if it is not made yet.
+    @property
+    def env(self) -> Any:
+        """The user's gym.Env, None while it is not made."""
+        return self._env
+
+    def begin_make(self) -> EnvCall[bool]:
+        """Makes it, if it is not made yet, in its own thread if it has one.
+
+        The call, which without a thread is over at once, returns whether it did.
+        """
+        # Data sets are read here: only the deadline bounds it.
+        return self._begin(Part("its constructor", self._make, math.inf))
+
+    def make(self, *, deadline: float = NO_DEADLINE) -> bool:
+        """Makes it, if it is not made yet. Returns whether it did.
 
         Args:
             deadline: When to give up, a `time.monotonic()`. Looked at in a thread only.
@@ -93,7 +106,7 @@ class GuardedEnv:
             EnvFault: If it cannot be made.
             DeadlineError: If it was not made by the deadline.
         """
-        self._begin(Part("its constructor", self._make, math.inf)).wait(deadline)
+        return self.begin_make().wait(deadline)
 
     def begin_reset(self, seed: int) -> EnvCall[tuple[Observation, dict]]:
         """Resets it, in its own thread if it has one; the call is over at once if not.
@@ -101,7 +114,6 @@ class GuardedEnv:
         The call returns the first observation and info, checked.
         """
         return self._begin(
-            # Data sets are read here: only the deadline bounds it.
             Part("its constructor", self._make, math.inf),
             Part(
                 f"reset(seed={seed})",
@@ -158,9 +170,11 @@ class GuardedEnv:
         self._thread.finish()
         is_done(closed, wait_s)
 
-    def _make(self) -> None:
-        if self._env is None:
-            self._env = self._make_env()
+    def _make(self) -> bool:
+        if self._env is not None:
+            return False
+        self._env = self._make_env()
+        return True
 
     def _close(self) -> None:
         if self._env is None:

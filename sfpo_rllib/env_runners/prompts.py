@@ -1,5 +1,6 @@
 """Observations to tokens and replies to text: raw, or through the tokenizer's chat template."""
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from sfpo_rllib.env_runners.chat_template import MARK, ChatTemplate
 PROMPT_FORMATS = ("auto", "raw", "chat")
 Observation = str | Sequence[dict[str, str]]
 
+_NUM_RECENT = 64  # more than there are environments at their resets at once
 _REPLY = f"{MARK}reply"
 _SPECIAL = re.compile(rf"{MARK}(\d+);")
 # Tokens with a part to play in a tokenizer, by the names of their attributes. Others are tags.
@@ -82,13 +84,27 @@ class PromptFormatter:
             if special in written or tokenizer.convert_tokens_to_ids(special) in control
         )
         self._raw_start = _tokens_before_text(tokenizer)
+        self._recent: dict[str, list[int]] = {}  # of first observations
 
     def first(self, observation: Observation) -> list[int]:
         """Tokens of the first observation, up to where the reply begins.
 
+        Those of the last few are kept: the members of a group begin alike.
+
         Raises:
             ValueError: If the template loses a message.
         """
+        try:
+            key = json.dumps(observation)
+        except (TypeError, ValueError):  # messages with more in them than plain data
+            return self._first(observation)
+        if key not in self._recent:
+            self._recent[key] = self._first(observation)
+            if len(self._recent) > _NUM_RECENT:
+                del self._recent[next(iter(self._recent))]
+        return list(self._recent[key])
+
+    def _first(self, observation: Observation) -> list[int]:
         if isinstance(observation, str) and not self._chat:
             return self._raw_start + self._encode_text(observation)
         return self._encode_rendered(self._template.render(self._messages(observation)))

@@ -4,13 +4,14 @@ import hashlib
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from sfpo_rllib.env_runners.callbacks import CallbackError, EpisodeCallbacks
 from sfpo_rllib.env_runners.dialogue import Dialogue
 from sfpo_rllib.env_runners.engines import (
     Completion,
@@ -104,6 +105,8 @@ class GroupRollout:
         envs: EnvPool,
         num_env_threads: int = 0,
         renew_weights: Callable[[], int] | None = None,
+        callbacks: EpisodeCallbacks | None = None,
+        smaller_groups: Mapping[int, int] | None = None,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepares the job.
@@ -119,16 +122,21 @@ class GroupRollout:
                 each is waited for in its turn. Must be 0 if they do not live in threads.
             renew_weights: Called before each of the engine's steps: has it take newer weights, if
                 there are any, and returns the version that it runs.
+            callbacks: Are told of episodes.
+            smaller_groups: By seed, how many episodes those groups have that have fewer.
             is_cancelled: Whether nobody waits for the result any more.
         """
         self._job = job
-        self._group_size = group_size
+        self._sizes = dict.fromkeys(job.seeds, group_size) | dict(smaller_groups or {})
+        members = [(seed, member) for seed in job.seeds for member in range(self._sizes[seed])]
+        self._places = {each: place for place, each in enumerate(members)}
         self._sampling = sampling
         self._engine = engine
         self._formatter = formatter
         self._envs = envs
         self._renew_weights = renew_weights or (lambda: job.weights_version)
         self._weights_version = job.weights_version
+        self._callbacks = callbacks
         self._is_cancelled = is_cancelled
         self._deadline = 0.0
         self._running: dict[int, Dialogue] = {}  # by request id
@@ -160,8 +168,8 @@ class GroupRollout:
             logger.warning("%s, and %d others too", call.late(self._deadline), len(others))
         self._result.engine_busy_fraction = engine_time.busy_fraction
         for seed, members in self._finished.items():
-            if len(members) == self._group_size:
-                group = [members[m] for m in range(self._group_size)]
+            if len(members) == self._sizes[seed]:
+                group = [members[m] for m in range(len(members))]
                 self._result.groups[seed] = group
                 oldest = min(TokenTrace.of(episode).weights_version for episode in group)
                 self._result.oldest_versions[seed] = oldest
@@ -171,8 +179,7 @@ class GroupRollout:
 
     def _start_all(self) -> bool:
         """Resets all environments. Returns whether there was time for it."""
-        members = itertools.product(self._job.seeds, range(self._group_size))
-        for place, (seed, member) in enumerate(members):
+        for (seed, member), place in self._places.items():
             if seed in self._result.dropped:
                 continue
             if place and self._is_late():
@@ -214,12 +221,28 @@ class GroupRollout:
             self._envs.reclaim()
 
     def _start(self, seed: int, member: int) -> None:
-        def begin() -> EnvCall | None:
-            return None if seed in self._result.dropped else self._envs.take().begin_reset(seed)
+        episode = SingleAgentEpisode(len_lookback_buffer=0)
 
-        def go_on(env: GuardedEnv, start: tuple[Observation, dict]) -> bool:
+        def make() -> EnvCall | None:
+            return None if seed in self._result.dropped else self._envs.take().begin_make()
+
+        def when_made(env: GuardedEnv, is_new: bool) -> bool:
+            if is_new:
+                self._envs.announce(env)
+            self._tell("created", episode, env, seed, member)
+            self._calls.do(partial(reset, env), partial(self._follow, seed, when_reset))
+            return True
+
+        def reset(env: GuardedEnv) -> EnvCall | None:
+            if seed in self._result.dropped:
+                self._envs.put_back(env)
+                return None
+            return env.begin_reset(seed)
+
+        def when_reset(env: GuardedEnv, start: tuple[Observation, dict]) -> bool:
             dialogue = Dialogue(
                 env,
+                episode,
                 start,
                 seed=seed,
                 member=member,
@@ -227,10 +250,11 @@ class GroupRollout:
                 max_model_len=self._engine.max_model_len,
             )
             self._check_problem(dialogue)
+            self._tell_of("start", dialogue)
             self._request(dialogue)
             return True
 
-        self._calls.do(begin, partial(self._follow, seed, go_on))
+        self._calls.do(make, partial(self._follow, seed, when_made))
 
     def _check_problem(self, dialogue: Dialogue) -> None:
         """That the members of a group can be compared."""
@@ -250,7 +274,9 @@ class GroupRollout:
             return dialogue.env.begin_step(action)
 
         def go_on(env: GuardedEnv, turn: Turn) -> bool:
-            if not dialogue.take_turn(turn):
+            is_over = dialogue.take_turn(turn)
+            self._tell_of("step", dialogue)
+            if not is_over:
                 self._request(dialogue)
                 return True
             self._finish(dialogue)
@@ -279,7 +305,7 @@ class GroupRollout:
             if seed in self._result.dropped:  # while it was at work
                 return
             is_going_on = go_on(call.env, returned)
-        except DeadlineError:
+        except (DeadlineError, CallbackError):
             raise
         except Exception as error:
             self._drop(seed, error)
@@ -289,9 +315,20 @@ class GroupRollout:
 
     def _finish(self, dialogue: Dialogue) -> None:
         seed, members = dialogue.seed, self._finished[dialogue.seed]
-        members[dialogue.member] = dialogue.finish()
-        if len(members) == self._group_size:
+        episode = dialogue.finish()
+        self._tell_of("end", dialogue)
+        members[dialogue.member] = episode
+        if len(members) == self._sizes[seed]:
             self._open.discard(seed)
+
+    def _tell_of(self, event: str, dialogue: Dialogue) -> None:
+        self._tell(event, dialogue.episode, dialogue.env, dialogue.seed, dialogue.member)
+
+    def _tell(
+        self, event: str, episode: SingleAgentEpisode, env: GuardedEnv, seed: int, member: int
+    ) -> None:
+        if self._callbacks is not None:
+            self._callbacks.episode(event, episode, env.env, self._places[seed, member])
 
     def _request(self, dialogue: Dialogue) -> None:
         request_id = next(_request_ids)

@@ -13,7 +13,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ from ray.exceptions import RayError
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.annotations import override
+
+from sfpo_rllib.env_runners.remote_group import apart, joined, num_parts
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class Call:
         about: What the caller notes with it.
         ref: What the answer is known by; in this process, its arguments.
         since: When it was first known to be the runner's next to answer; None before.
+        parts: What groups in the answer will be known by.
     """
 
     worker_id: int
@@ -47,6 +50,7 @@ class Call:
     about: Any
     ref: Any
     since: float | None = None
+    parts: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)
@@ -135,16 +139,22 @@ class RemoteCalls(Calls):
         timeout_s: float,
         about: Any = None,
     ) -> None:
-        def call(runner: EnvRunner, **kwargs: Any) -> tuple[Any, str | None]:
+        count = num_parts(arguments)
+
+        def call(runner: EnvRunner, **kwargs: Any) -> Any:
             try:
-                return getattr(runner, method)(**kwargs), None
+                value, parts = apart(getattr(runner, method)(**kwargs), count)
+                failure = None
             except Exception:  # RLlib would sleep a minute, and end the process without a word
-                return None, traceback.format_exc()
+                value, parts, failure = None, [None] * count, traceback.format_exc()
+            return ((value, failure), *parts) if count else (value, failure)
 
         line = self._lines[worker_id]
         since = None if line else time.monotonic()
-        ref = self._runners._worker_manager.actors()[worker_id].apply.remote(call, **arguments)
-        line.append(Call(worker_id, method, timeout_s, about, ref, since))
+        apply = self._runners._worker_manager.actors()[worker_id].apply
+        refs = apply.options(num_returns=1 + count).remote(call, **arguments)
+        ref, *parts = refs if count else [refs]
+        line.append(Call(worker_id, method, timeout_s, about, ref, since, parts))
 
     @override(Calls)
     def poll(self, *, wait: bool = True) -> list[Answer]:
@@ -181,7 +191,7 @@ class RemoteCalls(Calls):
                 answers.append(Answer(call, lost=reason, at_fault=True, raised=True))
                 replace_runner(self._runners, call.worker_id)
                 return answers + self._lose(line, answers[-1])
-            answers.append(Answer(call, value))
+            answers.append(Answer(call, joined(value, call.parts)))
         if not line:
             return answers
         now, call = time.monotonic(), line[0]

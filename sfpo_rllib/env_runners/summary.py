@@ -14,31 +14,37 @@ from ray.rllib.utils.metrics import (
 )
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from sfpo_rllib.env_runners.env_values import as_number
-from sfpo_rllib.token_trace import TokenTrace
+from sfpo_rllib.env_runners.digest import EpisodeDigest
+from sfpo_rllib.env_runners.remote_group import digests_of
+
+Group = Sequence[SingleAgentEpisode]
 
 
-def has_equal_rewards(group: Sequence[SingleAgentEpisode]) -> bool:
+def has_equal_rewards(group: Group) -> bool:
     """Whether all returns of a group are equal: such a group carries no gradient."""
-    return len({episode.get_return() for episode in group}) == 1
+    return len({digest.episode_return for digest in digests_of(group)}) == 1
 
 
-def num_sampled_tokens(groups: Sequence[Sequence[SingleAgentEpisode]]) -> int:
+def num_sampled_tokens(groups: Sequence[Group]) -> int:
     """Number of tokens the policy sampled."""
-    return sum(int(TokenTrace.of(e).loss_mask.sum()) for group in groups for e in group)
+    return sum(digest.num_sampled_tokens for digest in _all_digests(groups))
 
 
-def num_cut_replies(groups: Sequence[Sequence[SingleAgentEpisode]]) -> int:
+def num_cut_replies(groups: Sequence[Group]) -> int:
     """Number of replies that were cut at max_tokens."""
-    return sum(TokenTrace.of(e).num_cut_replies for group in groups for e in group)
+    return sum(digest.num_cut_replies for digest in _all_digests(groups))
 
 
-def renewed_fraction(groups: Sequence[Sequence[SingleAgentEpisode]]) -> float:
+def _all_digests(groups: Sequence[Group]) -> list[EpisodeDigest]:
+    return [digest for group in groups for digest in digests_of(group)]
+
+
+def renewed_fraction(groups: Sequence[Group]) -> float:
     """Share of episodes that were sampled under several versions of the weights."""
-    return fmean(TokenTrace.of(e).versions is not None for group in groups for e in group)
+    return fmean(digest.is_renewed for digest in _all_digests(groups))
 
 
-def summarize(groups: Sequence[Sequence[SingleAgentEpisode]]) -> dict[str, float]:
+def summarize(groups: Sequence[Group]) -> dict[str, float]:
     """Means over the episodes of one or more groups.
 
     Returns:
@@ -48,32 +54,27 @@ def summarize(groups: Sequence[Sequence[SingleAgentEpisode]]) -> dict[str, float
         infos, if an environment gives it; and `env_metrics/<name>`, the means of the numbers under
         the final infos' `metrics`.
     """
-    episodes = [episode for group in groups for episode in group]
+    digests = _all_digests(groups)
     result: dict[str, float] = {
-        "episode_return_mean": fmean(episode.get_return() for episode in episodes),
-        "episode_len_mean": fmean(len(episode) for episode in episodes),
-        "completion_length_mean": num_sampled_tokens(groups) / len(episodes),
-        "truncated_fraction": fmean(TokenTrace.of(episode).truncated for episode in episodes),
+        "episode_return_mean": fmean(digest.episode_return for digest in digests),
+        "episode_len_mean": fmean(digest.num_turns for digest in digests),
+        "completion_length_mean": num_sampled_tokens(groups) / len(digests),
+        "truncated_fraction": fmean(digest.truncated for digest in digests),
         "num_groups_equal_reward": sum(has_equal_rewards(group) for group in groups),
     }
-    infos = [episode.get_infos(-1) or {} for episode in episodes]
-    if any("is_success" in info for info in infos):
+    if any(digest.gives_success for digest in digests):
         # A dialogue that was cut before the environment had a verdict is no success.
-        result["accuracy"] = fmean(
-            as_number(info.get("is_success", False)) or 0.0
-            for info, episode in zip(infos, episodes, strict=True)
-            if "is_success" in info or episode.is_truncated
-        )
+        result["accuracy"] = fmean(d.is_success for d in digests if d.is_success is not None)
     numbers: dict[str, list[float]] = defaultdict(list)
-    for info in infos:
-        for name, value in (info.get("metrics") or {}).items():
-            numbers[f"env_metrics/{name}"].append(as_number(value) or 0.0)
+    for digest in digests:
+        for name, value in digest.metrics.items():
+            numbers[f"env_metrics/{name}"].append(value)
     return result | {name: fmean(values) for name, values in numbers.items()}
 
 
 def log_rollouts(
     metrics: MetricsLogger,
-    groups: Sequence[Sequence[SingleAgentEpisode]],
+    groups: Sequence[Group],
     counts: Mapping[str, float],
     *,
     seconds: float,
@@ -87,7 +88,7 @@ def log_rollouts(
         seconds: How long it took.
     """
     num_episodes = sum(map(len, groups))
-    num_steps = sum(len(episode) for group in groups for episode in group)
+    num_steps = sum(digest.num_turns for digest in _all_digests(groups))
     numbers = {
         **summarize(groups),
         **counts,

@@ -68,6 +68,7 @@ class EnvPool:
         *,
         timeout_s: float | None = None,
         in_threads: bool = False,
+        on_created: Callable[[Any], None] = lambda env: None,
     ) -> None:
         """Makes an empty pool.
 
@@ -76,7 +77,9 @@ class EnvPool:
             env_config: See `make_text_env`.
             timeout_s: The longest that a reset or step may take, in seconds.
             in_threads: Whether each lives in a thread of its own without a time-out, too.
+            on_created: Is told of each that is made.
         """
+        self._on_created = on_created
         self._make = lambda: make_text_env(env, env_config)
         self._timeout_s = timeout_s
         self._in_threads = in_threads
@@ -98,6 +101,15 @@ class EnvPool:
             )
         self._taken.add(env)
         return env
+
+    def announce(self, env: GuardedEnv) -> None:
+        """Tells of one that was made. It is not used if nobody would have it."""
+        try:
+            self._on_created(env.env)
+        except BaseException:
+            self._taken.discard(env)
+            env.close()
+            raise
 
     def _make_one(self) -> gym.Env:
         env = self._make()

@@ -1,35 +1,25 @@
-"""Whether a config's learners and engines fit their devices, before anything starts."""
+"""Whether learners and engines fit their devices, before anything starts."""
 
 import functools
 import json
 import os
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
-from sfpo_rllib.core.update_rules import rule_name
-from sfpo_rllib.env_runners.engines.context import context_length
-from sfpo_rllib.env_runners.engines.transformers_engine import MAX_BATCH_SIZE
-from sfpo_rllib.preflight.footprint import Footprint, measure_footprint
-from sfpo_rllib.preflight.memory import (
-    EngineMemory,
-    LearnerMemory,
-    LearnerSettings,
-    engine_memory,
-    learner_memory,
-)
-from sfpo_rllib.rl_modules.causal_lm import MODEL_CONFIG_KEYS
+from sfpo_rllib.core.optimizers import optimizer_name
+from sfpo_rllib.env_runners.engines import RolloutEngine
+from sfpo_rllib.env_runners.engines.memory import GB, USABLE, EngineLoad, EngineMemory, in_gb
+from sfpo_rllib.preflight.memory import LearnerMemory, LearnerSettings, learner_memory
+from sfpo_rllib.rl_modules.footprint import Footprint, measure_footprint
+from sfpo_rllib.rl_modules.parallelism import sharding
 from sfpo_rllib.rl_modules.token_logprobs import chunk_tokens
 from sfpo_rllib.rl_modules.weights import DTYPES
 
-if TYPE_CHECKING:
-    from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
-
-GB = 10**9
-USABLE = 0.95  # of a device; the rest is for the CUDA context and fragmentation
 _MOST_LEARNERS = 1024
 
 
@@ -41,13 +31,10 @@ class Preflight:
         model: Sizes of the model and of a pass.
         settings: What else the learner's memory depends on.
         learner: On a learner's device.
-        engine: On an engine's device.
         learner_limit: Bytes that a learner may use; None if that is not known here.
-        engine_limit: Bytes that an engine may use; None if that is not known here.
-        least_tokens: Of one reply: a micro-batch has no fewer.
-        longest_sequence: Tokens that an engine must be able to hold.
-        engine_sequences: That the transformers engine decodes at once; None with vLLM, which
-            makes do with the cache it has.
+        load: What an engine is to hold.
+        engine: On an engine's device.
+        engine_problems: What of the engine does not fit.
         rule: Name of the update rule.
         enforced: Whether too little memory is an error. On a CPU it is a warning: a host may swap.
         weight_copies: Versions of the weights that Ray's object store holds.
@@ -56,12 +43,10 @@ class Preflight:
     model: Footprint
     settings: LearnerSettings
     learner: LearnerMemory
-    engine: EngineMemory
     learner_limit: int | None
-    engine_limit: int | None
-    least_tokens: int
-    longest_sequence: int
-    engine_sequences: int | None
+    load: EngineLoad
+    engine: EngineMemory
+    engine_problems: list[str]
     rule: str
     enforced: bool
     weight_copies: int = 0
@@ -71,61 +56,32 @@ class Preflight:
         """Bytes of weights in Ray's object store, in host memory."""
         return self.weight_copies * self.model.trained_parameters * self.settings.compute_bytes
 
+    @property
+    def engine_limit(self) -> int | None:
+        """Bytes that an engine may use; None if that is not known here."""
+        return self.engine.limit
+
     def problems(self) -> Iterator[str]:
         """What does not fit, each with the largest setting that would."""
         if self.learner_limit is not None and self.learner.peak > self.learner_limit:
             yield self._learner_problem(self.learner_limit)
-        if self.engine_limit is not None and self.engine.weights >= self.engine_limit:
-            yield (
-                f"engine_kwargs: an engine's weights need {_gb(self.engine.weights)} GB of "
-                f"{_gb(self.engine_limit)} GB; raise gpu_memory_utilization or "
-                "tensor_parallel_size"
-            )
-            return
-        if self.engine_sequences is not None:
-            yield from self._cache_problems(self.engine_sequences)
-            return
-        cached = self.engine.cached_tokens
-        if cached is not None and cached < self.longest_sequence:
-            yield (
-                f"engine_kwargs['max_model_len']={self.longest_sequence}: the key-value cache "
-                f"holds {cached} tokens; at most {cached} fits, or raise gpu_memory_utilization or "
-                "kv_cache_memory_bytes"
-            )
-
-    def _cache_problems(self, sequences: int) -> Iterator[str]:
-        """Of a cache that grows with what is sampled: the table has the most that it can be.
-
-        That takes prompts and replies as long as the context. Refused is what does not fit if
-        replies alone are as long as they may be.
-        """
-        each = self.least_tokens * self.engine.kv_bytes_per_token
-        room = None if self.engine_limit is None else self.engine_limit - self.engine.weights
-        if room is not None and sequences * each > room:
-            yield (
-                f"engine_kwargs['max_batch_size']={sequences}: the key-value cache of replies of "
-                f"{self.least_tokens} tokens needs {_gb(sequences * each)} GB of {_gb(room)} GB; "
-                f"at most {room // each} fits"
-            )
+        yield from self.engine_problems
 
     def _learner_problem(self, limit: int) -> str:
-        tokens = self.largest_micro_batch()
-        needs = f"a learner needs {_gb(self.learner.peak)} GB of {_gb(limit)} GB"
+        tokens, number = self.largest_micro_batch(), self.least_learners()
+        needs = f"a learner needs {in_gb(self.learner.peak)} GB of {in_gb(limit)} GB"
         if tokens is not None:
-            return (
-                f"max_tokens_per_micro_batch={self.settings.micro_batch_tokens}: {needs}; at most "
-                f"{tokens} fits"
-            )
+            given = f"max_tokens_per_micro_batch={self.settings.micro_batch_tokens}"
+            return f"{given}: {needs}; at most {tokens} fits"
         given = f"num_learners={self.settings.num_learners}: {needs}, and no micro-batch is small"
-        number = self.least_learners()
         if number is None:
             return (
                 f"{given} enough, on however many learners; use gradient_checkpointing, shorter "
                 "replies or a device with more memory"
             )
         return (
-            f"{given} enough; the model needs sharding, parallelism='fsdp' over at least {number} "
-            "learners"
+            f"{given} enough; the model needs sharding, parallelism={sharding()!r} over at "
+            f"least {number} learners"
         )
 
     def largest_micro_batch(self) -> int | None:
@@ -134,16 +90,10 @@ class Preflight:
         Raises:
             ValueError: If the learner's limit is not known.
         """
-        low, high = self.least_tokens, max(self.settings.micro_batch_tokens, self.least_tokens)
-        if not self._fits(micro_batch_tokens=low):
-            return None
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self._fits(micro_batch_tokens=middle):
-                low = middle
-            else:
-                high = middle - 1
-        return low
+        least = self.load.reply_tokens  # a micro-batch has no fewer
+        sizes = range(least, max(self.settings.micro_batch_tokens, least) + 1)
+        fitting = bisect_left(sizes, 1, key=lambda n: not self._fits(micro_batch_tokens=n))
+        return sizes[fitting - 1] if fitting else None
 
     def least_learners(self) -> int | None:
         """The number of learners over which the model must be sharded; None if none will do.
@@ -151,182 +101,127 @@ class Preflight:
         Raises:
             ValueError: If the learner's limit is not known.
         """
-        for number in range(1, _MOST_LEARNERS + 1):
-            if self._fits(
-                parallelism="fsdp", num_learners=number, micro_batch_tokens=self.least_tokens
-            ):
-                return number
-        return None
+        changes = {"parallelism": sharding(), "micro_batch_tokens": self.load.reply_tokens}
+        numbers = range(1, _MOST_LEARNERS + 1)
+        return next((n for n in numbers if self._fits(num_learners=n, **changes)), None)
 
     def _fits(self, **changes: Any) -> bool:
         if self.learner_limit is None:
             raise ValueError("device_memory_gb=None: must be given, no GPU is visible here")
-        return learner_memory(self.model, replace(self.settings, **changes)).peak <= (
-            self.learner_limit
-        )
+        changed = learner_memory(self.model, replace(self.settings, **changes))
+        return changed.peak <= self.learner_limit
 
     def __str__(self) -> str:
         settings, learner, engine = self.settings, self.learner, self.engine
-        frozen = [("weights that are not trained", learner.frozen)] if learner.frozen else []
-        rows: list[tuple[str, int | None]] = [
-            *frozen,
-            ("weights, float32", learner.masters),
-            ("gradients", learner.gradients),
-            (f"optimizer state ({settings.optimizer})", learner.optimizer_state),
-            (f"snapshot ({self.rule})", learner.snapshot),
-            ("reference", learner.reference),
-            ("all-reduce buckets", learner.buckets),
-            ("weights, compute copy", learner.compute_weights),
-            (f"activations, {settings.micro_batch_tokens} tokens", learner.activations),
-            (f"logits, {settings.logit_tokens} tokens", learner.logits),
-            ("or: the optimizer's step", learner.optimizer_step),
-            ("at most", learner.peak),
-            ("may use", self.learner_limit),
-        ]
-        engine_rows: list[tuple[str, int | None]] = [
-            ("weights", engine.weights),
-            ("key-value cache", engine.kv_cache),
-            ("may use", self.engine_limit),
-        ]
-        if engine.cached_tokens is not None:
-            engine_rows[1] = (f"key-value cache, {engine.cached_tokens} tokens", engine.kv_cache)
+        cached = "" if engine.cached_tokens is None else f", {engine.cached_tokens} tokens"
+        frozen = {"weights that are not trained": learner.frozen} if learner.frozen else {}
+        rows: dict[str, int | None] = {
+            **frozen,
+            "weights, float32": learner.masters,
+            "gradients": learner.gradients,
+            f"optimizer state ({optimizer_name(settings.optimizer)})": learner.optimizer_state,
+            f"snapshot ({self.rule})": learner.snapshot,
+            "reference": learner.reference,
+            "all-reduce buckets": learner.buckets,
+            "weights, compute copy": learner.compute_weights,
+            f"activations, {settings.micro_batch_tokens} tokens": learner.activations,
+            f"logits, {settings.logit_tokens} tokens": learner.logits,
+            "or: the optimizer's step": learner.optimizer_step,
+            "at most": learner.peak,
+            "may use": self.learner_limit,
+        }
+        engine_rows = {
+            "weights": engine.weights,
+            f"key-value cache{cached}": engine.kv_cache,
+            "may use": engine.limit,
+        }
         heading = f"learner, 1 of {settings.num_learners} ({settings.parallelism})"
+        published = {f"weights, {self.weight_copies} versions": self.published}
         return "\n".join(
             [
-                f"{heading:<40}{'GB':>10}",
-                *_table(rows),
-                f"{'engine':<40}{'GB':>10}",
-                *_table(engine_rows),
-                f"{'object store':<40}{'GB':>10}",
-                *_table([(f"weights, {self.weight_copies} versions", self.published)]),
+                *_table(heading, rows),
+                *_table("engine", engine_rows),
+                *_table("object store", published),
             ]
         )
 
 
 def preflight(
-    config: "GRPOConfig",
+    model_config: PretrainedConfig,
     *,
-    parallelism: str = "ddp",
-    device_memory_gb: float | None = None,
-    model_config: PretrainedConfig | None = None,
+    model: Mapping[str, Any],
+    learners: LearnerSettings,
+    optimizer_kwargs: Mapping[str, Any],
+    learner_gpus: float,
+    engine: type[RolloutEngine],
+    load: EngineLoad,
+    one_process: bool,
+    rule: str,
+    weight_copies: int,
+    device_memory_gb: float | None,
 ) -> Preflight:
-    """Estimates what a config needs. No weights are loaded.
+    """Estimates what learners and engines need. No weights are loaded.
 
     Args:
-        config: The config.
-        parallelism: "ddp", or "fsdp" for a model that is sharded over the learners.
-        device_memory_gb: Of each GPU, in 10^9 bytes. None: of the first GPU visible here, or of
-            the host if none is asked for.
-        model_config: Instead of that of `config.model_config["model"]`.
-
-    Raises:
-        ValueError: If `parallelism` is unknown.
+        model_config: Of the model.
+        model: As in `rl_module(model_config=...)`, all of `MODEL_CONFIG_KEYS`.
+        learners: What depends on the model, dtype and chunk of logits, is filled in.
+        optimizer_kwargs: Of the optimizer.
+        learner_gpus: The GPUs of one learner.
+        engine: Its class.
+        load: Of the engine; what depends on model and device is filled in.
+        one_process: Whether learner and engine share theirs, and so the device.
+        rule: Name of the update rule.
+        weight_copies: Versions of the weights that Ray's object store holds.
+        device_memory_gb: Of each GPU, in 10^9 bytes. None: of the first GPU visible here, or of the
+            host if none is asked for.
     """
-    settings = {**MODEL_CONFIG_KEYS, **config.model_config}
-    source = {"trust_remote_code": settings["trust_remote_code"]}
-    if model_config is None:
-        model_config = AutoConfig.from_pretrained(
-            settings["model"], revision=settings["revision"], **source
-        )
-    context = context_length(model_config, config.engine_kwargs)
-    # A micro-batch is never larger than the mini-batch it is cut from.
-    tokens = min(config.max_tokens_per_micro_batch, config.effective_minibatch_size * context)
-    dtype = DTYPES[settings["dtype"]]
+    dtype = DTYPES[model["dtype"]]
+    lora = model["lora"]
     kind: Any = type(model_config)
-    model = _footprint(
+    sizes = _footprint(
         model_config.to_json_string(use_diff=False),
         kind,
-        length=min(tokens, context),
+        length=min(learners.micro_batch_tokens, load.context),
         compute_dtype=dtype,
-        gradient_checkpointing=bool(settings["gradient_checkpointing"]),
-        optimizer=config.optimizer,
-        optimizer_kwargs=_Frozen(config.optimizer_kwargs),
-        attn_implementation=settings["attn_implementation"],
-        lora=None if settings["lora"] is None else _Frozen(settings["lora"]),
-        **source,
+        gradient_checkpointing=bool(model["gradient_checkpointing"]),
+        optimizer=learners.optimizer,
+        optimizer_kwargs=_Frozen(optimizer_kwargs),
+        attn_implementation=model["attn_implementation"],
+        lora=None if lora is None else _Frozen(lora),
+        trust_remote_code=model["trust_remote_code"],
     )
-    on_gpu = config.num_gpus_per_learner > 0
-    rule = config.make_update_rule()
-    learner_settings = LearnerSettings(
-        num_learners=max(config.num_learners, 1),
-        parallelism=parallelism,
+    learners = replace(
+        learners,
         compute_bytes=dtype.itemsize,
-        optimizer=config.optimizer,
-        parameter_copies=rule.parameter_copies if config.snapshot_device is None else 0,
-        holds_reference=bool(config.kl_coeff) and not settings.get("lora"),  # the adapter is off
-        micro_batch_tokens=tokens,
-        logit_tokens=min(tokens, chunk_tokens(model.vocab_size)),
-        bucket_views=bool(config.torch_ddp_kwargs.get("gradient_as_bucket_view")),
-        on_gpu=on_gpu,
+        logit_tokens=min(learners.micro_batch_tokens, chunk_tokens(sizes.vocab_size)),
     )
-    learner = learner_memory(model, learner_settings)
-    device = _device_bytes(on_gpu, device_memory_gb)
-    sequences = _engine_sequences(config)
-    engine, engine_limit = _engine(
-        config,
-        model,
-        dtype.itemsize,
-        device_memory_gb,
-        cached_tokens=None if sequences is None else sequences * context,
+    load = replace(
+        load,
+        weights=dtype.itemsize * sizes.num_parameters,
+        kv_bytes_per_token=dtype.itemsize * sizes.kv_values,
+        on_gpu=load.gpu_share > 0 or device_memory_gb is not None,
+        device=_device_bytes(load.gpu_share > 0, device_memory_gb),
     )
-    limit = device and int(USABLE * device * (min(config.num_gpus_per_learner, 1.0) or 1.0))
-    if config.num_env_runners == 0 and config.num_learners == 0:  # one process for both
-        # vLLM keeps its cache; that of the transformers engine is gone when the learner works.
-        limit = limit and max(limit - (engine.peak if sequences is None else engine.weights), 0)
-        if sequences is not None:
-            engine_limit = engine_limit and max(engine_limit - learner.resident, 0)
+    learner, memory = learner_memory(sizes, learners), engine.memory(load)
+    device = _device_bytes(learners.on_gpu, device_memory_gb)
+    limit = device and int(USABLE * device * (min(learner_gpus, 1.0) or 1.0))
+    if one_process:  # an engine that lets go of its cache works in turns with the learner
+        limit = limit and max(limit - memory.resident, 0)
+        if not memory.keeps_cache and memory.limit:
+            memory = replace(memory, limit=max(memory.limit - learner.resident, 0))
     return Preflight(
-        model=model,
-        settings=learner_settings,
+        model=sizes,
+        settings=learners,
         learner=learner,
-        engine=engine,
         learner_limit=limit,
-        engine_limit=engine_limit,
-        least_tokens=min(config.sampling_settings.max_tokens, context),
-        longest_sequence=context,
-        engine_sequences=sequences,
-        rule=rule_name(rule),
-        enforced=on_gpu or device_memory_gb is not None,
-        weight_copies=config.stream_settings.weight_copies,
+        load=load,
+        engine=memory,
+        engine_problems=engine.memory_problems(load, memory),
+        rule=rule,
+        enforced=learners.on_gpu or device_memory_gb is not None,
+        weight_copies=weight_copies,
     )
-
-
-def _engine_sequences(config: "GRPOConfig") -> int | None:
-    """Sequences that a transformers engine decodes at once: never more than are asked for."""
-    if config.rollout_engine != "transformers":
-        return None
-    asked = max(config.total_train_batch_size, int(config.evaluation_duration))
-    return min(config.engine_kwargs.get("max_batch_size", MAX_BATCH_SIZE), asked)
-
-
-def _engine(
-    config: "GRPOConfig",
-    model: Footprint,
-    compute_bytes: int,
-    device_memory_gb: float | None,
-    *,
-    cached_tokens: int | None,
-) -> tuple[EngineMemory, int | None]:
-    """An engine's memory and what it may use, with a cache of so many tokens if that is known."""
-    local = config.num_env_runners == 0
-    share = config.num_gpus_per_learner / 2 if local else config.num_gpus_per_env_runner
-    kwargs = config.engine_kwargs
-    device = _device_bytes(share > 0, device_memory_gb)
-    vllm_on_gpu = config.rollout_engine == "vllm" and (share > 0 or device_memory_gb is not None)
-    limit = device and int(USABLE * device)
-    if device and vllm_on_gpu:  # as the engine itself bounds it
-        limit = int(kwargs.get("gpu_memory_utilization", 0.9 * min(share or 1.0, 1.0)) * device)
-    cache = kwargs.get("kv_cache_memory_bytes")
-    if cached_tokens is not None:
-        cache = cached_tokens * model.kv_values * compute_bytes
-    engine = engine_memory(
-        model,
-        compute_bytes=compute_bytes,
-        tensor_parallel_size=kwargs.get("tensor_parallel_size", 1),
-        kv_cache_bytes=cache,
-        allowed_bytes=limit if vllm_on_gpu else None,
-    )
-    return engine, limit
 
 
 def _device_bytes(on_gpu: bool, device_memory_gb: float | None) -> int | None:
@@ -352,13 +247,7 @@ def _footprint(model_json: str, kind: Any, **settings: Any) -> Footprint:
     return measure_footprint(kind.from_dict(json.loads(model_json)), **settings)
 
 
-def _table(rows: list[tuple[str, int | None]]) -> list[str]:
-    return [
-        f"  {label:<38}{'not known here' if size is None else _gb(size):>10}"
-        for label, size in rows
-    ]
-
-
-def _gb(size: int) -> str:
-    digits = 1 if size >= GB or size == 0 else 4
-    return f"{size / GB:.{digits}f}"
+def _table(heading: str, rows: Mapping[str, int | None]) -> Iterator[str]:
+    yield f"{heading:<40}{'GB':>10}"
+    for label, size in rows.items():
+        yield f"  {label:<38}{'not known here' if size is None else in_gb(size):>10}"

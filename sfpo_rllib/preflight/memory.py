@@ -1,12 +1,12 @@
-"""Bytes that a learner and an engine need on their device."""
+"""Bytes that a learner needs on its device."""
 
 from dataclasses import dataclass
 
-from sfpo_rllib.preflight.footprint import Footprint
+from sfpo_rllib.core.optimizers import Optimizer, optimizer_spec
+from sfpo_rllib.rl_modules.footprint import Footprint
+from sfpo_rllib.rl_modules.parallelism import FP32, parallelism_class
 
-PARALLELISMS = ("ddp", "fsdp")
 LOGIT_BYTES = 12  # of a logit: three float32 values, in the forward pass and in the backward pass
-_FP32 = 4
 
 
 @dataclass(frozen=True)
@@ -15,21 +15,21 @@ class LearnerSettings:
 
     Attributes:
         num_learners: At least 1.
-        parallelism: "ddp": every learner holds the model; "fsdp": a share of it.
+        parallelism: How they share the model; see `PARALLELISMS`.
         compute_bytes: Of a value in the compute dtype, 4 or 2.
-        optimizer: Its name.
+        optimizer: See `core.make_optimizer`.
         parameter_copies: Of the update rule.
         holds_reference: Whether there is a frozen model for a KL term.
         micro_batch_tokens: Padded tokens of a micro-batch.
         logit_tokens: Positions whose logits are held at once, if a micro-batch has as many.
         bucket_views: Whether DDP's buckets are the gradients themselves.
-        on_gpu: Whether the optimizer updates all parameters in one go.
+        on_gpu: Whether the optimizer updates parameters in one go.
     """
 
     num_learners: int = 1
     parallelism: str = "ddp"
-    compute_bytes: int = _FP32
-    optimizer: str = "adamw"
+    compute_bytes: int = FP32
+    optimizer: Optimizer = "adamw"
     parameter_copies: int = 0
     holds_reference: bool = False
     micro_batch_tokens: int = 16_384
@@ -38,8 +38,7 @@ class LearnerSettings:
     on_gpu: bool = True
 
     def __post_init__(self) -> None:
-        if self.parallelism not in PARALLELISMS:
-            raise ValueError(f"parallelism={self.parallelism!r}: must be one of {PARALLELISMS}")
+        parallelism_class(self.parallelism)  # raises if there is none
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class LearnerMemory:
         gradients: Theirs, float32.
         optimizer_state: Moments.
         snapshot: The update rule's copies of the masters.
-        reference: The frozen float32 model of a KL term.
+        reference: The frozen model of a KL term, its layers in the compute dtype.
         buckets: DDP's buffers for the all-reduce.
         compute_weights: Weights in the compute dtype; under FSDP the gathered ones and their
             gradients.
@@ -89,99 +88,35 @@ class LearnerMemory:
 def learner_memory(model: Footprint, settings: LearnerSettings) -> LearnerMemory:
     """The memory of one learner.
 
-    FSDP is taken to shard masters, gradients, optimizer state, snapshot and reference, to reduce
-    gradients after every micro-batch, and to hold two layers and what is outside of the layers, the
-    reference's too, gathered. The reference's pass, without a backward one, takes less than the
-    policy's.
+    The reference's pass, without a backward one, takes less than the policy's.
     """
-    sharded = settings.parallelism == "fsdp"
-    shards = settings.num_learners if sharded else 1
+    kind = parallelism_class(settings.parallelism)
+    shards = kind.num_shards(settings.num_learners)
 
     def share(size: int) -> int:
         return -(-size // shards)
 
-    weights = _FP32 * model.trained_parameters
-    frozen = settings.compute_bytes * (model.num_parameters - model.trained_parameters)
-    if sharded:
-        # Two layers, gradients of one and its copy that is reduced; the rest is float32.
-        layers = (3 * settings.compute_bytes + _FP32) * model.largest_layer
-        outside = (3 if settings.holds_reference else 2) * _FP32 * model.outside_layers
-        compute_weights = layers + outside
-    else:
-        compute_weights = settings.compute_bytes * model.cast_parameters
-        if settings.compute_bytes == _FP32:
-            compute_weights = 0  # they are the masters
+    weights = FP32 * model.trained_parameters
+    in_layers = model.num_parameters - model.outside_layers
+    reference = FP32 * model.outside_layers + settings.compute_bytes * in_layers
     tokens = settings.micro_batch_tokens
     logits = LOGIT_BYTES * min(tokens, settings.logit_tokens) * model.vocab_size
     held, peak = (int(tokens * each) for each in (model.held_per_token, model.peak_per_token))
-    # Logits are gone when the layers' backward pass is at its worst.
-    activations = max(held, peak - logits)
-    buckets = weights if settings.num_learners > 1 and not sharded else 0
+    paged = optimizer_spec(settings.optimizer).paged
+    at_once = model.parameters_at_once if settings.on_gpu else 0
     return LearnerMemory(
-        frozen=share(frozen),
+        frozen=share(settings.compute_bytes * (model.num_parameters - model.trained_parameters)),
         masters=share(weights),
         gradients=share(weights),
-        # Paged moments leave the device when it is full.
-        optimizer_state=0
-        if settings.optimizer.startswith("paged")
-        else share(model.optimizer_bytes),
+        optimizer_state=0 if paged else share(model.optimizer_bytes),
         snapshot=settings.parameter_copies * share(weights),
-        reference=share(weights) if settings.holds_reference else 0,
-        buckets=0 if settings.bucket_views else buckets,
-        compute_weights=compute_weights,
-        activations=activations,
-        logits=logits,
-        optimizer_step=share(
-            _FP32
-            * max(model.stepwise_parameters if settings.on_gpu else 0, model.largest_parameter)
+        reference=share(reference) if settings.holds_reference else 0,
+        buckets=0 if settings.bucket_views else kind.buckets(weights, settings.num_learners),
+        compute_weights=kind.pass_weights(
+            model, settings.compute_bytes, holds_reference=settings.holds_reference
         ),
+        # Logits are gone when the layers' backward pass is at its worst.
+        activations=max(held, peak - logits),
+        logits=logits,
+        optimizer_step=share(FP32 * max(at_once, model.largest_parameter)),
     )
-
-
-@dataclass(frozen=True)
-class EngineMemory:
-    """Bytes on a device of one engine.
-
-    Attributes:
-        weights: In the compute dtype, a share of them under tensor parallelism.
-        kv_cache: For keys and values; None if that is not known.
-        kv_bytes_per_token: Keys and values of one token.
-    """
-
-    weights: int
-    kv_cache: int | None
-    kv_bytes_per_token: int
-
-    @property
-    def peak(self) -> int:
-        """Both."""
-        return self.weights + (self.kv_cache or 0)
-
-    @property
-    def cached_tokens(self) -> int | None:
-        """Tokens that the cache holds; None if that is not known."""
-        return None if self.kv_cache is None else max(self.kv_cache, 0) // self.kv_bytes_per_token
-
-
-def engine_memory(
-    model: Footprint,
-    *,
-    compute_bytes: int,
-    tensor_parallel_size: int = 1,
-    kv_cache_bytes: int | None = None,
-    allowed_bytes: int | None = None,
-) -> EngineMemory:
-    """The memory of one engine on each of its devices.
-
-    Args:
-        model: The model.
-        compute_bytes: Of a value in its dtype.
-        tensor_parallel_size: Devices of one engine.
-        kv_cache_bytes: Of the cache, if that is known.
-        allowed_bytes: Otherwise what engine and cache may take together.
-    """
-    weights = -(-compute_bytes * model.num_parameters // tensor_parallel_size)
-    if kv_cache_bytes is None and allowed_bytes is not None:
-        kv_cache_bytes = allowed_bytes - weights
-    per_token = -(-compute_bytes * model.kv_values // tensor_parallel_size)
-    return EngineMemory(weights, kv_cache_bytes, per_token)

@@ -1,7 +1,6 @@
 """A transformers causal language model as an RLModule."""
 
 import contextlib
-import copy
 import logging
 from collections.abc import Collection
 from typing import Any, Self
@@ -12,10 +11,17 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.typing import StateDict
 from torch.distributed.device_mesh import DeviceMesh
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from sfpo_rllib.checkpoints import SavedAsTensors
 from sfpo_rllib.core.step_guard import require_finite
+from sfpo_rllib.rl_modules.loading import (
+    fill,
+    frozen_copy,
+    is_read_once,
+    load_model,
+    read_by_all,
+)
 from sfpo_rllib.rl_modules.lora import adapter_weights, add_lora, cast_base, without_adapter
 from sfpo_rllib.rl_modules.packing import (
     PACKED_ATTENTION,
@@ -23,15 +29,15 @@ from sfpo_rllib.rl_modules.packing import (
     check_packing,
     packed_inputs,
 )
-from sfpo_rllib.rl_modules.sharding import gather, load, shard_module
+from sfpo_rllib.rl_modules.sharding import gather, load, own_device, shard_module
 from sfpo_rllib.rl_modules.token_logprobs import logprobs_of_logits, token_logprobs
 from sfpo_rllib.rl_modules.weights import DTYPES, pack_weights
 
 logger = logging.getLogger(__name__)
 
 # Columns of the token batch, each of shape (B, T) unless said otherwise.
-INPUT_IDS = "input_ids"
-ATTENTION_MASK = "attention_mask"
+INPUT_IDS = "input_ids"  # int32
+ATTENTION_MASK = "attention_mask"  # bool; True on tokens, which stand on the left
 LOSS_MASK = "loss_mask"  # True on tokens the policy produced
 BEHAVIOUR_LOGP = "behaviour_logp"  # the engine's log-probs of those tokens
 ADVANTAGES = "advantages"  # (B,)
@@ -92,13 +98,10 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
         if self.packing:
             attention = PACKED_ATTENTION[attention]
         self._shares_prompts = attention == PACKED_SDPA
-        self.lm: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            config["model"],
-            dtype=torch.float32,
-            attn_implementation=attention,
-            trust_remote_code=config["trust_remote_code"],
-            revision=config["revision"],
-        )
+        # A setup() of the user's own may look at the weights.
+        self.is_read_once = is_read_once() and type(self).setup is CausalLMModule.setup
+        with contextlib.nullcontext() if self.is_read_once else read_by_all():
+            self.lm: PreTrainedModel = load_model(config, attention)
         kinds = sorted({str(p.dtype) for p in self.lm.parameters() if p.dtype != torch.float32})
         if kinds:
             raise ValueError(
@@ -117,22 +120,38 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
         # No part of `weights`: it is loaded with the model, never saved.
         self.reference: PreTrainedModel | None = None
         if self.holds_reference and self.lora is None:
-            self.reference = copy.deepcopy(self.lm).requires_grad_(False)
+            self.reference = frozen_copy(self.lm, self.compute_dtype)
         # Of a sharded module, between gather_weights() and release_weights().
         self._gathered: dict[str, torch.Tensor] | None = None
         self.is_sharded = False
         self.train()
-        if attention == PACKED_SDPA:
-            check_packing(self.lm)
-        self._head_is_all = _head_is_all(self.lm)
-        if not self._head_is_all:
-            logger.warning(
-                "%s makes its logits by more than its output layer: they are held whole in "
-                "training, which takes more memory.",
-                type(self.lm).__name__,
-            )
+        self._head_is_all = False
+        if self.lm.device.type != "meta":
+            if attention == PACKED_SDPA:
+                check_packing(self.lm)
+            self._head_is_all = _head_is_all(self.lm)
+            if not self._head_is_all:
+                logger.warning(
+                    "%s makes its logits by more than its output layer: they are held whole in "
+                    "training, which takes more memory.",
+                    type(self.lm).__name__,
+                )
         if self.lora is not None:  # after the checks, which compare in float32
             cast_base(self.lm, self.compute_dtype)
+
+    def fill(self, device: torch.device) -> None:
+        """Moves the module to a device, with the weights that the first process has read.
+
+        Collective; for a module that `is_read_once`.
+        """
+        self._agree(device)
+        fill(self, device)
+
+    def _agree(self, device: torch.device) -> None:
+        """What the first process has found out of the model, and others could not. Collective."""
+        head_is_all = torch.tensor(int(self._head_is_all), device=device)
+        torch.distributed.broadcast(head_is_all, src=0)
+        self._head_is_all = bool(head_is_all)
 
     @override(TorchRLModule)
     def train(self, mode: bool = True) -> Self:
@@ -226,18 +245,26 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
 
         From then on forward passes are collective, and the weights must be gathered to be read.
         """
+        if self.is_read_once:
+            self._agree(own_device(mesh))
         shard_module(
             self,
             [self.lm] if self.reference is None else [self.lm, self.reference],
             mesh,
             compute_dtype=self.compute_dtype,
             forward_methods=["forward_train", "reference_logp"],
+            fills=self.is_read_once,
         )
         self.is_sharded = True
 
-    def gather_weights(self) -> None:
-        """Holds the whole weights in host memory, on the first process. Collective."""
-        self._gathered = gather(self._own_weights())
+    def gather_weights(self, *, for_engines: bool = False) -> None:
+        """Holds the whole weights in host memory, on the first process. Collective.
+
+        Args:
+            for_engines: In the compute dtype, for `get_state(inference_only=True)` alone.
+        """
+        dtype = self.compute_dtype if for_engines else None
+        self._gathered = gather(self._own_weights(), dtype)
 
     def release_weights(self) -> None:
         """Lets go of what `gather_weights` holds."""
@@ -259,6 +286,10 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
                 "gathers them first"
             )
         return self._gathered
+
+    def own_weights(self) -> dict[str, torch.Tensor]:
+        """The tensors themselves, tied ones once: shards, if the module is sharded."""
+        return self._unique(self._own_weights())
 
     def _own_weights(self) -> dict[str, torch.Tensor]:
         if self.lora is not None:
@@ -298,7 +329,7 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
         Raises:
             ValueError: If a weight is missing, unknown, or of another shape.
         """
-        own = self._unique(self._own_weights())
+        own = self.own_weights()
         shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
         given = {name: np.shape(array) for name, array in state.items()}
         if shapes != given:
@@ -311,13 +342,19 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
             load(tensor, state[name])
 
 
+def for_models(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A micro-batch with ids and mask as models want them, int64; they are held smaller."""
+    names = [name for name in (INPUT_IDS, ATTENTION_MASK) if name in batch]
+    return {**batch, **{name: batch[name].long() for name in names}}
+
+
 def forward_train(module: TorchRLModule, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The outputs of a module's `forward_train`, which may be a class of the user's own.
 
     Raises:
         ValueError: If they are not `logp` and `entropy`, one of each a token.
     """
-    outputs = module.forward_train(batch)
+    outputs = module.forward_train(for_models(batch))
     shape = batch[INPUT_IDS].shape
     for name in (LOGP, ENTROPY):
         given = outputs[name].shape if name in outputs else None

@@ -15,6 +15,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map_only
 from transformers import PreTrainedModel
 
+from sfpo_rllib.rl_modules.loading import fill
+
 
 def shard_module(
     module: torch.nn.Module,
@@ -23,6 +25,7 @@ def shard_module(
     *,
     compute_dtype: torch.dtype,
     forward_methods: Iterable[str],
+    fills: bool = False,
 ) -> None:
     """Shards the parameters of a module over a mesh, in place, and moves them to its devices.
 
@@ -36,6 +39,8 @@ def shard_module(
         mesh: Of one dimension.
         compute_dtype: Of the layers.
         forward_methods: Methods of `module` that run the models, instead of `forward`.
+        fills: Whether the first process alone has the weights. Others get them layer by layer, and
+            never hold more of the model than that and their shards.
 
     Raises:
         ValueError: If a model does not name its layers.
@@ -52,7 +57,11 @@ def shard_module(
                 "name its layers"
             )
         for layer in layers:
+            if fills:
+                fill(layer, own_device(mesh))
             fully_shard(layer, mesh=mesh, mp_policy=policy)
+    if fills:
+        fill(module, own_device(mesh))
     # Resharded after each forward pass: one without a backward pass would otherwise leave gathered
     # weights behind, which the next one takes although an update has moved them.
     fully_shard(module, mesh=mesh, reshard_after_forward=True)
@@ -60,7 +69,16 @@ def shard_module(
         register_fsdp_forward_method(module, name)
 
 
-def gather(tree: Any) -> Any:
+def own_device(mesh: DeviceMesh) -> torch.device:
+    """The device of a mesh that is this process's."""
+    if mesh.device_type == "cpu":
+        return torch.device("cpu")
+    return torch.device(
+        mesh.device_type, torch.get_device_module(mesh.device_type).current_device()
+    )
+
+
+def gather(tree: Any, dtype: torch.dtype | None = None) -> Any:
     """The tree with its DTensors whole, in host memory, on the first process of their mesh.
 
     Collective: every process that holds a shard must call it, with the same tree. One tensor at a
@@ -68,13 +86,15 @@ def gather(tree: Any) -> Any:
 
     Args:
         tree: Nested dicts and lists.
+        dtype: The shards are cast to it before they travel. None: they are not.
 
     Returns:
         The tree; on other processes than the first, with None instead of DTensors.
     """
 
     def whole(tensor: DTensor) -> torch.Tensor | None:
-        full: torch.Tensor = tensor.full_tensor().detach()
+        cast: Any = tensor.detach().to(dtype or tensor.dtype)
+        full: torch.Tensor = cast.full_tensor()
         return full.cpu() if tensor.device_mesh.get_rank() == 0 else None
 
     return tree_map_only(DTensor, whole, tree)

@@ -4,6 +4,7 @@ RLlib turns states into numpy arrays, and numpy has no bfloat16, so the bytes tr
 integers and the dtype beside them.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,13 +39,21 @@ def pack_weights(tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> Weight
     }
 
 
-def unpack_weights(payload: WeightsPayload) -> dict[str, torch.Tensor]:
-    """Undoes `pack_weights`. The tensors own their memory: the payload may be a shared page."""
+def unpack_weights(payload: WeightsPayload, *, copy: bool = True) -> dict[str, torch.Tensor]:
+    """Undoes `pack_weights`.
+
+    Args:
+        payload: Its arrays may be pages that other processes read, too.
+        copy: Whether the tensors own their memory. If not, they must only be read.
+    """
     dtype = DTYPES[payload["dtype"]]
-    return {
-        name: torch.from_numpy(array.copy()).view(dtype)
-        for name, array in payload["tensors"].items()
-    }
+    with warnings.catch_warnings():
+        # torch has no tensors that cannot be written to.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return {
+            name: torch.from_numpy(array.copy() if copy else array).view(dtype)
+            for name, array in payload["tensors"].items()
+        }
 
 
 def load_weights(model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:

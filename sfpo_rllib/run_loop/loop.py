@@ -17,6 +17,7 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
 from ray.rllib.utils.typing import ResultDict
 
 from sfpo_rllib.algorithms.grpo import GRPO, GRPOConfig
+from sfpo_rllib.core.registry import name_of
 from sfpo_rllib.core.values import is_int, is_number
 from sfpo_rllib.env_runners.runner_calls import kill_runners
 from sfpo_rllib.interrupt import BatchGivenUp, StopRequest, is_interactive
@@ -322,7 +323,7 @@ class _Session:
         place.write_record()
         summary = {
             "algorithm": place.record.identity.algorithm,
-            "rollout_engine": str(config.rollout_engine),
+            "rollout_engine": name_of(config.rollout_engine),
             "seed": config.seed,
             "iterations": algo.iteration,
             "finished": place.record.finished is not None,

@@ -50,7 +50,7 @@ algo.stop()
 
 
 def test_new_process_trains_on_bit_for_bit(
-    make_config: MakeConfig, running: Running, tmp_path: Path
+    make_config: MakeConfig, running: Running, ray_elsewhere: None, tmp_path: Path
 ) -> None:
     config = make_config(env=ECHO).training(
         minibatch_size=4, entropy_window=HALF + 1, entropy_z_threshold=1e-3

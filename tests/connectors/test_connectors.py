@@ -73,7 +73,7 @@ def test_traces_are_padded_on_the_right_in_the_order_of_the_episodes():
     ]
     # By length, not by value: tokens of id 0 are there in the second row.
     assert batch["attention_mask"].sum(dim=1).tolist() == [4, 6, 2, 5]
-    assert (batch["attention_mask"].diff(dim=1) <= 0).all()
+    assert (batch["attention_mask"].int().diff(dim=1) <= 0).all()
     assert batch["loss_mask"].tolist() == [
         [False, False, True, True, False, False],
         [False, False, True, True, True, True],
@@ -88,8 +88,8 @@ def test_traces_are_padded_on_the_right_in_the_order_of_the_episodes():
     ]
     dtypes = {name: column.dtype for name, column in batch.items()}
     assert dtypes == {
-        "input_ids": torch.int64,
-        "attention_mask": torch.int64,
+        "input_ids": torch.int32,
+        "attention_mask": torch.bool,
         "loss_mask": torch.bool,
         "behaviour_logp": torch.float32,
     }

@@ -1,6 +1,7 @@
 """Micro-batches and learners' shares: complete, within their budget, even."""
 
 import random
+import time
 
 import pytest
 
@@ -37,6 +38,30 @@ def test_packed_micro_batches_are_of_similar_sizes():
     ]
     assert len(sizes) > 2
     assert max(sizes) - min(sizes) <= max(LENGTHS)
+
+
+@pytest.mark.parametrize("longest", [60, 100, 250, 500])
+def test_no_number_of_even_micro_batches_that_fits_is_smaller(longest):
+    lengths = random.Random(longest).choices(range(1, longest + 1), k=80)
+    parts = micro_batches(lengths, max_tokens=500, packed=True)
+    for count in range(-(-sum(lengths) // 500), len(parts)):
+        loads = [0] * count
+        for length in sorted(lengths, reverse=True):
+            loads[loads.index(min(loads))] += length
+        assert max(loads) > 500
+
+
+def test_a_tight_packing_is_kept_where_an_even_spread_would_need_another_micro_batch():
+    parts = micro_batches([3, 2, 2, 3, 2] * 4, max_tokens=6, packed=True)
+    assert len(parts) == 8
+
+
+def test_thousands_of_sequences_of_which_no_two_fit_are_cut_at_once():
+    lengths = random.Random(0).choices(range(8200, 8400), k=2048)
+    start = time.process_time()
+    parts = micro_batches(lengths, max_tokens=16_384, packed=True)
+    assert len(parts) == 2048
+    assert time.process_time() - start < 0.5  # trying one number of them after another: 2.6 s
 
 
 def test_padding_is_small_where_lengths_are_similar():

@@ -119,7 +119,7 @@ def test_the_loss_and_the_advantage_in_the_docs_give_a_gradient() -> None:
 def test_the_learners_page_has_every_name_there_is() -> None:
     from sfpo_rllib.core.lr_schedule import LR_SCHEDULES
     from sfpo_rllib.core.optimizers import OPTIMIZERS
-    from sfpo_rllib.preflight.memory import PARALLELISMS
+    from sfpo_rllib.rl_modules.parallelism import PARALLELISMS
 
     page = (ROOT / "docs" / "learner.md").read_text()
     listed = re.findall(r"^\| `(\w+)` \| ", page, flags=re.MULTILINE)

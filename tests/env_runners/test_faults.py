@@ -28,11 +28,20 @@ def misdeeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def algo(make_config: MakeConfig, ray_cluster: None, misdeeds: Path) -> Any:
+def recreated() -> list[dict[str, Any]]:
+    """What callbacks are told of runners that came back."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def algo(
+    make_config: MakeConfig, ray_cluster: None, misdeeds: Path, recreated: list[dict[str, Any]]
+) -> Any:
     """Two runners, four problems a batch."""
     config = make_config(env=CRUEL, env_config={"misdeeds": str(misdeeds)}).env_runners(
         num_env_runners=2, rollout_timeout_s=12, env_timeout_s=2.0
     )
+    config.callbacks(on_env_runners_recreated=lambda **kwargs: recreated.append(kwargs))
     algo = config.build_algo()
     yield algo
     algo.stop()
@@ -79,6 +88,19 @@ def test_an_interrupt_while_runners_sample_stops_them_and_the_next_batch_is_righ
     problems, rollouts = train(algo)
     assert problems == [0, 1, 2, 3]
     assert (rollouts["num_env_runners_lost"], rollouts["num_groups_reissued"]) == (0, 0)
+
+
+@pytest.mark.slow
+def test_callbacks_are_told_of_runners_that_come_back_in_the_midst_of_an_iteration(
+    algo: SFPO, recreated: list[dict[str, Any]]
+) -> None:
+    recreated.clear()
+    for worker_id in (1, 2):  # so that none is left to sample
+        runner_calls.replace_runner(algo.env_runner_group, worker_id)
+    assert len(algo._collect([1000, 1001]).groups) == 2
+    assert {i for told in recreated for i in told["env_runner_indices"]} <= {1, 2}
+    assert recreated and not recreated[0]["is_evaluation"]
+    assert recreated[0]["env_runner_group"] is algo.env_runner_group
 
 
 @pytest.mark.slow

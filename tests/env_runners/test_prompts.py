@@ -1,9 +1,11 @@
 """Observations to tokens: raw, through a chat template, over several turns."""
 
+import copy
 import json
 import string
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from small_tokenizers import BOS, KINDS, byte_level
@@ -220,3 +222,36 @@ def test_a_turn_may_end_with_another_token_than_eos(tokenizer):
         reply = encode(twin, "3") + ([] if end is None else [end])
         tokens = formatter.first("1+2") + reply + formatter.following("Why", end=end)
         assert tokens == rendered(twin, "1+2", "3", "Why")
+
+
+@pytest.mark.parametrize("observation", ["1+2?", [{"role": "user", "content": "1+2?"}]])
+def test_a_prompt_is_rendered_and_encoded_once_for_all_that_begin_with_it(
+    chat_tokenizer, monkeypatch, observation
+):
+    formatter, encoded = PromptFormatter(chat_tokenizer), []
+    encode_rendered = PromptFormatter._encode_rendered
+
+    def spied(self: Any, text: str) -> list[int]:
+        encoded.append(text)
+        return encode_rendered(self, text)
+
+    monkeypatch.setattr(PromptFormatter, "_encode_rendered", spied)
+    prompts = [formatter.first(copy.deepcopy(observation)) for _ in range(8)]
+    assert len(encoded) == 1
+    prompts[0].append(0)  # each may go on in its own way
+    assert prompts[1] == prompts[7] == formatter.first(observation) == prompts[0][:-1]
+    assert formatter.first("1+3?") != prompts[1]
+    assert len(encoded) == 2
+
+
+def test_prompts_of_thousands_of_problems_are_not_kept(tokenizer):
+    formatter = PromptFormatter(tokenizer, "raw")
+    for number in range(1000):
+        assert formatter.first(f"{number}=") == encode(tokenizer, f"{number}=")
+    assert len(formatter._recent) < 100
+
+
+def test_messages_with_more_than_plain_data_are_rendered_each_time(chat_tokenizer):
+    formatter = PromptFormatter(chat_tokenizer)
+    messages = [{"role": "user", "content": "1+2?", "tools": {print}}]
+    assert formatter.first(messages) == rendered(chat_tokenizer, "1+2?")

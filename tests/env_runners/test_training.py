@@ -68,7 +68,7 @@ def check_current_weights(algo: SFPO, num_runners: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "num_runners", [0, 1, pytest.param(2, marks=pytest.mark.slow)], ids=lambda n: f"{n} runners"
+    "num_runners", [0, pytest.param(2, marks=pytest.mark.slow)], ids=lambda n: f"{n} runners"
 )
 def test_problems_do_not_depend_on_the_number_of_runners(
     make_config: MakeConfig,

@@ -41,7 +41,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType
 @pytest.fixture
 def gpu_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretends that vllm's GPU build is installed."""
-    from sfpo_rllib.algorithms.grpo import validation
+    from sfpo_rllib.env_runners.engines import vllm_engine
 
     found = importlib.util.find_spec
     monkeypatch.setattr(
@@ -49,7 +49,7 @@ def gpu_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
         "find_spec",
         lambda name, package=None: name == "vllm" or found(name, package),
     )
-    monkeypatch.setattr(validation, "vllm_is_cpu_build", lambda: False)
+    monkeypatch.setattr(vllm_engine, "vllm_is_cpu_build", lambda: False)
 
 
 @pytest.fixture(scope="module")

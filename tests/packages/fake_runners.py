@@ -64,7 +64,7 @@ class FakeRunners(Calls):
     ) -> None:
         assert worker_id in self._healthy
         call = Call(worker_id, method, timeout_s, about, dict(arguments))
-        self.sent.append((worker_id, method, next(iter(arguments.values()))))
+        self.sent.append((worker_id, method, next(iter(arguments.values()), None)))
         self._lines[worker_id].append(call)
 
     def poll(self, *, wait: bool = True) -> list[Answer]:
@@ -79,6 +79,9 @@ class FakeRunners(Calls):
             if worker_id in self.refuses:
                 return self.lose(call, "it refuses", raised=True)
             self.loaded[worker_id] = call.ref["state"]
+            return [Answer(call)]
+        if call.method == "sleep":
+            self.loaded.pop(worker_id, None)
             return [Answer(call)]
         job = call.ref["job"]
         self.jobs.append((worker_id, job))

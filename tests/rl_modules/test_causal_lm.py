@@ -482,3 +482,12 @@ def test_the_payload_is_plain_numpy_and_what_is_unpacked_owns_its_memory():
     array.flags.writeable = False  # as pages of the object store are
     unpack_weights(payload)["w"].zero_()
     assert torch.equal(unpack_weights(payload)["w"], torch.ones(3, dtype=torch.bfloat16))
+
+
+def test_what_is_unpacked_without_a_copy_is_the_page_itself(recwarn):
+    payload = pack_weights({"w": torch.ones(3)}, torch.bfloat16)
+    array = payload["tensors"]["w"] = payload["tensors"]["w"].copy()
+    array.flags.writeable = False
+    tensor = unpack_weights(payload, copy=False)["w"]
+    assert tensor.data_ptr() == array.ctypes.data and tensor.dtype == torch.bfloat16
+    assert not recwarn.list

@@ -138,8 +138,7 @@ def test_engine_and_saved_model_say_what_the_learner_says(
 
 
 @pytest.fixture(scope="module")
-def vllm_host(ray_cluster: None) -> Iterator[Any]:
-    pytest.importorskip("vllm", reason="vllm is not installed")
+def vllm_host(ray_cluster: None, vllm_installed: None) -> Iterator[Any]:
     from vllm_host import VLLMHost
 
     host = VLLMHost.remote()
@@ -182,9 +181,8 @@ def test_a_family_that_the_engine_computes_otherwise_is_refused_by_name(
 
 @pytest.mark.slow
 def test_a_family_that_vllm_computes_otherwise_is_refused_by_name(
-    ray_cluster: None, tmp_path: Path
+    ray_cluster: None, vllm_installed: None, tmp_path: Path
 ) -> None:
-    pytest.importorskip("vllm", reason="vllm is not installed")
     model = build_family("gpt_neox", tmp_path)
     with pytest.raises(ValueError, match=r"rollout_engine='vllm': .*'gpt_neox' model .* nats"):
         make_config(model, "vllm").build_algo()

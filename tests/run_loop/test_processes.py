@@ -88,7 +88,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
 
 
 @pytest.fixture
-def start(tiny_model: Path) -> Iterator[Start]:
+def start(ray_elsewhere: None, tiny_model: Path) -> Iterator[Start]:
     runs: list[Run] = []
 
     def begin(folder: Path, grace_s: float = 60) -> Run:

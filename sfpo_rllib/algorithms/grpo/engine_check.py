@@ -16,6 +16,7 @@ from transformers import AutoConfig
 
 from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.env_runners import GroupEnvRunner
+from sfpo_rllib.env_runners.engines import ENGINES
 from sfpo_rllib.rl_modules.causal_lm import (
     ADVANTAGES,
     ATTENTION_MASK,
@@ -46,6 +47,8 @@ def check_engine(config: Any, runners: EnvRunnerGroup, learners: LearnerGroup) -
         RuntimeError: If no runner answers.
     """
     replies = sample_all(config, runners)[0]
+    if not replies:  # they are not the policy's
+        return
     scored = values_of(learners.foreach_learner(_logp, batch=_batch(replies)))[0]
     differences = np.concatenate(
         [
@@ -139,7 +142,8 @@ def _family(config: Any) -> str:
     return f"a {kind!r} model"
 
 
-def _other(engine: str) -> str:
+def _other(engine: Any) -> str:
     """What to use instead."""
-    name = "transformers" if engine == "vllm" else "vllm"
-    return f"use rollout_engine={name!r}, if that one runs it, or another model"
+    names = " or ".join(repr(name) for name in ENGINES if name != engine)
+    own = "" if engine in [*ENGINES] else ", or samples_policy=False if it is not to be the policy"
+    return f"use rollout_engine={names}, if that one runs it, or another model{own}"

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import COMPONENT_OPTIMIZER, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
@@ -23,8 +24,10 @@ from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 from sfpo_rllib.algorithms.grpo.minibatches import WEIGHTS, Batch
 from sfpo_rllib.algorithms.grpo.remote import values_of
-from sfpo_rllib.core.optimizers import keeping_settings
+from sfpo_rllib.core.optimizers import keeping_settings, optimizer_spec
+from sfpo_rllib.core.values import is_int
 from sfpo_rllib.rl_modules.causal_lm import INPUT_IDS, LOSS_MASK
+from sfpo_rllib.rl_modules.parallelism import DDP, FP32
 from sfpo_rllib.rl_modules.sharding import gather, like
 
 
@@ -71,14 +74,17 @@ class FSDPTorchLearner(GRPOTorchLearner):
         self,
         components: str | Collection[str] | None = None,
         not_components: str | Collection[str] | None = None,
+        *,
+        for_engines: bool = False,
     ) -> None:
         """Has `get_state()` answer on the first learner, until `release_state()`. Collective.
 
         Args:
             components: As in `get_state`; weights are gathered in any case.
             not_components: As in `get_state`.
+            for_engines: Whether weights are those that engines load, and no others.
         """
-        self.module[DEFAULT_MODULE_ID].gather_weights()
+        self.module[DEFAULT_MODULE_ID].gather_weights(for_engines=for_engines)
         if self._check_component(COMPONENT_OPTIMIZER, components, not_components):
             states = {
                 name: gather(optimizer.state_dict())
@@ -137,8 +143,14 @@ class FSDPLearnerGroup(GRPOLearnerGroup):
         self,
         components: str | Collection[str] | None = None,
         not_components: str | Collection[str] | None = None,
+        *,
+        for_engines: bool = False,
     ) -> Iterator[None]:
-        self._on_all(lambda learner: learner.gather_state(components, not_components))
+        self._on_all(
+            lambda learner: learner.gather_state(
+                components, not_components, for_engines=for_engines
+            )
+        )
         try:
             yield
         finally:
@@ -146,3 +158,66 @@ class FSDPLearnerGroup(GRPOLearnerGroup):
 
     def _on_all(self, function: Callable[[FSDPTorchLearner], None]) -> None:
         values_of(self.foreach_learner(function))
+
+
+class FSDP(DDP):
+    """Each learner holds a shard. Layers are gathered one after the other, the rest together."""
+
+    learner = f"{__name__}:FSDPTorchLearner"
+    learner_group = f"{__name__}:FSDPLearnerGroup"
+
+    @classmethod
+    @override(DDP)
+    def problems(cls, config: AlgorithmConfig) -> list[str]:
+        learner, lora = config.learner_class, config.model_config.get("lora")
+        clips_each = config.grad_clip is not None and config.grad_clip_by != "global_norm"
+        try:
+            is_shardable = optimizer_spec(config.optimizer).shardable
+        except ValueError:  # there is none of that name, which is another problem
+            is_shardable = True
+        checks = (
+            (
+                not is_int(config.num_learners, 2),
+                f"num_learners={config.num_learners!r}: must be at least 2",
+                "; a single learner has nobody to share the model with",
+            ),
+            (
+                not issubclass(learner, FSDPTorchLearner),
+                f"learner_class={learner.__name__}: must be a subclass of FSDPTorchLearner",
+                "",
+            ),
+            (
+                lora is not None,
+                f"model_config['lora']={lora!r}: must be None",
+                "; with 'ddp' the model is held in its dtype and little is trained",
+            ),
+            (
+                not is_shardable,
+                f"optimizer={config.optimizer!r}: must be another",
+                ", as it does not take sharded weights",
+            ),
+            (
+                clips_each,
+                f"grad_clip_by={config.grad_clip_by!r}: must be 'global_norm'",
+                "; a learner sees shards of the gradients",
+            ),
+        )
+        return [f"{what} with parallelism='fsdp'{why}" for wrong, what, why in checks if wrong]
+
+    @classmethod
+    @override(DDP)
+    def num_shards(cls, num_learners: int) -> int:
+        return num_learners
+
+    @classmethod
+    @override(DDP)
+    def buckets(cls, gradients: int, num_learners: int) -> int:
+        return 0
+
+    @classmethod
+    @override(DDP)
+    def pass_weights(cls, model: Any, compute_bytes: int, *, holds_reference: bool) -> int:
+        # Two layers, gradients of one and its copy that is reduced; what is outside of them, the
+        # reference's too, in float32.
+        layers = (3 * compute_bytes + FP32) * model.largest_layer
+        return int(layers + (3 if holds_reference else 2) * FP32 * model.outside_layers)

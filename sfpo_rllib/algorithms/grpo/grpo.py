@@ -3,16 +3,14 @@
 import logging
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.core import COMPONENT_LEARNER_GROUP, DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -21,34 +19,30 @@ from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     LEARNER_RESULTS,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
-    NUM_EPISODES,
 )
-from ray.rllib.utils.typing import ModuleID, ResultDict, StateDict
+from ray.rllib.utils.typing import ModuleID, StateDict
 
 from sfpo_rllib.algorithms.grpo import resources
 from sfpo_rllib.algorithms.grpo.engine_check import check_engine, sample_all
+from sfpo_rllib.algorithms.grpo.evaluation import Evaluated
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 from sfpo_rllib.algorithms.grpo.rollouts import Rollouts
-from sfpo_rllib.algorithms.grpo.stages import Staged
 from sfpo_rllib.checkpoints import CheckpointedAlgorithm, with_own_metrics
 from sfpo_rllib.checkpoints.places import PathLike
 from sfpo_rllib.core.balance import even_shares
+from sfpo_rllib.env_runners.remote_group import digests_of, ref_of
+from sfpo_rllib.env_runners.stream import Collection as GroupCollection
 from sfpo_rllib.env_runners.stream import Group
-from sfpo_rllib.env_runners.summary import (
-    num_sampled_tokens,
-    summarize,
-)
 from sfpo_rllib.env_runners.text_envs import make_text_env
 from sfpo_rllib.rl_modules.export import PretrainedExport, staged
-from sfpo_rllib.token_trace import TokenTrace
 
 logger = logging.getLogger(__name__)
 
 _DRIVER_STATE = "rollout_driver"
 
 
-class GRPO(CheckpointedAlgorithm, Staged):
+class GRPO(CheckpointedAlgorithm, Evaluated):
     """Samples groups, updates once on each batch of them, sends the weights to the engines.
 
     The driver owns the problem cursor: it hands out consecutive seeds, so that the training
@@ -79,7 +73,7 @@ class GRPO(CheckpointedAlgorithm, Staged):
             self.config,
             runners=self.env_runner_group,
             eval_runners=self.eval_env_runner_group,
-            restore=self.restore_env_runners,
+            restore=self._bring_back,
             metrics=self.metrics,
             run_seed=run_seed,
         )
@@ -148,10 +142,11 @@ class GRPO(CheckpointedAlgorithm, Staged):
     def _learn(self, groups: list[Group]) -> None:
         """One update on whole groups: for each learner as many, and about as many tokens."""
         shares = even_shares(
-            [sum(len(TokenTrace.of(episode).token_ids) for episode in group) for group in groups],
+            [sum(digest.num_tokens for digest in digests_of(group)) for group in groups],
             max(self.config.num_learners, 1),
         )
-        refs = [ray.put([e for i in share for e in groups[i]]) for share in shares]
+        # RLlib deals references in equal parts, in order.
+        refs = [ref_of(groups[i]) for share in shares for i in share]
         # Neither minibatch_size nor num_epochs: the learner gets the whole batch and cuts it.
         results = self.learner_group.update(
             episodes_refs=refs,
@@ -176,65 +171,23 @@ class GRPO(CheckpointedAlgorithm, Staged):
         self._rollouts.welcome(env_runner_group, restored)
         return restored
 
-    @override(Algorithm)
-    def evaluate(self, parallel_train_future: Any = None) -> ResultDict:
-        """Samples `evaluation_duration` completions under the evaluation settings.
-
-        The problems are those of the seeds 0, 1, 2 and so on, with random streams of their own:
-        training problems and random states are left alone.
-
-        Returns:
-            `{"env_runners": {...}}`, with the keys of the training results that apply; without any
-            if `run()` was told to stop meanwhile.
-        """
-        config = self.evaluation_config
-        make_callback(
-            "on_evaluate_start",
-            callbacks_objects=self.callbacks,
-            callbacks_functions=self.config.callbacks_on_evaluate_start,
-            kwargs={"algorithm": self, "metrics_logger": self.metrics},
-        )
-        start = time.monotonic()
-        num_groups = -(-config.evaluation_duration // config.group_size)
-        try:
-            self.stage = "evaluate"
-            collection = self._rollouts.evaluate(self.learner_group, range(num_groups))
-        except KeyboardInterrupt:
-            if not self._expects_interrupt:
-                raise
-            return {ENV_RUNNER_RESULTS: {}}  # the iteration that it belongs to is none the worse
-        finally:
-            self.stage = None
-        if not collection.groups:
-            reasons = sorted(set(collection.dropped.values()))[:3]
-            raise RuntimeError(f"all {num_groups} groups of the evaluation were dropped: {reasons}")
-        results = {
-            ENV_RUNNER_RESULTS: _nested(
-                {
-                    **summarize(collection.groups),
-                    NUM_EPISODES: sum(map(len, collection.groups)),
-                    "num_groups_dropped": len(collection.dropped),
-                    "num_groups_given_up": len(collection.given_up),
-                    "num_envs_timed_out": collection.num_envs_timed_out,
-                    "num_groups_reissued": collection.num_groups_reissued,
-                    "num_env_runners_lost": collection.num_runners_lost,
-                    "tokens_per_s": num_sampled_tokens(collection.groups)
-                    / (time.monotonic() - start),
-                    "weights_version": collection.weights_version,
-                }
+    def _bring_back(self, runners: EnvRunnerGroup) -> None:
+        """What RLlib does before an iteration, in the midst of one."""
+        if restored := self.restore_env_runners(runners):
+            in_evaluation = runners is self.eval_env_runner_group
+            self._make_on_env_runners_recreated_callbacks(
+                config=self.evaluation_config if in_evaluation else self.config,
+                env_runner_group=runners,
+                restored_env_runner_indices=restored,
             )
-        }
-        make_callback(
-            "on_evaluate_end",
-            callbacks_objects=self.callbacks,
-            callbacks_functions=self.config.callbacks_on_evaluate_end,
-            kwargs={
-                "algorithm": self,
-                "metrics_logger": self.metrics,
-                "evaluation_metrics": results,
-            },
-        )
-        return results
+
+    @override(Evaluated)
+    def _collect_evaluation(self, seeds: Sequence[int]) -> GroupCollection:
+        return self._rollouts.evaluate(self.learner_group, seeds)
+
+    @override(Evaluated)
+    def _send_newest_weights(self) -> None:
+        self._rollouts.ensure_synced(self.learner_group)
 
     @classmethod
     @override(Algorithm)
@@ -335,15 +288,3 @@ class GRPO(CheckpointedAlgorithm, Staged):
         if hasattr(self, "_rollouts"):
             self._rollouts.stop()
         super().cleanup()
-
-
-def _nested(flat: dict[str, float]) -> dict[str, Any]:
-    """`{"a/b": 1}` as `{"a": {"b": 1}}`."""
-    result: dict[str, Any] = {}
-    for name, value in flat.items():
-        *parents, leaf = name.split("/")
-        place = result
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[leaf] = value
-    return result

@@ -17,19 +17,25 @@ from ray.rllib.utils.typing import AlgorithmConfigDict, PartialAlgorithmConfigDi
 from sfpo_rllib.algorithms.grpo import validation
 from sfpo_rllib.algorithms.grpo.carried import carried, unpacked
 from sfpo_rllib.algorithms.grpo.environment_problems import raise_if_unmade
+from sfpo_rllib.algorithms.grpo.evaluation_settings import evaluation_sampling
+from sfpo_rllib.algorithms.grpo.preflight import preflight
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.core.advantages import AdvantageEstimator
 from sfpo_rllib.core.entropy_trigger import EntropyTrigger
 from sfpo_rllib.core.losses import LossFunction, PolicyLoss, make_loss
 from sfpo_rllib.core.lr_schedule import LRSchedule
 from sfpo_rllib.core.objective import Objective
+from sfpo_rllib.core.optimizers import Optimizer
+from sfpo_rllib.core.registry import imported
 from sfpo_rllib.core.update_rules import UpdateRule, make_update_rule
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.env_runners import GroupEnvRunner
-from sfpo_rllib.env_runners.engines import SamplingSettings
+from sfpo_rllib.env_runners.engines import RolloutEngine, SamplingSettings
 from sfpo_rllib.env_runners.stream import StreamSettings
-from sfpo_rllib.preflight import Preflight, preflight
+from sfpo_rllib.env_runners.weights import WeightSettings
+from sfpo_rllib.preflight import Preflight
 from sfpo_rllib.rl_modules import CausalLMModule
+from sfpo_rllib.rl_modules.parallelism import DDP, parallelism_class
 
 
 class GRPOConfig(AlgorithmConfig):
@@ -55,13 +61,15 @@ class GRPOConfig(AlgorithmConfig):
 
         super().__init__(algo_class=algo_class or GRPO)
         # Rollouts.
-        self.rollout_engine = "vllm"
+        self.rollout_engine: str | type[RolloutEngine] = "vllm"
         self.engine_kwargs: dict[str, Any] = {}
         self.sampling: dict[str, Any] = {}
         self.prompt_format = "auto"
         self.chat_template_kwargs: dict[str, Any] = {}
         self.rollout_timeout_s = 1800.0
         self.env_timeout_s: float | None = None
+        self.weight_transport = "object_store"
+        self.sleep_while_learning = False
         self.num_env_threads = 0
         self.max_staleness = 0
         self.groups_per_job: int | None = None
@@ -90,7 +98,7 @@ class GRPOConfig(AlgorithmConfig):
         self.max_skipped_steps = 10
         self.max_tokens_per_micro_batch = 16_384
         self.snapshot_device: str | None = None
-        self.optimizer = "adamw"
+        self.optimizer: Optimizer = "adamw"
         self.optimizer_kwargs: dict[str, Any] = {}
         self.weight_decay = 0.01
         self.adam_betas = (0.9, 0.999)
@@ -121,13 +129,15 @@ class GRPOConfig(AlgorithmConfig):
     def env_runners(
         self,
         *,
-        rollout_engine: str = NotProvided,
+        rollout_engine: str | type[RolloutEngine] = NotProvided,
         engine_kwargs: dict[str, Any] = NotProvided,
         sampling: dict[str, Any] = NotProvided,
         prompt_format: str = NotProvided,
         chat_template_kwargs: dict[str, Any] = NotProvided,
         rollout_timeout_s: float = NotProvided,
         env_timeout_s: float | None = NotProvided,
+        weight_transport: str = NotProvided,
+        sleep_while_learning: bool = NotProvided,
         num_env_threads: int = NotProvided,
         max_staleness: int = NotProvided,
         groups_per_job: int | None = NotProvided,
@@ -137,7 +147,8 @@ class GRPOConfig(AlgorithmConfig):
         """Sets the rollout settings.
 
         Args:
-            rollout_engine: "vllm", or "transformers" (no vLLM needed, for small work).
+            rollout_engine: "vllm", "transformers" (no vLLM needed, for small work), or a subclass
+                of `RolloutEngine`.
             engine_kwargs: Of the engine: for vllm those of `vllm.LLM`, e.g. `max_model_len`,
                 `kv_cache_memory_bytes`, `gpu_memory_utilization`, `tensor_parallel_size`.
             sampling: `temperature`, `max_tokens`, `stop`; in evaluation also `top_p` and `top_k`;
@@ -152,6 +163,9 @@ class GRPOConfig(AlgorithmConfig):
                 replaced, and its group dropped. Environments then run in threads, where code that
                 uses signals, such as `signal.alarm`, does not work. None: they may take as long as
                 they like, in the runner's main thread.
+            weight_transport: How weights get to the engines: by the "object_store"; by "nccl", to
+                engines on GPUs of their own; or by "ipc", to engines that share the learners'.
+            sleep_while_learning: Engines give their GPU memory to the learners meanwhile.
             num_env_threads: So many environments of a runner are reset and stepped at once, each
                 in a thread of its own, while the engine goes on. 0: one after the other, between
                 the engine's steps. What is sampled is the same.
@@ -182,6 +196,10 @@ class GRPOConfig(AlgorithmConfig):
             self.rollout_timeout_s = rollout_timeout_s
         if env_timeout_s is not NotProvided:
             self.env_timeout_s = env_timeout_s
+        if weight_transport is not NotProvided:
+            self.weight_transport = weight_transport
+        if sleep_while_learning is not NotProvided:
+            self.sleep_while_learning = sleep_while_learning
         if num_env_threads is not NotProvided:
             self.num_env_threads = num_env_threads
         if max_staleness is not NotProvided:
@@ -220,7 +238,7 @@ class GRPOConfig(AlgorithmConfig):
         max_skipped_steps: int = NotProvided,
         max_tokens_per_micro_batch: int = NotProvided,
         snapshot_device: str | None = NotProvided,
-        optimizer: str = NotProvided,
+        optimizer: Optimizer = NotProvided,
         optimizer_kwargs: dict[str, Any] = NotProvided,
         weight_decay: float = NotProvided,
         adam_betas: tuple[float, float] = NotProvided,
@@ -280,7 +298,8 @@ class GRPOConfig(AlgorithmConfig):
             snapshot_device: Where the update rule's copies of the weights are held: None, beside
                 the weights, or "cpu", in host memory.
             optimizer: "adamw"; "adamw_8bit" or "paged_adamw_8bit" (bitsandbytes); "muon" (hidden
-                matrices; AdamW for the rest); "sgd".
+                matrices; AdamW for the rest); "sgd"; or a class or function that makes one, or a
+                `core.OptimizerSpec`.
             optimizer_kwargs: More of the optimizer's own settings, e.g. `{"momentum": 0.9}`.
             weight_decay: On all parameters, decoupled; with SGD an L2 penalty.
             adam_betas: Of AdamW in all its forms.
@@ -384,10 +403,33 @@ class GRPOConfig(AlgorithmConfig):
             self.restart_failed_learners = restart_failed_learners
         return self
 
+    @override(AlgorithmConfig)
+    def get_evaluation_config_object(self) -> AlgorithmConfig | None:
+        evaluation = super().get_evaluation_config_object()
+        if evaluation is not None:  # this one is training's
+            evaluation.sampling = evaluation_sampling(self, evaluation)
+        return evaluation
+
     @property
     def sampling_settings(self) -> SamplingSettings:
         """`sampling` with its defaults."""
         return SamplingSettings(**self.sampling)
+
+    @property
+    def weight_settings(self) -> WeightSettings:
+        """How weights get to the engines, and what these do meanwhile."""
+        return WeightSettings(
+            weight_transport=self.weight_transport,
+            sleep_while_learning=self.sleep_while_learning,
+            rollout_engine=self.rollout_engine,
+            num_env_runners=self.num_env_runners,
+            evaluation_num_env_runners=self.evaluation_num_env_runners,
+            num_gpus_per_env_runner=self.num_gpus_per_env_runner,
+            num_gpus_per_learner=self.num_gpus_per_learner,
+            tensor_parallel_size=self.engine_kwargs.get("tensor_parallel_size", 1),
+            max_staleness=self.max_staleness,
+            lora=self.model_config.get("lora") is not None,
+        )
 
     @property
     def stream_settings(self) -> StreamSettings:
@@ -509,13 +551,10 @@ class GRPOConfig(AlgorithmConfig):
 
     @override(AlgorithmConfig)
     def get_default_learner_class(self) -> type[Learner] | str:
-        if self.parallelism == "fsdp":
-            from sfpo_rllib.algorithms.grpo.fsdp import FSDPTorchLearner
-
-            return FSDPTorchLearner
-        from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
-
-        return GRPOTorchLearner
+        try:
+            return imported(parallelism_class(self.parallelism).learner)
+        except ValueError:  # validate() says it
+            return imported(DDP.learner)
 
     @override(AlgorithmConfig)
     def build_learner_group(
@@ -526,11 +565,7 @@ class GRPOConfig(AlgorithmConfig):
         rl_module_spec: Any = None,
         placement_group: Any = None,
     ) -> LearnerGroup:
-        from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup
-        from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
-
-        group = FSDPLearnerGroup if self.parallelism == "fsdp" else GRPOLearnerGroup
-        return group(
+        return imported(parallelism_class(self.parallelism).learner_group)(
             config=self.copy(),
             module_spec=rl_module_spec or self.get_multi_rl_module_spec(env=env, spaces=spaces),
             placement_group=placement_group,

@@ -26,6 +26,7 @@ from sfpo_rllib.algorithms.grpo.minibatches import (
     moved,
 )
 from sfpo_rllib.algorithms.grpo.optimizer_learner import OptimizerLearner
+from sfpo_rllib.algorithms.grpo.weights_learner import WeightsLearner
 from sfpo_rllib.core.anchor import whole
 from sfpo_rllib.core.batch_guard import BatchGuard, BatchRefused
 from sfpo_rllib.core.importance import effective_sample_share
@@ -51,7 +52,7 @@ RESULTS = "sfpo"
 PassMetrics = dict[str, float]
 
 
-class GRPOTorchLearner(OptimizerLearner):
+class GRPOTorchLearner(OptimizerLearner, WeightsLearner):
     """Updates a causal LM from token batches of whole groups.
 
     RLlib hands `_update` the whole rollout batch, as neither `minibatch_size` nor `num_epochs`

@@ -174,6 +174,32 @@ class GRPOLearnerGroup(LearnerGroup, SavedAsTensors):
 
         return self._call(get_module_weights, looks=True)
 
+    def engine_weights(self) -> tuple[int, Any]:
+        """What the engines load, as it is now.
+
+        Returns:
+            Its version, and the state of the module. Of learners in other processes that is a
+            reference: what it refers to lies in the object store once, belongs to this process,
+            and outlives them.
+
+        Raises:
+            FloatingPointError: If the weights are not finite.
+        """
+        first = None if self.is_local else [0]
+
+        def engine_weights() -> tuple[int, Any]:
+            with self.gathered(COMPONENT_RL_MODULE, for_engines=True):
+                # Two calls: what a call raises would be hidden in a reference.
+                call = partial(self.foreach_learner, remote_actor_ids=first)
+                (version,) = values_of(call(lambda learner: learner.pack_weights()))
+                (weights,) = values_of(
+                    call(lambda learner: learner.take_packed_weights(), return_obj_refs=True)
+                )
+                self.check()  # so would be the death of the learner
+            return version, weights
+
+        return self._call(engine_weights, looks=True)
+
     def set_module_state(self, state: StateDict) -> None:
         """Has all learners load the module's weights, and nothing else."""
         held = ray.put({COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: state}})
@@ -221,12 +247,15 @@ class GRPOLearnerGroup(LearnerGroup, SavedAsTensors):
         self,
         components: str | Collection[str] | None = None,
         not_components: str | Collection[str] | None = None,
+        *,
+        for_engines: bool = False,
     ) -> Iterator[None]:
         """The first learner can be asked for weights and state in the body.
 
         Args:
             components: Of the learner that will be asked for; None: all.
             not_components: Of the learner that will not be.
+            for_engines: Whether it is what engines load that will be asked for, and nothing else.
         """
         yield
 

@@ -1,5 +1,6 @@
 """What can be wrong with the settings of an adapter, `model_config["lora"]`."""
 
+import contextlib
 import dataclasses
 import difflib
 import importlib.util
@@ -10,8 +11,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sfpo_rllib.core.values import is_int, is_number
-from sfpo_rllib.env_runners.engines.vllm_engine import LORA_RANKS
-from sfpo_rllib.rl_modules.lora import add_lora, largest_rank
+from sfpo_rllib.env_runners.engines import engine_class
+from sfpo_rllib.rl_modules.lora import add_lora
 
 if TYPE_CHECKING:
     from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
@@ -52,8 +53,11 @@ def lora_problems(config: "GRPOConfig") -> Iterator[str]:
             f"model_config['lora']={lora!r}: peft is not installed; pip install 'sfpo-rllib[peft]'"
         )
         return
-    unsupported = list(_unsupported(lora))
-    yield from unsupported or _out_of_range(lora, vllm=config.rollout_engine == "vllm")
+    problems = list(_unsupported(lora)) or list(_out_of_range(lora))
+    yield from problems
+    if not problems:
+        with contextlib.suppress(ValueError):  # of an unknown engine
+            yield from engine_class(config.rollout_engine).lora_problems(lora)
 
 
 def lora_model_problems(config: "GRPOConfig") -> Iterator[str]:
@@ -95,7 +99,7 @@ def _unsupported(lora: dict[str, Any]) -> Iterator[str]:
             )
 
 
-def _out_of_range(lora: dict[str, Any], *, vllm: bool) -> Iterator[str]:
+def _out_of_range(lora: dict[str, Any]) -> Iterator[str]:
     values = {"r": 8, "lora_alpha": 8, "init_lora_weights": True, **lora}  # peft's defaults
     pattern = values.get("rank_pattern") or {}
 
@@ -106,18 +110,10 @@ def _out_of_range(lora: dict[str, Any], *, vllm: bool) -> Iterator[str]:
         yield f"{field('r')}: must be an integer >= 1"
     elif not isinstance(pattern, dict) or not all(is_int(rank, 1) for rank in pattern.values()):
         yield f"{field('rank_pattern')}: must be a dict from names of layers to integers >= 1"
-    elif vllm and largest_rank(lora) > LORA_RANKS[-1]:
-        key = "r" if values["r"] > LORA_RANKS[-1] else "rank_pattern"
-        yield f"{field(key)}: must be at most {LORA_RANKS[-1]} with rollout_engine='vllm'"
     if not is_number(values["lora_alpha"], above=0.0):
         yield f"{field('lora_alpha')}: must be a number > 0"
     if values["init_lora_weights"] not in INITS:
         yield (
             f"{field('init_lora_weights')}: must be one of {INITS}; others change the base model, "
             "or begin with another policy than it"
-        )
-    if vllm and values.get("use_dora"):
-        yield (
-            f"{field('use_dora')}: must be False with rollout_engine='vllm', which cannot serve "
-            "it; rollout_engine='transformers' can"
         )

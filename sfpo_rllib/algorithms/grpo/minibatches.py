@@ -15,6 +15,7 @@ from sfpo_rllib.rl_modules.causal_lm import (
     LOSS_MASK,
     REFERENCE_LOGP,
     WEIGHTS_VERSION,
+    for_models,
     forward_train,
 )
 
@@ -70,10 +71,11 @@ def cut(
         part = torch.tensor(indices, device=rows.device)
         width = int(lengths[part].max())
         micro = {
-            name: column[rows[part]][:, :width] if column.ndim > 1 else column[rows[part]]
+            # Cut first: what is picked out would hold the width of the batch all the same.
+            name: (column[:, :width] if column.ndim > 1 else column)[rows[part]]
             for name, column in rollouts.items()
         }
-        micro[WEIGHTS] = weights[part][:, :width]
+        micro[WEIGHTS] = weights[:, :width][part]
         parts.append(micro)
     return parts
 
@@ -88,7 +90,7 @@ def add_start_logp(module: TorchRLModule, minibatches: Minibatches) -> None:
 def add_reference_logp(module: TorchRLModule, minibatches: Minibatches) -> None:
     """Adds those of the module's reference."""
     for micro in itertools.chain.from_iterable(minibatches):
-        micro[REFERENCE_LOGP] = module.reference_logp(micro)
+        micro[REFERENCE_LOGP] = module.reference_logp(for_models(micro))
 
 
 def engine_logp_diff(minibatches: Minibatches, version: int) -> torch.Tensor:

@@ -12,7 +12,12 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.rllib.utils.typing import ModuleID, StateDict
 
 from sfpo_rllib.checkpoints import CheckpointedLearner, num_batches
-from sfpo_rllib.core.optimizers import hidden_matrices, keeping_settings, make_optimizer
+from sfpo_rllib.core.optimizers import (
+    hidden_matrices,
+    keeping_settings,
+    make_optimizer,
+    optimizer_name,
+)
 
 
 class OptimizerLearner(CheckpointedLearner):
@@ -84,7 +89,7 @@ class OptimizerLearner(CheckpointedLearner):
     def get_rate_state(self) -> StateDict:
         """How far training has come, and with which optimizer."""
         return {
-            "optimizer": self.config.optimizer,
+            "optimizer": optimizer_name(self.config.optimizer),
             "num_batches": self._num_batches,
             "timesteps": self._timesteps,
         }
@@ -96,9 +101,10 @@ class OptimizerLearner(CheckpointedLearner):
 
     def check_same_optimizer(self, state: StateDict) -> None:
         """Raises a ValueError if a `get_rate_state()` is of another optimizer."""
-        saved = state.get("optimizer", self.config.optimizer)
-        if saved != self.config.optimizer:
+        own = optimizer_name(self.config.optimizer)
+        saved = state.get("optimizer", own)
+        if saved != own:
             raise ValueError(
-                f"optimizer={self.config.optimizer!r}: must be {saved!r}, the checkpoint's, whose "
+                f"optimizer={own!r}: must be {saved!r}, the checkpoint's, whose "
                 "moments another optimizer cannot go on from"
             )

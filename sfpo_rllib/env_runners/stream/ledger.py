@@ -17,7 +17,7 @@ from sfpo_rllib.env_runners.rollout import RolloutJob, RolloutResult
 
 logger = logging.getLogger(__name__)
 
-Group = list[SingleAgentEpisode]
+Group = Sequence[SingleAgentEpisode]
 
 # A seed that was given up so often, the last time in a job of its own, is dropped.
 MAX_ATTEMPTS = 3

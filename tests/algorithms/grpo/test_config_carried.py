@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("ray")
 
+from own_parts import CountingEngine, SignDescent
 from own_rules import HeavyBall
 from ray import cloudpickle, tune
 from ray.rllib.callbacks.callbacks import RLlibCallback
@@ -18,6 +19,7 @@ from ray.tune.impl.placeholder import inject_placeholders
 
 from sfpo_rllib import GRPOConfig
 from sfpo_rllib.algorithms.grpo.carried import carried, unpacked
+from sfpo_rllib.core import OptimizerSpec
 
 MakeConfig = Callable[..., Any]
 
@@ -32,6 +34,8 @@ def make_env(env_config: Mapping[str, Any]) -> Any:
 
 def with_objects(make_config: MakeConfig) -> GRPOConfig:
     config = make_config(GRPOConfig, env=make_env, env_config={"scorers": [len, (max, 1)]})
+    config.env_runners(rollout_engine=CountingEngine, engine_kwargs={"first": 5})
+    config.training(optimizer=OptimizerSpec(SignDescent, shardable=False))
     return config.callbacks(Watch).training(update_rule=HeavyBall(0.25))
 
 
@@ -49,6 +53,8 @@ def test_what_travels_as_a_text_arrives_as_it_was(make_config: MakeConfig) -> No
     assert arrived.callbacks_class is Watch
     assert arrived.env is make_env
     assert arrived.env_config == {"scorers": [len, (max, 1)]}
+    assert arrived.rollout_engine is CountingEngine
+    assert arrived.optimizer == OptimizerSpec(SignDescent, shardable=False)
     assert isinstance(arrived.update_rule, HeavyBall) and arrived.update_rule.momentum == 0.25
 
 

@@ -3,12 +3,17 @@
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("ray")
 
 from sfpo_rllib import SFPOConfig
 from sfpo_rllib.algorithms.grpo.fsdp import FSDPTorchLearner
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
+from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
+from sfpo_rllib.core import OptimizerSpec
+from sfpo_rllib.core.registry import imported
+from sfpo_rllib.rl_modules.parallelism import PARALLELISMS, parallelism_class
 
 
 def problems(training: dict[str, Any] | None = None, **learners: Any) -> list[str]:
@@ -21,8 +26,16 @@ def test_two_learners_may_share_a_model() -> None:
     assert problems() == []
 
 
-def test_parallelism_is_ddp_or_fsdp() -> None:
-    assert problems(parallelism="zero3") == ["parallelism='zero3': must be one of ('ddp', 'fsdp')"]
+@pytest.mark.parametrize("kind", ["zero3", None, ["fsdp"]])
+def test_parallelism_is_ddp_or_fsdp(kind: Any) -> None:
+    assert problems(parallelism=kind) == [f"parallelism={kind!r}: must be one of ('ddp', 'fsdp')"]
+
+
+@pytest.mark.parametrize("name", PARALLELISMS)
+def test_a_kind_names_its_learners_and_their_group(name: str) -> None:
+    kind = parallelism_class(name)
+    assert issubclass(imported(kind.learner), GRPOTorchLearner)
+    assert issubclass(imported(kind.learner_group), GRPOLearnerGroup)
 
 
 @pytest.mark.parametrize("value", ["yes", 1, None])
@@ -46,6 +59,13 @@ def test_per_tensor_clipping_of_shards_is_refused() -> None:
 def test_eight_bit_moments_of_shards_are_refused() -> None:
     (problem, *_) = [p for p in problems({"optimizer": "adamw_8bit"}) if "fsdp" in p]
     assert problem.startswith("optimizer='adamw_8bit': must be another with parallelism='fsdp'")
+
+
+def test_an_optimizer_of_ones_own_says_whether_it_takes_shards() -> None:
+    assert problems({"optimizer": torch.optim.NAdam}) == []
+    whole = OptimizerSpec(torch.optim.NAdam, shardable=False)
+    (problem,) = problems({"optimizer": whole})
+    assert problem.startswith(f"optimizer={whole!r}: must be another with parallelism='fsdp'")
 
 
 def test_an_adapter_is_not_sharded() -> None:

@@ -4,21 +4,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("ray")
 
+import ray
 from probes import ECHO, assert_equal_weights, greatest_difference, sfpo_results, train
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_OPTIMIZER, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner import Learner
 from transformers import AutoModelForCausalLM
 
 from sfpo_rllib import SFPO, SFPOConfig
-from sfpo_rllib.algorithms.grpo import grpo
 from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.core.anchor import Anchor, local
+from sfpo_rllib.rl_modules.weights import unpack_weights
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +85,29 @@ def test_they_train_as_one_does(one: Any, two: Any) -> None:
     assert greatest_difference(expected_weights, moved) > 1e-3
     assert greatest_difference(weights, expected_weights) < 1e-5
     assert greatest_difference(moments(two[0]), moments(one[0])) < 1e-5
+
+
+def test_what_engines_load_is_cast_before_it_is_gathered(two: Any) -> None:
+    def cast(learner: Learner) -> tuple[int, set[str]]:
+        module = learner.module[DEFAULT_MODULE_ID]
+        kept, module.compute_dtype = module.compute_dtype, torch.bfloat16
+        try:
+            learner.gather_state(for_engines=True)
+            gathered = module._gathered
+            learner.release_state()
+        finally:
+            module.compute_dtype = kept
+        tensors = [tensor for tensor in gathered.values() if tensor is not None]
+        return len(tensors), {str(tensor.dtype) for tensor in tensors}
+
+    (count, dtypes), (none, _) = values_of(two[0].learner_group.foreach_learner(cast))
+    assert count and dtypes == {"torch.bfloat16"} and none == 0
+    version, ref = two[0].learner_group.engine_weights()
+    payload = unpack_weights(ray.get(ref)[DEFAULT_MODULE_ID])
+    masters = two[0].get_module_weights()
+    assert version == ITERATIONS and payload
+    for name, tensor in payload.items():
+        assert torch.equal(tensor, masters[name]), name
 
 
 def test_each_holds_its_shard_of_everything(two: Any) -> None:
@@ -157,17 +180,3 @@ def test_a_learner_that_is_asked_alone_refuses_instead_of_waiting(two: Any) -> N
     )
     with pytest.raises(RuntimeError, match="ask the learner group"):
         values_of(results)
-
-
-def test_learners_with_little_to_do_keep_up_with_the_others(
-    make_config: Any, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of equal rewards one learner has more, and so fewer micro-batches; both skip a bad step."""
-    monkeypatch.setattr(grpo, "even_shares", lambda sizes, _: [list(range(4)), list(range(4, 8))])
-    config = configured(make_config, sharded=True)
-    config.training(max_tokens_per_micro_batch=10, minibatches_per_pass=4)
-    algo = config.build_algo()
-    result = sfpo_results(algo.train())
-    assert np.isfinite(result["pass_3"]["loss"])
-    assert 0 < result["optimizer_steps_lifetime"] <= 16
-    algo.stop()

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("ray")
 
@@ -86,7 +85,6 @@ def test_replicas_stay_equal_through_the_trigger(make_config: MakeConfig, runnin
 
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
-    "the default": {},
     "what needs counts of all learners": {
         "loss": "gspo",
         "clip_param": 0.2,
@@ -99,42 +97,17 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 }
 
 
-def test_two_learners_make_the_update_of_one(make_config: MakeConfig, running: Running) -> None:
-    """Also when only they cut the batch into micro-batches."""
-    objective = OBJECTIVES["what needs counts of all learners"]
-    env_config = {"equal_rewards_every": 3}
-    one = make_config(env=ECHO, env_config=env_config).training(
-        train_batch_size_per_learner=32, **objective
-    )
-    two = make_config(env=ECHO, env_config=env_config).learners(num_learners=2)
-    two.training(max_tokens_per_micro_batch=40, **objective)
-    start: dict[str, torch.Tensor] = {}
-    updates, problems, passes = [], [], []
-    for config in (one, two):
-        algo = running(config.build_algo())
-        start = start or algo.get_module_weights()
-        seen, (result,) = train(algo, 1)
-        updates.append({n: w - start[n] for n, w in algo.get_module_weights().items()})
-        problems.append(seen)
-        passes.append([sfpo_results(result)[f"pass_{k}"] for k in range(4)])
-
-    assert problems[0] == problems[1]
-    for measured, expected in zip(passes[1], passes[0], strict=True):
-        for name in expected:
-            assert measured[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
-    flat = [torch.cat([update[n].flatten() for n in sorted(update)]) for update in updates]
-    # AdamW divides a gradient by its own size, so rounding shows where gradients are tiny.
-    assert torch.linalg.vector_norm(flat[0] - flat[1]) < 1e-3 * torch.linalg.vector_norm(flat[0])
-
-
 @pytest.mark.parametrize(
     ("parallelism", "objective"),
-    [*(("ddp", name) for name in OBJECTIVES), ("fsdp", "what needs counts of all learners")],
+    [("ddp", "what needs counts of all learners"), ("fsdp", "own functions")],
 )
 def test_two_learners_have_the_gradient_of_one(
     make_config: MakeConfig, running: Running, parallelism: str, objective: str
 ) -> None:
-    """One step of plain SGD shows it as it is: AdamW would blow its rounding up."""
+    """And measure the same, also when only they cut the batch into micro-batches.
+
+    One step of plain SGD shows the gradient as it is: AdamW would blow its rounding up.
+    """
     env_config = {"equal_rewards_every": 3}
     # So long a step that the weights' own rounding does not show.
     plain = {"optimizer": "sgd", "weight_decay": 0.0, "grad_clip": None, "lr": 1e4}
@@ -144,18 +117,21 @@ def test_two_learners_have_the_gradient_of_one(
     two = make_config(GRPOConfig, env=ECHO, env_config=env_config)
     two.learners(num_learners=2, parallelism=parallelism)
     two.training(max_tokens_per_micro_batch=40, **plain)
-    gradients, problems = [], []
+    gradients, problems, measures = [], [], []
     for config in (one, two):
         algo = running(config.build_algo())
         if config.kl_coeff:  # otherwise the policy is its own reference
             move_the_policy(algo)
         start = algo.get_module_weights()
-        seen, _ = train(algo, 1)
+        seen, (result,) = train(algo, 1)
+        measures.append(sfpo_results(result)["pass_0"])
         steps = {n: (w - start[n]) / 1e4 for n, w in algo.get_module_weights().items()}
         gradients.append(steps)
         problems.append(seen)
 
     assert problems[0] == problems[1]
+    for name in measures[0]:
+        assert measures[1][name] == pytest.approx(measures[0][name], rel=1e-3, abs=1e-5), name
     for name, expected in gradients[0].items():
         scale = expected.abs().max()
         assert scale > 1e-6, name
@@ -178,27 +154,35 @@ def move_the_policy(algo: GRPO) -> None:
     )
 
 
-def test_learners_leave_out_the_same_mini_batches(
-    make_config: MakeConfig, running: Running, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("parallelism", ["ddp", "fsdp"])
+def test_learners_leave_out_the_same_mini_batches_and_skip_the_same_steps(
+    make_config: MakeConfig,
+    running: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    parallelism: str,
 ) -> None:
-    """With two sequences each, often one of them has nothing that counts, or both."""
+    """With two sequences each, often one of them has nothing that counts, or both.
+
+    And the one that has less has fewer micro-batches, for which the other must not wait.
+    """
     monkeypatch.setattr(grpo, "even_shares", lambda sizes, _: [list(range(4)), list(range(4, 8))])
-    config = make_config(env=ECHO, env_config={"equal_rewards_every": 2}).learners(num_learners=2)
-    config.training(minibatch_size=2, equal_reward_groups="drop", entropy_z_threshold=1.0)
+    config = make_config(env=ECHO, env_config={"equal_rewards_every": 2})
+    config.learners(num_learners=2, parallelism=parallelism)
+    config.training(
+        loss=NotFinite(True, False),
+        minibatch_size=2,
+        max_tokens_per_micro_batch=10,
+        equal_reward_groups="drop",
+        entropy_z_threshold=1.0,
+    )
     algo = running(config.build_algo())
     result = sfpo_results(algo.train())
-    one, other = replicas(algo)
-    assert_equal_weights(one["tensors"], other["tensors"])
-    assert 0 < result["optimizer_steps_lifetime"] < 4 * 8
-    assert result["optimizer_steps_lifetime"] % 4 == 0  # the same in every pass
-
-
-def test_learners_skip_the_same_steps(make_config: MakeConfig, running: Running) -> None:
-    config = make_config(env=ECHO).learners(num_learners=2)
-    config.training(loss=NotFinite(True, False), minibatch_size=8, entropy_z_threshold=1.0)
-    algo = running(config.build_algo())
-    result = sfpo_results(algo.train())
-    one, other = replicas(algo)
-    assert_equal_weights(one["tensors"], other["tensors"])
-    assert result["skipped_steps_lifetime"] == 1
-    assert result["optimizer_steps_lifetime"] == 7
+    assert np.isfinite(result["pass_3"]["loss"])
+    # A learner's first loss is broken: in one step, or two if theirs are in different ones.
+    steps, skipped = result["optimizer_steps_lifetime"], result["skipped_steps_lifetime"]
+    assert skipped in (1, 2)
+    assert 0 < steps < 4 * 8
+    assert (steps + skipped) % 4 == 0  # the same in every pass
+    if parallelism == "ddp":  # otherwise there are no replicas
+        one, other = replicas(algo)
+        assert_equal_weights(one["tensors"], other["tensors"])

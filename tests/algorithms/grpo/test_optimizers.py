@@ -189,9 +189,11 @@ def test_two_learners_have_one_rate_and_equal_muon_replicas(
 
     train(algo, HALF)
     checkpoint = algo.save_to_path(tmp_path / "checkpoint")
-    algo.stop()
-    restored = running(SFPO.from_checkpoint(checkpoint))
-    train(restored, 1)
-    (rate, one), (other_rate, other) = look(restored)
+    train(algo, 1)
+    trained = look(algo)
+    algo.restore_from_path(checkpoint)
+    train(algo, 1)
+    (rate, one), (other_rate, other) = look(algo)
+    assert all((one[name] == trained[0][1][name]).all() for name in one)
     assert rate == other_rate == EXPECTED[HALF]
     assert all((one[name] == other[name]).all() for name in one)

@@ -39,6 +39,7 @@ OVERRIDDEN = [
     (TorchRLModule, "_forward_train", ["self", "batch"]),
     (Algorithm, "_should_create_evaluation_env_runners", ["eval_config"]),
     (Algorithm, "_get_env_id_and_creator", ["env_specifier", "config"]),
+    (Learner, "_make_module", ["self"]),
     (TorchLearner, "_map_module_to_device", ["self", "module"]),
     (TorchLearner, "_make_modules_ddp_if_necessary", ["self"]),
     (TorchLearner, "_get_optimizer_state", ["self"]),
@@ -90,6 +91,7 @@ def test_the_model_config_takes_in_what_we_add():
 USED = [
     (Learner, "_check_component"),
     (Algorithm, "_check_component"),
+    (Algorithm, "_make_on_env_runners_recreated_callbacks"),
     (Checkpointable, "_check_component"),
     (Checkpointable, "_get_subcomponents"),
     (FaultTolerantActorManager, "_call_actors"),

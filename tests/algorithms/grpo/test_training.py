@@ -193,7 +193,7 @@ def test_evaluation_is_deterministic_and_leaves_training_alone(
         torch.get_rng_state().tolist(),
     )
     assert without_speed(first) == without_speed(second)
-    assert first["env_runners"]["num_episodes"] == 12  # whole groups
+    assert first["env_runners"]["num_episodes"] == 10
 
     problems, _ = train(plain, 2)
     problems_evaluated, _ = train(evaluated, 1)

@@ -171,27 +171,17 @@ def history_of(algo: GRPO) -> list[list[torch.Tensor]]:
     return [result.get() for result in algo.learner_group.foreach_learner(tokens)]
 
 
-@pytest.mark.parametrize(
-    "num_learners", [0, pytest.param(2, marks=pytest.mark.slow)], ids=lambda n: f"{n} learners"
-)
 def test_a_restored_run_walks_the_batches_from_before_it(
-    grpo_config: Callable[..., GRPOConfig],
-    running: Callable[[GRPO], GRPO],
-    tmp_path: Path,
-    num_learners: int,
+    grpo_config: Callable[..., GRPOConfig], running: Callable[[GRPO], GRPO], tmp_path: Path
 ) -> None:
     config = grpo_config(update_rule=REPLAY, minibatch_size=4, max_tokens_per_micro_batch=20)
-    config.learners(num_learners=num_learners)
-    first = running(config.copy(copy_frozen=False).build_algo())
+    first = running(config.build_algo())
     train(first, 2)
-    checkpoint = first.save_to_path(tmp_path / "checkpoint")
-    second = running(GRPO.from_checkpoint(checkpoint))
+    second = running(GRPO.from_checkpoint(first.save_to_path(tmp_path / "checkpoint")))
 
-    shares, restored = history_of(first), history_of(second)
-    assert [len(share) for share in shares] == [2] * max(num_learners, 1)
-    for share, other in zip(shares, restored, strict=True):
-        assert [batch.tolist() for batch in share] == [batch.tolist() for batch in other]
-    assert num_learners < 2 or not torch.equal(shares[0][0], shares[1][0])
+    [batches], [restored] = history_of(first), history_of(second)
+    assert len(batches) == 2
+    assert [batch.tolist() for batch in batches] == [batch.tolist() for batch in restored]
 
     # The algorithm that was saved has been left alone, so it goes on too.
     for algo in (first, second):
@@ -209,22 +199,33 @@ def test_a_checkpoint_without_a_history_leaves_none(build: Build, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_history_of_other_learners_is_dropped_with_a_warning(
+def test_each_learner_gets_its_batches_back_and_those_of_other_learners_are_dropped_with_a_warning(
     grpo_config: Callable[..., GRPOConfig],
     running: Callable[[GRPO], GRPO],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    config = grpo_config(update_rule=REPLAY)
+    config = grpo_config(update_rule=REPLAY, minibatch_size=4, max_tokens_per_micro_batch=20)
     one = running(config.copy(copy_frozen=False).build_algo())
     one.train()
-    checkpoint = one.save_to_path(tmp_path / "checkpoint")
+    of_one = one.save_to_path(tmp_path / "of_one")
     two = running(config.learners(num_learners=2).build_algo())
-    two.train()
-    assert [len(share) for share in history_of(two)] == [1, 1]  # of batches it never saw
-    with caplog.at_level(logging.WARNING, logger="sfpo_rllib"):
-        two.restore_from_path(checkpoint)
+    train(two, 2)
+    of_two = two.save_to_path(tmp_path / "of_two")
+    shares, weights = history_of(two), []
+    assert [len(share) for share in shares] == [2, 2]
+    assert not torch.equal(shares[0][0], shares[1][0])
+    for _ in range(2):
+        _, results = train(two, 2)
+        assert [sfpo_results(result)["num_recent_batches"] for result in results] == [2, 2]
+        weights.append(two.get_module_weights())
+        two.restore_from_path(of_two)
+        for share, restored in zip(shares, history_of(two), strict=True):
+            assert [batch.tolist() for batch in share] == [batch.tolist() for batch in restored]
+    assert_equal_weights(*weights)
 
+    with caplog.at_level(logging.WARNING, logger="sfpo_rllib"):
+        two.restore_from_path(of_one)
     assert "recent batches of 1 learners, there are 2" in caplog.text
     assert history_of(two) == [[], []]
     assert_equal_weights(one.get_module_weights(), two.get_module_weights())

@@ -3,16 +3,18 @@
 One algorithm with one remote runner for the whole file: vLLM changes the process it runs in.
 """
 
+import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("ray")
-pytest.importorskip("vllm", reason="vllm is not installed")
 
 from probes import learned_groups, sfpo_results
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -39,14 +41,16 @@ from sfpo_rllib.env_runners.engines import (
     make_engine,
 )
 from sfpo_rllib.env_runners.engines.transformers_engine import TransformersEngine
+from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob
+from sfpo_rllib.env_runners.text_envs import EnvPool
 from sfpo_rllib.rl_modules.weights import load_weights
 from sfpo_rllib.token_trace import TokenTrace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("vllm_installed")]
 
 
 @pytest.fixture(scope="module")
-def algo(ray_cluster: None, vllm_model: Path) -> Iterator[SFPO]:
+def algo(ray_cluster: None, vllm_installed: None, vllm_model: Path) -> Iterator[SFPO]:
     algo = long_prompts_config(vllm_model, lr=1e-2).build_algo()
     yield algo
     algo.stop()
@@ -204,6 +208,46 @@ def test_an_interrupted_step_leaves_nothing_that_the_next_job_comes_upon(algo: S
     (tokens, logprobs), (tokens_after, logprobs_after) = in_runner(algo, interrupt)
     assert tokens == tokens_after
     np.testing.assert_allclose(logprobs, logprobs_after, atol=TOLERANCE)
+
+
+def test_environments_in_threads_change_nothing_but_the_rounding(algo: SFPO) -> None:
+    """Which requests share a step, and what the prefix cache has, depends on when they are done."""
+
+    def sample(runner: GroupEnvRunner) -> list[list[tuple[list[int], list[float]]]]:
+        class Jittery(gym.Env):
+            def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+                time.sleep(random.random() * 0.02)
+                self.turn = 0
+                return f"{seed}=", {}
+
+            def step(self, action: str) -> Any:
+                time.sleep(random.random() * 0.02)
+                self.turn += 1
+                return "+=", 1.0, self.turn == 3, False, {}
+
+        setting, jobs = runner._settings[False], []
+        for num_env_threads in (0, 4, 4):
+            envs = EnvPool(lambda _: Jittery(), {}, in_threads=num_env_threads > 0)
+            result = GroupRollout(
+                RolloutJob(tuple(range(6)), runner.weights_version, (1,), False, 60.0),
+                group_size=3,
+                sampling=setting.sampling,
+                engine=runner._engine,
+                formatter=setting.formatter,
+                envs=envs,
+                num_env_threads=num_env_threads,
+            ).run()
+            envs.close()
+            traces = [TokenTrace.of(e) for group in result.groups.values() for e in group]
+            jobs.append([(t.token_ids.tolist(), t.logprobs.tolist()) for t in traces])
+        return jobs
+
+    expected, *in_threads = in_runner(algo, sample)
+    assert len(expected) == 18
+    for job in in_threads:
+        for (tokens, logprobs), (tokens_here, logprobs_here) in zip(expected, job, strict=True):
+            assert tokens == tokens_here
+            np.testing.assert_allclose(logprobs, logprobs_here, atol=TOLERANCE)
 
 
 def test_weights_change_under_running_requests_and_each_token_is_of_the_version_it_names(

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 pytest.importorskip("ray")
-pytest.importorskip("vllm", reason="vllm is not installed")
 pytest.importorskip("peft", reason="peft is not installed")
 
 import peft
@@ -35,7 +34,7 @@ from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines.vllm_engine import LORA_RANKS
 from sfpo_rllib.token_trace import TokenTrace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("vllm_installed")]
 
 # Of no rank that vLLM has, and of two ranks and scales.
 LORA = {
@@ -48,7 +47,7 @@ LORA = {
 
 
 @pytest.fixture(scope="module")
-def algo(ray_cluster: None, vllm_model: Path) -> Iterator[SFPO]:
+def algo(ray_cluster: None, vllm_installed: None, vllm_model: Path) -> Iterator[SFPO]:
     algo = long_prompts_config(vllm_model, lr=2e-2, lora=LORA).build_algo()
     yield algo
     algo.stop()

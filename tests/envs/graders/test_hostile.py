@@ -126,7 +126,7 @@ class PeakMemory(threading.Thread):
         self.done, self.peak_mb = threading.Event(), 0.0
 
     def run(self):
-        while not self.done.wait(0.25):
+        while not self.done.wait(0.5):
             for status in Path("/proc").glob("[0-9]*/status"):
                 try:
                     fields = dict(re.findall(r"^(PPid|VmPeak):\s+(\d+)", status.read_text(), re.M))

@@ -18,8 +18,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from sfpo_rllib.core.optimizers import hidden_matrices, make_optimizer
-from sfpo_rllib.env_runners.engines.context import context_length
+from sfpo_rllib.core.optimizers import (
+    Optimizer,
+    hidden_matrices,
+    parameters_at_once,
+    state_bytes,
+)
 from sfpo_rllib.rl_modules.lora import LoraSettings, add_lora, cast_base
 from sfpo_rllib.rl_modules.recurrence import is_recurrent
 
@@ -27,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 TRACED_LAYERS = (1, 2)  # the others are taken to be as large as the second
 RECURRENT_LENGTH = 64  # their bytes of a token are the same at any length
-_FP32 = 4  # bytes
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,13 @@ class Footprint:
         largest_layer: Parameters of one decoder layer; 0 if it has none that we recognise.
         outside_layers: Parameters of embeddings, head and final norm.
         cast_parameters: Those that autocast copies into the compute dtype.
-        optimizer_bytes: Moments of all that is trained. Step counters, 4 bytes a tensor, left out.
-        stepwise_parameters: Those that the optimizer updates in one go, with a temporary each, on
-            a GPU.
+        optimizer_bytes: Moments of all that is trained.
+        parameters_at_once: Those that the optimizer updates in one go on a GPU.
         held_per_token: Bytes that the layers keep for the backward pass.
         peak_per_token: Most bytes at once in the layers' forward and backward pass; both 0 if the
             architecture could not be traced.
         vocab_size: Logits of a token.
         kv_values: Keys and values of a token in all layers.
-        context: Longest sequence that the model takes.
     """
 
     num_parameters: int
@@ -59,12 +60,11 @@ class Footprint:
     outside_layers: int
     cast_parameters: int
     optimizer_bytes: int
-    stepwise_parameters: int
+    parameters_at_once: int
     held_per_token: float
     peak_per_token: float
     vocab_size: int
     kv_values: int
-    context: int
 
 
 def measure_footprint(
@@ -73,7 +73,7 @@ def measure_footprint(
     length: int,
     compute_dtype: torch.dtype = torch.float32,
     gradient_checkpointing: bool = False,
-    optimizer: str = "adamw",
+    optimizer: Optimizer = "adamw",
     optimizer_kwargs: dict[str, Any] | None = None,
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
@@ -110,21 +110,15 @@ def measure_footprint(
             model.train()
         parameters = _trained(model)
         sizes = [p.numel() for p in parameters]
-        matrices = {id(p) for p in hidden_matrices(model)}
+        matrices = hidden_matrices(model)
         layers = _layers(model)
         in_layers = [sum(p.numel() for p in layer.parameters()) for layer in layers or []]
         num_parameters = sum(p.numel() for p in model.parameters())
-        state = _optimizer_bytes(model, optimizer, optimizer_kwargs)
-        context = context_length(text, {})
-        length = min(length, context)
+        state = state_bytes(optimizer, parameters, matrices=matrices, settings=optimizer_kwargs)
+        length = min(length, getattr(text, "max_position_embeddings", None) or length)
         if is_recurrent(model):  # without their kernels, layers take token after token
             length = min(length, RECURRENT_LENGTH)
         held, peak = _traced(model, length, compute_dtype, len(in_layers))
-    stepwise = {
-        "adamw": sum(sizes),
-        "sgd": sum(sizes),
-        "muon": sum(p.numel() for p in parameters if id(p) not in matrices),
-    }
     return Footprint(
         num_parameters=num_parameters,
         trained_parameters=sum(sizes),
@@ -133,12 +127,11 @@ def measure_footprint(
         outside_layers=num_parameters - sum(in_layers),
         cast_parameters=_cast_parameters(model),
         optimizer_bytes=state,
-        stepwise_parameters=stepwise.get(optimizer, 0),
+        parameters_at_once=parameters_at_once(optimizer, parameters, matrices),
         held_per_token=held,
         peak_per_token=peak,
         vocab_size=text.vocab_size,
         kv_values=_kv_values(text),
-        context=context,
     )
 
 
@@ -182,39 +175,6 @@ def _kv_values(text: PretrainedConfig) -> int:
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
     kv_heads = getattr(text, "num_key_value_heads", None) or heads
     return int(2 * text.num_hidden_layers * kv_heads * head_dim)
-
-
-def _optimizer_bytes(
-    model: PreTrainedModel, optimizer: str, optimizer_kwargs: dict[str, Any] | None
-) -> int:
-    """Bytes of the moments."""
-    parameters = _trained(model)
-    if "8bit" in optimizer:
-        return eight_bit_state_bytes(
-            [p.numel() for p in parameters], (optimizer_kwargs or {}).get("min_8bit_size", 4096)
-        )
-    made = make_optimizer(
-        optimizer, parameters, matrices=hidden_matrices(model), settings=optimizer_kwargs
-    )
-    for param in parameters:
-        param.grad = torch.empty_like(param)
-    made.step()  # which allocates them
-    for param in parameters:
-        param.grad = None
-    state = [value for moments in made.state.values() for value in moments.values()]
-    return sum(t.nbytes for t in state if isinstance(t, torch.Tensor) and t.ndim > 0)
-
-
-def eight_bit_state_bytes(sizes: list[int], min_8bit_size: int = 4096) -> int:
-    """Bytes of bitsandbytes' blockwise AdamW state for tensors of so many values each.
-
-    Two moments of one byte a value, a float32 scale for each 256 of them, two code books of 256;
-    small tensors keep float32 moments.
-    """
-    quantized = [n for n in sizes if n >= min_8bit_size]
-    small = sum(n for n in sizes if n < min_8bit_size)
-    code_books = 2 * 256 * _FP32 if quantized else 0
-    return 2 * (sum(n + _FP32 * -(-n // 256) for n in quantized) + _FP32 * small) + code_books
 
 
 def _traced(

@@ -1,0 +1,64 @@
+"""What a config's learners and engines need of their devices."""
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from transformers import AutoConfig, PretrainedConfig
+
+from sfpo_rllib import preflight as estimates
+from sfpo_rllib.core.update_rules import rule_name
+from sfpo_rllib.env_runners.engines import engine_class, gpu_share
+from sfpo_rllib.env_runners.engines.context import context_length
+from sfpo_rllib.env_runners.engines.memory import EngineLoad
+from sfpo_rllib.rl_modules.causal_lm import MODEL_CONFIG_KEYS
+
+
+def preflight(
+    config: AlgorithmConfig,
+    *,
+    parallelism: str = "ddp",
+    device_memory_gb: float | None = None,
+    model_config: PretrainedConfig | None = None,
+) -> estimates.Preflight:
+    """Estimates what a config needs; see `GRPOConfig.preflight`.
+
+    Args:
+        config: The config.
+        parallelism: How learners share the model.
+        device_memory_gb: Of each GPU, in 10^9 bytes.
+        model_config: Instead of that of `config.model_config["model"]`.
+    """
+    model = {**MODEL_CONFIG_KEYS, **config.model_config}
+    if model_config is None:
+        source = {key: model[key] for key in ("revision", "trust_remote_code")}
+        model_config = AutoConfig.from_pretrained(model["model"], **source)
+    context = context_length(model_config, config.engine_kwargs)
+    rule = config.make_update_rule()
+    # A micro-batch is never larger than the mini-batch it is cut from.
+    tokens = min(config.max_tokens_per_micro_batch, config.effective_minibatch_size * context)
+    return estimates.preflight(
+        model_config,
+        model=model,
+        learners=estimates.LearnerSettings(
+            num_learners=max(config.num_learners, 1),
+            parallelism=parallelism,
+            optimizer=config.optimizer,
+            parameter_copies=rule.parameter_copies if config.snapshot_device is None else 0,
+            holds_reference=bool(config.kl_coeff) and not model["lora"],  # the adapter is off
+            micro_batch_tokens=tokens,
+            bucket_views=bool(config.torch_ddp_kwargs.get("gradient_as_bucket_view")),
+            on_gpu=config.num_gpus_per_learner > 0,
+        ),
+        optimizer_kwargs=config.optimizer_kwargs,
+        learner_gpus=config.num_gpus_per_learner,
+        engine=engine_class(config.rollout_engine),
+        load=EngineLoad(
+            context=context,
+            reply_tokens=min(config.sampling_settings.max_tokens, context),
+            num_sequences=max(config.total_train_batch_size, int(config.evaluation_duration)),
+            gpu_share=gpu_share(config),
+            settings=config.engine_kwargs,
+        ),
+        one_process=config.num_env_runners == 0 and config.num_learners == 0,
+        rule=rule_name(rule),
+        weight_copies=config.stream_settings.weight_copies,
+        device_memory_gb=device_memory_gb,
+    )

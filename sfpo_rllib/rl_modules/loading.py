@@ -1,0 +1,155 @@
+"""A model that several processes build is read from its checkpoint by the first of them alone.
+
+The others build it with parameters on the meta device, and are given the values by the first one.
+"""
+
+import contextlib
+import copy
+import unittest.mock
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+# Whether this process is the one that reads; None: every process does.
+_READS: ContextVar[bool | None] = ContextVar("reads", default=None)
+
+
+def read_once(*, is_first: bool) -> contextlib.AbstractContextManager[None]:
+    """Models that can be are built in the body by reading in the first process only.
+
+    Args:
+        is_first: Whether this is the first process.
+    """
+    return _reading(is_first)
+
+
+def read_by_all() -> contextlib.AbstractContextManager[None]:
+    """Models are built in the body by reading in every process."""
+    return _reading(None)
+
+
+@contextlib.contextmanager
+def _reading(reads: bool | None) -> Iterator[None]:
+    token = _READS.set(reads)
+    try:
+        yield
+    finally:
+        _READS.reset(token)
+
+
+def is_read_once() -> bool:
+    """Whether models are being built so: all processes must `fill()` them then."""
+    return _READS.get() is not None
+
+
+def load_model(config: Mapping[str, Any], attn_implementation: str | None) -> PreTrainedModel:
+    """A causal LM in float32, as `model_config` says.
+
+    Args:
+        config: `model`, `revision` and `trust_remote_code` count.
+        attn_implementation: As in transformers.
+
+    Returns:
+        The model; its parameters are on the meta device where another process reads them.
+    """
+    source = {
+        "trust_remote_code": config["trust_remote_code"],
+        "attn_implementation": attn_implementation,
+    }
+    name, revision = config["model"], config["revision"]
+    if _READS.get() is not False:
+        read: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, revision=revision, **source
+        )
+        return read
+    model_config = AutoConfig.from_pretrained(
+        name, revision=revision, trust_remote_code=config["trust_remote_code"]
+    )
+    with _parameters_on_meta():
+        made: PreTrainedModel = AutoModelForCausalLM.from_config(
+            model_config, dtype=torch.float32, **source
+        )
+    return made.eval()
+
+
+@contextlib.contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Parameters are put on the meta device as they are made; whatever else a model has is real."""
+    register = torch.nn.Module.register_parameter
+
+    def on_meta(self: torch.nn.Module, name: str, param: torch.nn.Parameter | None) -> None:
+        if param is not None and not param.is_meta:
+            param = torch.nn.Parameter(param.to("meta"), requires_grad=param.requires_grad)
+        register(self, name, param)
+
+    with unittest.mock.patch.object(torch.nn.Module, "register_parameter", on_meta):
+        yield
+
+
+@torch.no_grad()
+def fill(module: torch.nn.Module, device: torch.device) -> None:
+    """Moves a module to a device, with the values of the first process. Collective.
+
+    Shards are passed over: they have their values.
+
+    Args:
+        module: The same in all processes, apart from its values.
+        device: Where the process group can broadcast.
+    """
+    filled: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # tied ones are one tensor
+    for part in module.modules():
+        kinds: tuple[dict[str, Any], ...] = part._parameters, part._buffers
+        for held in kinds:
+            for name, tensor in held.items():
+                if tensor is None or isinstance(tensor, DTensor):
+                    continue
+                if id(tensor) not in filled:
+                    filled[id(tensor)] = tensor, _received(tensor, device)
+                held[name] = filled[id(tensor)][1]
+
+
+def _received(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The first process's values, in a parameter if it is one."""
+    if tensor.is_meta:
+        values = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
+    else:
+        values = tensor.detach().to(device).contiguous()
+    torch.distributed.broadcast(values, src=0)
+    if not isinstance(tensor, torch.nn.Parameter):
+        return values
+    return torch.nn.Parameter(values, requires_grad=tensor.requires_grad)
+
+
+def frozen_copy(lm: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """A copy that is not trained. What a pass under autocast casts to `dtype` is held in it.
+
+    So are the weights of linear layers, which are nearly all, and of no others: the copy computes
+    what one in the model's own dtype would.
+    """
+    outside = {id(p) for m in _ends(lm) for p in m.parameters()}
+    linear = (torch.nn.Linear, Conv1D)
+    cast = {
+        id(param)
+        for part in lm.modules()
+        if isinstance(part, linear)
+        for param in part.parameters(recurse=False)
+    } - outside
+    memo: dict[int, Any] = {
+        id(p): torch.nn.Parameter(
+            p.detach().to(dtype if id(p) in cast else p.dtype, copy=True), requires_grad=False
+        )
+        for p in lm.parameters()
+    }
+    copied: PreTrainedModel = copy.deepcopy(lm, memo)
+    return copied.requires_grad_(False)
+
+
+def _ends(lm: PreTrainedModel) -> list[torch.nn.Module]:
+    """Embedding and output layer."""
+    ends = [lm.get_input_embeddings(), lm.get_output_embeddings()]
+    return [end for end in ends if end is not None]

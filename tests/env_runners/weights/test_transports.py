@@ -1,0 +1,496 @@
+"""How weights travel otherwise than by the object store: the protocol, without a GPU.
+
+The data itself goes by vLLM's NCCL and by CUDA, which these tests stand in for.
+"""
+
+from collections import deque
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("ray")
+
+from fake_runners import FakeRunners, complete
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.utils.actor_manager import CallResult, ResultOrError
+from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
+from transformers import AutoModelForCausalLM
+
+from sfpo_rllib.env_runners.engines import SamplingSettings
+from sfpo_rllib.env_runners.engines.transformers_engine import TransformersEngine
+from sfpo_rllib.env_runners.engines.vllm_engine import VLLMEngine
+from sfpo_rllib.env_runners.group_env_runner import GroupEnvRunner
+from sfpo_rllib.env_runners.rollout import RolloutJob
+from sfpo_rllib.env_runners.stream import Fleet
+from sfpo_rllib.env_runners.weights import WEIGHT_OFFER, ObjectStore, PublishedWeights
+from sfpo_rllib.env_runners.weights import ipc as ipc_module
+from sfpo_rllib.env_runners.weights import nccl as nccl_module
+from sfpo_rllib.env_runners.weights.ipc import IPC
+from sfpo_rllib.env_runners.weights.nccl import NCCL
+from sfpo_rllib.env_runners.weights.settings import WeightSettings
+
+UPDATE_INFO = {"names": ["a", "b"], "dtype_names": ["bfloat16"] * 2, "shapes": [[2], [3]]}
+
+
+class Learners:
+    """Two of them, in this process."""
+
+    def __init__(self, *learners: Any) -> None:
+        self.learners = learners
+        self.version = 7
+        self.late = False
+
+    def engine_weights(self) -> tuple[int, Any]:
+        return self.version, f"weights {self.version}"
+
+    def foreach_learner(self, call: Any, timeout_seconds: float | None = None) -> list[CallResult]:
+        if self.late and timeout_seconds is not None:
+            return []  # as RLlib does
+        results = []
+        for i, learner in enumerate(self.learners):
+            try:
+                answer = ResultOrError(result=call(learner))
+            except Exception as error:
+                answer = ResultOrError(error=error)
+            results.append(CallResult(i, answer, None))
+        return results
+
+
+# NCCL.
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The meetings of the broadcasts, None where the members had met before."""
+    meetings: list[Any] = []
+    monkeypatch.setattr(nccl_module, "_describe", lambda learner: (learner.version, UPDATE_INFO))
+    monkeypatch.setattr(nccl_module, "_meeting_point", lambda learner: ("10.0.0.1", 1000))
+    monkeypatch.setattr(nccl_module, "_send", lambda learner, meeting: meetings.append(meeting))
+    return meetings
+
+
+def make_nccl(members: list[int], *, gpus_per_engine: int = 1) -> NCCL:
+    store = ObjectStore(has_remote_runners=False)
+    return NCCL(
+        members=lambda: members, gpus_per_engine=gpus_per_engine, timeout_s=5.0, store=store
+    )
+
+
+def offer_of(weights: PublishedWeights) -> Any:
+    return weights.state[WEIGHT_OFFER]
+
+
+@pytest.mark.parametrize("gpus_per_engine", [1, 4])
+def test_every_gpu_of_every_engine_has_a_rank_of_its_own_behind_the_senders(sent, gpus_per_engine):
+    learners = Learners(SimpleNamespace(version=3), SimpleNamespace(version=3))
+    nccl = make_nccl([1, 2, 5], gpus_per_engine=gpus_per_engine)
+    weights = nccl.publish(learners)
+    nccl.settle()
+    assert weights.version == weights.state[WEIGHTS_SEQ_NO] == 3
+    offer = offer_of(weights)
+    assert offer["update_info"] == UPDATE_INFO
+    ranks = []
+    for info in offer["init_info"].values():
+        assert (info["master_address"], info["master_port"]) == ("10.0.0.1", 1000)
+        assert info["world_size"] == 1 + 3 * gpus_per_engine
+        ranks += range(info["rank_offset"], info["rank_offset"] + gpus_per_engine)
+    assert list(offer["init_info"]) == [1, 2, 5]
+    assert ranks == list(range(1, 1 + 3 * gpus_per_engine))
+    assert [meeting.world_size for meeting in sent] == [1 + 3 * gpus_per_engine] * 2
+
+
+def test_members_meet_once_and_again_when_one_was_started_anew_or_is_missing(sent):
+    members = [1, 2]
+    nccl = make_nccl(members)
+    learners = Learners(SimpleNamespace(version=0))
+
+    def met() -> list[int]:
+        weights = nccl.publish(learners)
+        nccl.settle()
+        return list(offer_of(weights)["init_info"])
+
+    assert [met(), met(), met()] == [[1, 2], [], []]
+    nccl.forget_members()
+    assert [met(), met()] == [[1, 2], []]
+    members.remove(1)
+    assert [met(), met()] == [[2], []]
+    assert [meeting is not None for meeting in sent] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_a_runner_that_comes_later_gets_the_weights_by_the_object_store(sent):
+    weights = make_nccl([1]).publish(Learners(SimpleNamespace(version=7)))
+    late = weights.state_for_one()
+    assert late == {COMPONENT_RL_MODULE: "weights 7", WEIGHTS_SEQ_NO: 7}
+
+
+def test_a_broadcast_that_fails_or_never_ends_is_an_error_and_all_meet_again(sent, monkeypatch):
+    nccl = make_nccl([1])
+    learners = Learners(SimpleNamespace(version=0))
+
+    def fail(learner: Any, meeting: Any) -> None:
+        raise ValueError("a cable")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nccl_module, "_send", fail)
+        nccl.publish(learners)
+        with pytest.raises(ValueError, match="a cable"):
+            nccl.settle()
+    assert list(offer_of(nccl.publish(learners))["init_info"]) == [1]
+    nccl.settle()
+    learners.late = True
+    nccl.publish(learners)
+    with pytest.raises(RuntimeError, match=r"weight_transport='nccl'.*rollout_timeout_s=5"):
+        nccl.settle()
+    learners.late = False
+    assert list(offer_of(nccl.publish(learners))["init_info"]) == [1]
+
+
+# CUDA IPC.
+
+
+def test_learners_hold_what_engines_on_their_gpus_read_and_let_go_of_it_then(monkeypatch):
+    class Source:
+        version = 4
+
+        def __iter__(self) -> Any:
+            return iter([("a", torch.ones(2)), ("b", torch.ones(3).expand(2, 3))])
+
+        def update_info(self) -> Any:
+            return UPDATE_INFO
+
+    monkeypatch.setattr(ipc_module.DeviceTensors, "of", lambda learner: Source())
+    handles = iter("wxyz")
+    monkeypatch.setattr(ipc_module, "_handle", lambda tensor: {next(handles): tensor.shape})
+    one, other = SimpleNamespace(), SimpleNamespace()
+    ipc = IPC(store=ObjectStore(has_remote_runners=False))
+    weights = ipc.publish(Learners(one, other))
+    assert weights.version == 4
+    sent = offer_of(weights)["update_info"]
+    # By weight, and in it by the GPU: the learners' handles of a weight are side by side.
+    assert [sorted(handle) for handle in sent["ipc_handles"]] == [["w", "y"], ["x", "z"]]
+    assert {name: sent[name] for name in UPDATE_INFO} == UPDATE_INFO
+    for learner in (one, other):
+        assert all(tensor.is_contiguous() for tensor in learner.held_weights)
+        assert len(learner.held_weights) == 2
+    assert weights.state_for_one()[COMPONENT_RL_MODULE] == "weights 7"
+    ipc.settle()
+    assert one.held_weights == other.held_weights == []
+
+
+# A runner's end.
+
+
+class Engine:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.fails = False
+
+    def receive_weights(self, init_info: Any, update_info: Any) -> None:
+        self.told.append((init_info, update_info))
+        if self.fails:
+            raise RuntimeError("half of it")
+
+    def load_weights(self, weights: Any) -> None:
+        self.told.append(sorted(weights))
+
+    def sleep(self) -> None:
+        self.told.append("sleep")
+
+
+@pytest.fixture
+def runner(make_config: Any) -> GroupEnvRunner:
+    made = GroupEnvRunner(config=make_config())
+    made._engine.close()
+    made._engine, made.worker_index = Engine(), 2
+    return made
+
+
+def offered(version: int, init_info: Any) -> dict[str, Any]:
+    offer = {"init_info": init_info, "update_info": UPDATE_INFO}
+    return {WEIGHT_OFFER: offer, WEIGHTS_SEQ_NO: version}
+
+
+def stale_version(runner: GroupEnvRunner, version: int) -> int | None:
+    return runner.sample(job=RolloutJob((), version, (0,), False, 1.0)).stale_version
+
+
+def test_a_runner_takes_part_in_its_own_place_and_has_the_version_then(runner):
+    runner.set_state(offered(3, {1: {"rank_offset": 1}, 2: {"rank_offset": 2}}))
+    runner.set_state(offered(4, {}))
+    runner.set_state(offered(5, {None: {"packed": False}}))
+    inits = [init_info for init_info, _ in runner._engine.told]
+    assert inits == [{"rank_offset": 2}, None, {"packed": False}]
+    assert runner.weights_version == 5
+
+
+def test_a_runner_with_half_an_update_samples_nothing_until_whole_weights_came(runner):
+    runner.set_state(offered(3, {}))
+    runner._engine.fails = True
+    with pytest.raises(RuntimeError, match="half of it"):
+        runner.set_state(offered(4, {}))
+    assert [stale_version(runner, version) for version in (3, 4)] == [-1, -1]
+    payload = {"dtype": "float32", "tensors": {}}
+    runner.set_state({COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: payload}, WEIGHTS_SEQ_NO: 4})
+    assert runner.weights_version == 4
+
+
+def test_a_runner_that_sleeps_samples_nothing_until_it_gets_weights(runner):
+    runner.set_state(offered(3, {}))
+    runner.sleep()
+    assert stale_version(runner, 3) == -1
+    runner.set_state(offered(4, {}))
+    assert runner.weights_version == 4 and runner._engine.told[1] == "sleep"
+
+
+def test_an_engine_neither_keeps_nor_changes_the_memory_that_weights_come_in(tiny_model):
+    lm = AutoModelForCausalLM.from_pretrained(tiny_model)
+    weights = {n: t.clone() + 0.1 for n, t in lm.state_dict().items() if n != "lm_head.weight"}
+    given = {name: tensor.clone() for name, tensor in weights.items()}
+    engine = TransformersEngine(model=str(tiny_model), dtype="float32", stop_token_ids=[1])
+    engine.load_weights(weights)
+    before = engine.logprobs([[3, 4, 5, 6]], [1], SamplingSettings())[0]
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, given[name]), name
+        tensor.fill_(7.0)
+    assert (engine.logprobs([[3, 4, 5, 6]], [1], SamplingSettings())[0] == before).all()
+
+
+# VLLM's end, by what is called of it.
+
+
+class LLM:
+    """Notes the phases; the one named `fails` raises."""
+
+    def __init__(self) -> None:
+        self.phases: list[Any] = []
+        self.fails = ""
+
+    def __getattr__(self, name: str) -> Any:
+        def phase(*args: Any, **kwargs: Any) -> bool:
+            self.phases.append((name, *args, *kwargs.values()))
+            if name == self.fails:
+                raise RuntimeError(name)
+            return True
+
+        return phase
+
+
+@pytest.fixture
+def vllm() -> VLLMEngine:
+    engine = object.__new__(VLLMEngine)
+    engine._llm, engine._adapter = LLM(), None
+    engine._is_asleep = engine._has_half_an_update = engine._has_met_learners = False
+    engine._load_model = lambda weights: engine._llm.load_model()
+    return engine
+
+
+def names(engine: VLLMEngine) -> list[str]:
+    phases, engine._llm.phases = engine._llm.phases, []
+    return [phase[0] for phase in phases]
+
+
+UPDATE = ["start_weight_update", "update_weights", "finish_weight_update", "reset_prefix_cache"]
+
+
+def test_an_update_has_its_phases_in_order_and_a_meeting_where_there_is_one(vllm):
+    vllm.receive_weights({"rank_offset": 1}, UPDATE_INFO)
+    assert vllm._llm.phases[0] == (
+        "init_weight_transfer_engine",
+        {"init_info": {"rank_offset": 1}},
+    )
+    assert vllm._llm.phases[2] == ("update_weights", {"update_info": UPDATE_INFO})
+    assert names(vllm) == ["init_weight_transfer_engine", *UPDATE]
+    vllm.receive_weights(None, UPDATE_INFO)
+    assert names(vllm) == UPDATE
+    vllm.receive_weights({"rank_offset": 1}, UPDATE_INFO)  # others are left first
+    assert names(vllm) == [
+        "shutdown_weight_transfer_engine",
+        "init_weight_transfer_engine",
+        *UPDATE,
+    ]
+
+
+@pytest.mark.parametrize("phase", UPDATE)
+def test_an_engine_with_half_an_update_refuses_requests_until_a_whole_one(vllm, phase):
+    vllm._llm.fails = phase
+    with pytest.raises(RuntimeError, match=phase):
+        vllm.receive_weights(None, UPDATE_INFO)
+    with pytest.raises(RuntimeError, match="no whole weights"):
+        vllm._add("1", [1], None, 0)
+    vllm._llm.fails = ""
+    vllm.receive_weights(None, UPDATE_INFO)
+    with pytest.raises(AttributeError):  # no refusal: it goes on to make a request
+        vllm._add("1", [1], None, 0)
+
+
+@pytest.mark.parametrize("by_offer", [False, True])
+def test_weights_wake_an_engine_before_they_come_and_its_cache_after(vllm, by_offer):
+    vllm.sleep()
+    vllm.sleep()
+    assert vllm._llm.phases == [("sleep", 2)]
+    with pytest.raises(RuntimeError, match="no whole weights"):
+        vllm._add("1", [1], None, 0)
+    vllm._llm.phases = []
+    if by_offer:
+        vllm.receive_weights(None, UPDATE_INFO)
+        loading = UPDATE[:-1]
+    else:
+        vllm.load_weights({})
+        loading = ["load_model"]
+    wakes = [phase for phase in vllm._llm.phases if phase[0] == "wake_up"]
+    assert wakes == [("wake_up", ["weights"]), ("wake_up", ["kv_cache"])]
+    assert names(vllm) == ["wake_up", *loading, "wake_up", "reset_prefix_cache"]
+    vllm.load_weights({})
+    assert names(vllm) == ["load_model", "reset_prefix_cache"]
+
+
+def test_an_engine_keeps_the_weights_that_an_adapter_is_added_to(vllm):
+    vllm._adapter = SimpleNamespace(load=lambda engine, weights: vllm._llm.load_adapter())
+    vllm._engine = None
+    vllm.sleep()
+    vllm.load_weights({})
+    assert vllm._llm.phases[0] == ("sleep", 1)
+    assert "load_adapter" in names(vllm)
+
+
+# The driver's end.
+
+
+@pytest.fixture
+def fleet(monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    runners = FakeRunners([complete, complete])
+    monkeypatch.setattr("sfpo_rllib.env_runners.stream.fleet.calls_on", lambda _: runners)
+    return Fleet(None, timeout_s=1.0, restore=lambda: None, restore_timeout_s=1.0)
+
+
+def test_weights_for_all_at_once_go_to_all_and_others_to_who_comes_later(fleet):
+    alone = deque(["alone 1", "alone 2"])
+    fleet.publish(PublishedWeights(0, "together", alone=alone.popleft))
+    fleet.welcome([2])
+    sent = [(i, method, state) for i, method, state in fleet._calls.sent]
+    assert sent == [
+        (1, "set_state", "together"),
+        (2, "set_state", "together"),
+        (2, "set_state", "alone 1"),
+    ]
+
+
+def test_engines_sleep_before_anybody_goes_on_and_are_sent_the_weights_again(fleet):
+    calls = fleet._calls
+    fleet.publish(PublishedWeights(0, "weights 0"))
+    fleet.sleep()
+    assert calls.sent[2:] == [(1, "sleep", None), (2, "sleep", None)]
+    assert not calls.all() and calls.loaded == {}
+    fleet.publish(PublishedWeights(0, "weights 0"))
+    assert calls.sent[4:] == [(1, "set_state", "weights 0"), (2, "set_state", "weights 0")]
+
+
+# Settings.
+
+SHARED = {"num_gpus_per_env_runner": 0.5, "num_gpus_per_learner": 0.5, "num_env_runners": 1}
+OWN = {"num_gpus_per_env_runner": 2, "num_gpus_per_learner": 1, "num_env_runners": 2}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"rollout_engine": "transformers"},
+        {"weight_transport": "nccl", "tensor_parallel_size": 2, **OWN},
+        {"weight_transport": "ipc", "sleep_while_learning": True, **SHARED},
+        {"sleep_while_learning": True, "num_gpus_per_learner": 1},  # all in the driver
+        {"tensor_parallel_size": 2},  # on a CPU
+    ],
+)
+def test_what_fits_together_is_taken(settings):
+    assert list(WeightSettings(**settings).problems()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"weight_transport": "carrier pigeon"}, "weight_transport='carrier pigeon': must be one"),
+        ({"weight_transport": ["nccl"]}, "weight_transport=['nccl']: must be one of"),
+        ({"weight_transport": "nccl", **SHARED}, "weight_transport='nccl': must be 'ipc' where"),
+        (
+            {"weight_transport": "ipc", "tensor_parallel_size": 2, **OWN},
+            "weight_transport='ipc': must be 'nccl' where",
+        ),
+        (
+            {"weight_transport": "nccl", "rollout_engine": "transformers", **OWN},
+            "weight_transport='nccl': must be 'object_store', or rollout_engine='vllm'",
+        ),
+        (
+            {"weight_transport": "ipc", **SHARED, "num_env_runners": 0},
+            "weight_transport='ipc': must be 'object_store', or num_env_runners >= 1",
+        ),
+        (
+            {"weight_transport": "ipc", **SHARED, "max_staleness": 1},
+            "weight_transport='ipc': must be 'object_store', or max_staleness=0",
+        ),
+        (
+            {"weight_transport": "ipc", **SHARED, "lora": True},
+            "weight_transport='ipc': must be 'object_store', or model_config['lora']=None",
+        ),
+        (
+            {"weight_transport": "ipc", **SHARED, "evaluation_num_env_runners": 1},
+            "weight_transport='ipc': must be 'object_store', or evaluation_num_env_runners=0",
+        ),
+        (
+            {"weight_transport": "nccl", "num_env_runners": 1, "num_gpus_per_learner": 1},
+            "weight_transport='nccl': must be 'object_store', or num_gpus_per_env_runner > 0",
+        ),
+        ({"sleep_while_learning": 1}, "sleep_while_learning=1: must be True or False"),
+        (
+            {"sleep_while_learning": True, **SHARED, "max_staleness": 2},
+            "sleep_while_learning=True: must be False, or max_staleness=0",
+        ),
+        (
+            {"sleep_while_learning": True, "num_env_runners": 1},
+            "sleep_while_learning=True: must be False, or num_gpus_per_env_runner > 0",
+        ),
+        (
+            {"sleep_while_learning": True, **SHARED, "rollout_engine": "transformers"},
+            "sleep_while_learning=True: must be False, or rollout_engine='vllm'",
+        ),
+        (
+            {"tensor_parallel_size": 2, "num_gpus_per_env_runner": 1, "num_env_runners": 1},
+            "engine_kwargs['tensor_parallel_size']=2: must be num_gpus_per_env_runner=1",
+        ),
+        (OWN, "engine_kwargs['tensor_parallel_size']=1: must be num_gpus_per_env_runner=2"),
+        ({"tensor_parallel_size": 0}, "engine_kwargs['tensor_parallel_size']=0: must be an int"),
+    ],
+)
+def test_what_does_not_is_refused_by_name(settings, problem):
+    assert any(p.startswith(problem) for p in WeightSettings(**settings).problems())
+
+
+def test_an_older_vllm_has_another_learners_end(monkeypatch):
+    monkeypatch.setattr("sfpo_rllib.env_runners.weights.settings._vllm_version", lambda: (0, 27))
+    settings = WeightSettings(weight_transport="ipc", **SHARED)
+    (problem,) = settings.problems()
+    assert problem == (
+        "weight_transport='ipc': must be 'object_store' with vllm 0.27; this takes at least 0.28"
+    )
+
+
+def test_the_engine_is_started_for_what_is_asked_of_it():
+    assert WeightSettings().engine_kwargs == {}
+    assert WeightSettings(weight_transport="nccl", tensor_parallel_size=2, **OWN).engine_kwargs == {
+        "weight_transfer_config": {"backend": "nccl"},
+        "distributed_executor_backend": "mp",
+    }
+    asleep = WeightSettings(sleep_while_learning=True, **SHARED)
+    assert asleep.engine_kwargs == {"enable_sleep_mode": True}
