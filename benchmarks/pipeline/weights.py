@@ -31,7 +31,7 @@ def measure(folder: Path, *, smoke: bool) -> dict[str, Any]:
         folder: For a model.
         smoke: Whether to be quick about it.
     """
-    hidden, layers, repetitions = (256, 2, 2) if smoke else (2048, 5, 5)
+    hidden, layers, repetitions = (1024, 2, 3) if smoke else (2048, 5, 5)
     build_char_llama(
         folder / "model", alphabet="0123456789+=", hidden_size=hidden, num_layers=layers
     )

@@ -5,6 +5,8 @@ import statistics
 from collections import deque
 from typing import Any
 
+from sfpo_rllib.core.checks import Kind, integer, is_number, number, raise_problems, value_problems
+
 
 class EntropyTrigger:
     """Fires once the policy's entropy stands out above its recent values, and stays fired.
@@ -29,7 +31,7 @@ class EntropyTrigger:
         Raises:
             ValueError: If `window` or `threshold` is out of range.
         """
-        check_entropy_trigger(window=window, threshold=threshold)
+        raise_problems(trigger_problems(window, threshold))
         self.window = window
         self.threshold = threshold
         self.fired = False
@@ -72,9 +74,28 @@ class EntropyTrigger:
         self.z = state["z"]
 
 
-def check_entropy_trigger(*, window: int, threshold: float) -> None:
-    """Raises a ValueError that names the field if a setting is out of range."""
-    if isinstance(window, bool) or not isinstance(window, int) or window < 2:
-        raise ValueError(f"window={window!r}: must be an integer >= 2")
-    if not isinstance(threshold, int | float) or math.isnan(threshold):
-        raise ValueError(f"threshold={threshold!r}: must be a number, not NaN")
+def trigger_problems(
+    window: Any,
+    threshold: Any,
+    names: tuple[str, str] = ("window", "threshold"),
+    *,
+    must_fire: bool = False,
+) -> list[str]:
+    """What is wrong with a trigger's settings, each as `field=value: what would be right`.
+
+    Args:
+        window: See `EntropyTrigger`.
+        threshold: See `EntropyTrigger`.
+        names: What the two are called where they were given.
+        must_fire: Whether a threshold that nothing reaches is a problem, too.
+    """
+    values = dict(zip(names, (window, threshold), strict=True))
+    z_score = Kind(lambda z: is_number(z) or z in (math.inf, -math.inf), "a number, not NaN")
+    kinds = dict(zip(names, (integer(2), number() if must_fire else z_score), strict=True))
+    problems = value_problems(values, kinds)
+    if must_fire and not problems and threshold > math.sqrt(window - 1):
+        problems.append(
+            f"{names[1]}={threshold!r}: must be at most sqrt({names[0]} - 1) = "
+            f"{math.sqrt(window - 1):.3g}, above which no z-score is: it would never fire"
+        )
+    return problems

@@ -6,16 +6,28 @@ cut into micro-batches or spread over learners. A micro-batch has whole sequence
 needs of a sequence, such as GSPO's ratio, is at hand.
 """
 
-import difflib
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from sfpo_rllib.core.advantages import AdvantageEstimator
+from sfpo_rllib.core.advantages import AdvantageEstimator, make_advantages
+from sfpo_rllib.core.checks import (
+    FUNCTION,
+    Kind,
+    nearest,
+    none,
+    number,
+    one_of,
+    problems_of,
+    value_problems,
+)
 from sfpo_rllib.core.metrics import Metrics
 
 LOSS_AGGREGATIONS = ("token", "sequence", "constant")
+_AGGREGATION = {"loss_aggregation": one_of(*LOSS_AGGREGATIONS)}
 
 
 @dataclass(frozen=True)
@@ -25,7 +37,7 @@ class LossInputs:
     Attributes:
         logp: Log-probs of the tokens under the policy being trained, nats, shape (B, T). The only
             one that carries a gradient.
-        start_logp: The same under the policy at the start of the batch, shape (B, T).
+        start_logp: The same under the policy at the start of the batch (old_logp), shape (B, T).
         advantages: Shape (B, 1), or (B, T) for one a token.
         mask: True where the policy produced the token and it counts, shape (B, T). Elsewhere the
             log-probs may be anything.
@@ -153,6 +165,20 @@ class PolicyLoss:
         high = self.clip_param if self.clip_param_high is None else self.clip_param_high
         return ClipRange(self.clip_param, high)
 
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, each as `field=value: what would be right`."""
+        positive = number(above=0.0)
+        kinds = {
+            "function": FUNCTION,
+            "clip_param": Kind(positive.holds, f"{positive.words} or None (the loss's default)"),
+            "clip_param_high": positive | none("the loss's default"),
+        }
+        return [
+            *problems_of(lambda: make_advantages(self.advantages)),
+            *value_problems({"loss_aggregation": self.aggregation}, _AGGREGATION),
+            *value_problems(self, kinds),
+        ]
+
 
 LOSSES: dict[str, PolicyLoss] = {
     # Mean over tokens, as in verl and in SFPO's own code; "sequence" is the GRPO paper's.
@@ -175,23 +201,27 @@ LOSSES: dict[str, PolicyLoss] = {
 }
 
 
-def make_loss(loss: str | PolicyLoss | LossFunction) -> PolicyLoss:
+def make_loss(loss: str | PolicyLoss | LossFunction, **settings: Any) -> PolicyLoss:
     """The loss of that name, or an own function under the settings of `grpo`.
+
+    Args:
+        loss: A name in `LOSSES`, a `PolicyLoss` or a function.
+        settings: Of `PolicyLoss`, in place of its own where they are not None.
 
     Raises:
         ValueError: If it is none of these.
     """
-    if isinstance(loss, PolicyLoss):
-        return loss
-    if callable(loss):
-        return PolicyLoss(loss)
     if isinstance(loss, str) and loss in LOSSES:
-        return LOSSES[loss]
-    near = difflib.get_close_matches(str(loss), LOSSES, n=1)
-    raise ValueError(
-        f"loss={loss!r}: must be one of {sorted(LOSSES)}, a core.PolicyLoss or a function"
-        + (f"; did you mean {near[0]!r}?" if near else "")
-    )
+        loss = LOSSES[loss]
+    elif not isinstance(loss, PolicyLoss):
+        if not callable(loss):
+            raise ValueError(
+                f"loss={loss!r}: must be one of {sorted(LOSSES)}, a core.PolicyLoss or a function"
+                f"{nearest(loss, LOSSES)}"
+            )
+        loss = PolicyLoss(loss)
+    given = {name: value for name, value in settings.items() if value is not None}
+    return dataclasses.replace(loss, **given) if given else loss
 
 
 def token_weights(

@@ -1,8 +1,21 @@
 """Learning rates that advance once a batch of rollouts."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from sfpo_rllib.core.checks import (
+    Kind,
+    integer,
+    is_int,
+    is_number,
+    none,
+    number,
+    one_of,
+    raise_problems,
+    value_problems,
+)
 
 LR_SCHEDULES = ("constant", "linear", "cosine")
 
@@ -29,24 +42,29 @@ class LRSchedule:
     lr_min_ratio: float = 0.0
 
     def __post_init__(self) -> None:
-        if not _is_number(self.lr) or not 0.0 <= self.lr < math.inf:
-            raise ValueError(f"lr={self.lr!r}: must be a number >= 0")
-        if self.lr_schedule not in LR_SCHEDULES:
-            raise ValueError(f"lr_schedule={self.lr_schedule!r}: must be one of {LR_SCHEDULES}")
+        raise_problems(self.problems())
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, each as `field=value: what would be right`."""
         warmup, total = self.lr_warmup_batches, self.lr_total_batches
-        if not _is_int(warmup) or warmup < 0:
-            raise ValueError(f"lr_warmup_batches={warmup!r}: must be an integer >= 0")
-        if self.lr_schedule != "constant" and (total is None or not _is_int(total)):
-            raise ValueError(
-                f"lr_total_batches={total!r}: must be an integer with "
-                f"lr_schedule={self.lr_schedule!r}"
+        kinds = {
+            "lr": number(least=0.0),
+            "lr_schedule": one_of(*LR_SCHEDULES),
+            "lr_warmup_batches": integer(0),
+            "lr_min_ratio": number(least=0.0, most=1.0),
+            "lr_total_batches": integer(1) | none(),
+        }
+        decays = self.lr_schedule in LR_SCHEDULES[1:]
+        if decays:
+            kinds["lr_total_batches"] = Kind(
+                is_int, f"an integer with lr_schedule={self.lr_schedule!r}"
             )
-        if self.lr_schedule != "constant" and total is not None and total <= warmup:
-            raise ValueError(
+        problems = value_problems(self, kinds)
+        if decays and not problems and total is not None and total <= warmup:
+            problems.append(
                 f"lr_total_batches={total!r}: must be above lr_warmup_batches={warmup!r}"
             )
-        if not _is_number(self.lr_min_ratio) or not 0.0 <= self.lr_min_ratio <= 1.0:
-            raise ValueError(f"lr_min_ratio={self.lr_min_ratio!r}: must be a number in [0, 1]")
+        return problems
 
     def at(self, batch: int) -> float:
         """The learning rate of a batch, counted from 0."""
@@ -62,9 +80,15 @@ class LRSchedule:
         return self.lr * (self.lr_min_ratio + (1.0 - self.lr_min_ratio) * share)
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def timestep_schedule_problems(lr: Sequence[Any], beside: LRSchedule) -> list[str]:
+    """What is wrong with RLlib's `[[timestep, lr], ...]`, beside settings of ours."""
+    rates = [pair[-1] for pair in lr if isinstance(pair, list | tuple) and len(pair) == 2]
+    if len(rates) < len(lr) or not all(is_number(rate, least=0.0) for rate in rates):
+        return [f"lr={lr!r}: must be a number >= 0, or [[timestep, number >= 0], ...]"]
+    if beside.lr_schedule != "constant" or beside.lr_warmup_batches:
+        return [
+            f"lr={lr!r}: must be a number with lr_schedule={beside.lr_schedule!r} and "
+            f"lr_warmup_batches={beside.lr_warmup_batches!r}; either a schedule of timesteps or "
+            "one of batches"
+        ]
+    return []

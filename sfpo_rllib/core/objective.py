@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from sfpo_rllib.core.importance import engine_importance
+from sfpo_rllib.core.checks import is_number, none, number, one_of, value_problems
+from sfpo_rllib.core.importance import ENGINE_CORRECTIONS, engine_importance
 from sfpo_rllib.core.losses import LOSSES, LossInputs, PolicyLoss
 from sfpo_rllib.core.metrics import Metrics
 
@@ -49,7 +50,8 @@ class Objective:
         kl_coeff: 0: no reference is needed.
         kl_estimator: One of `KL_ESTIMATORS`.
         entropy_coeff: 0: the entropy needs no gradient.
-        engine_correction: One of `core.importance.ENGINE_CORRECTIONS`, or None.
+        engine_correction: One of `core.importance.ENGINE_CORRECTIONS` (TIS and its like, the
+            rollout correction), or None.
         engine_ratio_cap: Upper bound of the ratio of learner to engine.
         engine_ratio_floor: Lower bound of it.
     """
@@ -61,6 +63,25 @@ class Objective:
     engine_correction: str | None = "token_truncate"
     engine_ratio_cap: float = 2.0
     engine_ratio_floor: float = 0.5
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, each as `field=value: what would be right`."""
+        kinds = {
+            "kl_coeff": number(least=0.0),
+            "kl_estimator": one_of(*KL_ESTIMATORS),
+            "entropy_coeff": number(least=0.0),
+            "engine_correction": one_of(*ENGINE_CORRECTIONS) | none(),
+            "engine_ratio_cap": number(
+                above=0.0, unit="; engine_correction=None turns the correction off"
+            ),
+        }
+        problems = [*self.loss.problems(), *value_problems(self, kinds)]
+        cap, floor = self.engine_ratio_cap, self.engine_ratio_floor
+        if is_number(cap, above=0.0) and not (is_number(floor, least=0.0) and floor < cap):
+            problems.append(
+                f"engine_ratio_floor={floor!r}: must be a number >= 0 and < engine_ratio_cap={cap}"
+            )
+        return problems
 
     def __call__(
         self,
@@ -79,8 +100,8 @@ class Objective:
         Args:
             logp: Log-probs of the tokens under the policy being trained, nats.
             entropy: Entropies of the distributions they were drawn from, nats.
-            start_logp: Log-probs under the policy at the start of the batch.
-            engine_logp: Those that the engine gave when it sampled.
+            start_logp: Log-probs under the policy at the start of the batch (old_logp).
+            engine_logp: Those that the engine gave when it sampled (rollout log-probs).
             advantages: (B, 1) or (B, T).
             mask: True on tokens that count.
             weights: `token_weights` of the mini-batch, drawn up over all learners.

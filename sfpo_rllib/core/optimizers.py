@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import torch
 
-from sfpo_rllib.core.registry import argument_problems, imported, name_of, nearest, parameters_of
-from sfpo_rllib.core.values import is_number
+from sfpo_rllib.core.checks import is_number, nearest
+from sfpo_rllib.core.registry import argument_problems, imported, name_of, parameters_of
 
 logger = logging.getLogger(__name__)
 

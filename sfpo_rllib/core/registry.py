@@ -3,11 +3,12 @@
 A registry maps a name to `"module:name"`, so that what is not chosen need not be installed.
 """
 
-import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
+
+from sfpo_rllib.core.checks import nearest
 
 
 def imported(where: str) -> Any:
@@ -22,12 +23,6 @@ def name_of(choice: Any) -> str:
         return choice
     called = getattr(choice, "func", choice)  # of a functools.partial
     return str(getattr(called, "__qualname__", type(called).__qualname__))
-
-
-def nearest(name: Any, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` if a known name is near, else nothing."""
-    near = difflib.get_close_matches(str(name), known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def parameters_of(function: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:

@@ -1,11 +1,12 @@
 """The three stages of SFPO over any parameters and any pass (arXiv 2510.04072)."""
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from sfpo_rllib.core.anchor import Reposition, anchored
+from sfpo_rllib.core.checks import integer, number, raise_problems, value_problems
 
 PassResult = TypeVar("PassResult")
 
@@ -23,7 +24,8 @@ def slow_fast_update(
 
     Stage I runs `run_pass` `fast_steps` times from theta^{s,0}. Stage II moves the parameters
     back to theta^{s,0} + alpha * (theta^{s,K} - theta^{s,0}). Stage III runs `run_pass` once more
-    from there. Optimizer state is not rewound: it belongs to `run_pass` and runs through.
+    from there. theta^{s,0} are what Lookahead calls the slow weights. Optimizer state is not
+    rewound: it belongs to `run_pass` and runs through.
 
     Memory: one copy of the parameters, and no other temporary larger than one parameter.
 
@@ -47,8 +49,7 @@ def slow_fast_update(
         BaseException: Whatever `run_pass` or `on_reposition` raises, after the parameters have
             been put back to theta^{s,0}.
     """
-    check_fast_steps(fast_steps)
-    check_alpha(alpha)
+    raise_problems(slow_fast_problems(fast_steps, alpha))
     with anchored(parameters, device=snapshot_device) as start:
         if alpha == 0.0:
             return [run_pass()]
@@ -60,13 +61,7 @@ def slow_fast_update(
         return results
 
 
-def check_fast_steps(fast_steps: int, *, least: int = 1) -> None:
-    """Raises a ValueError that names the field if K is not an integer >= `least`."""
-    if isinstance(fast_steps, bool) or not isinstance(fast_steps, int) or fast_steps < least:
-        raise ValueError(f"fast_steps={fast_steps!r}: must be an integer >= {least}")
-
-
-def check_alpha(alpha: float) -> None:
-    """Raises a ValueError that names the field if alpha is out of range."""
-    if not isinstance(alpha, int | float) or not 0.0 <= alpha <= 1.0:  # NaN fails the comparison
-        raise ValueError(f"alpha={alpha!r}: must be a number in [0, 1]")
+def slow_fast_problems(fast_steps: Any, alpha: Any, *, least_steps: int = 1) -> list[str]:
+    """What is wrong with K and alpha, each as `field=value: what would be right`."""
+    kinds = {"fast_steps": integer(least_steps), "alpha": number(least=0.0, most=1.0)}
+    return value_problems({"fast_steps": fast_steps, "alpha": alpha}, kinds)

@@ -52,7 +52,7 @@ class EnvCall(Generic[T]):
         """Prepares the call.
 
         Args:
-            env: The environment.
+            env: The environment, for whoever waits.
             parts: What to do.
             thread: Where, the caller's by default.
         """

@@ -27,6 +27,10 @@ def make_text_env(env: Any, env_config: dict[str, Any]) -> gym.Env:
 
     Returns:
         The environment.
+
+    Raises:
+        gymnasium.error.UnregisteredEnv: Nobody registered the id. The message says how to name the
+            module that would.
     """
     if isinstance(env, type) and issubclass(env, gym.Env):
         return env(**env_config)
@@ -37,8 +41,21 @@ def make_text_env(env: Any, env_config: dict[str, Any]) -> gym.Env:
         create = _global_registry.get(ENV_CREATOR, env)
     else:
         # The checker would step and compare every observation: users run it themselves.
-        return plugins.make(env, disable_env_checker=True, **env_config)
+        try:
+            return plugins.make(env, disable_env_checker=True, **env_config)
+        except gym.error.UnregisteredEnv as error:
+            if ":" in env or _namespace(env) in map(_namespace, gym.registry):
+                raise
+            raise gym.error.UnregisteredEnv(
+                f"{error} If a module registers it when it is imported, name that before the id: "
+                f"'my_module:{env}'"
+            ) from error
     return create(EnvContext(env_config, worker_index=0))
+
+
+def _namespace(env_id: str) -> str:
+    """Of an id that has none, its own name: others say nothing of it."""
+    return env_id.partition("/")[0]
 
 
 class UnmadeEnvSpace(gym.Space[Any]):

@@ -23,6 +23,7 @@ from sfpo_rllib.rl_modules.loading import (
     read_by_all,
 )
 from sfpo_rllib.rl_modules.lora import adapter_weights, add_lora, cast_base, without_adapter
+from sfpo_rllib.rl_modules.model_settings import MODEL_CONFIG_KEYS
 from sfpo_rllib.rl_modules.packing import (
     PACKED_ATTENTION,
     PACKED_SDPA,
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 INPUT_IDS = "input_ids"  # int32
 ATTENTION_MASK = "attention_mask"  # bool; True on tokens, which stand on the left
 LOSS_MASK = "loss_mask"  # True on tokens the policy produced
-BEHAVIOUR_LOGP = "behaviour_logp"  # the engine's log-probs of those tokens
+BEHAVIOUR_LOGP = "behaviour_logp"  # the engine's log-probs of those tokens: rollout log-probs
 ADVANTAGES = "advantages"  # (B,)
 NUM_TURNS = "num_turns"  # of the episode, (B,), where the loss needs them
 WEIGHTS_VERSION = "weights_version"  # of those that sampled it, (B,), where it may be an older one
@@ -49,17 +50,6 @@ REFERENCE_LOGP = "reference_logp"  # where there is a reference
 LOGP = "logp"
 ENTROPY = "entropy"
 
-# Accepted keys of model_config.
-MODEL_CONFIG_KEYS = {
-    "model": None,  # folder or hub id; required
-    "dtype": "float32",  # compute dtype; the weights that are trained are always float32
-    "gradient_checkpointing": False,
-    "attn_implementation": None,  # transformers' default
-    "packing": False,  # compute without padding; for the kernels of PACKED_ATTENTION
-    "trust_remote_code": False,
-    "revision": None,
-    "lora": None,  # arguments of peft.LoraConfig: an adapter is trained, and nothing else
-}
 ADDED_BY_CONFIG = {
     "temperature": 1.0,  # divides the logits, as in sampling
     "holds_reference": False,  # the model as it was loaded: a frozen copy, or the adapter off
@@ -76,7 +66,7 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
     With `lora` an adapter is trained, and weights and states are the adapter's alone. The model it
     is added to is held in `dtype`.
 
-    `model_config` takes the keys of `MODEL_CONFIG_KEYS`; the algorithm's config adds those of
+    `model_config` takes the fields of `ModelSettings`; the algorithm's config adds those of
     `ADDED_BY_CONFIG`.
     """
 

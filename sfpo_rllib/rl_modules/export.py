@@ -35,7 +35,7 @@ class PretrainedExport:
         """Writes the files into memory.
 
         Args:
-            model_config: See `causal_lm.MODEL_CONFIG_KEYS`.
+            model_config: See `ModelSettings`.
 
         Raises:
             ValueError: If transformers cannot save them.

@@ -5,7 +5,6 @@ The others build it with parameters on the meta device, and are given the values
 
 import contextlib
 import copy
-import unittest.mock
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -87,8 +86,11 @@ def _parameters_on_meta() -> Iterator[None]:
             param = torch.nn.Parameter(param.to("meta"), requires_grad=param.requires_grad)
         register(self, name, param)
 
-    with unittest.mock.patch.object(torch.nn.Module, "register_parameter", on_meta):
+    torch.nn.Module.register_parameter = on_meta  # type: ignore[method-assign]
+    try:
         yield
+    finally:
+        torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 @torch.no_grad()

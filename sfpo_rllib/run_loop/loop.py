@@ -17,8 +17,8 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
 from ray.rllib.utils.typing import ResultDict
 
 from sfpo_rllib.algorithms.grpo import GRPO, GRPOConfig
+from sfpo_rllib.core.checks import is_int, is_number
 from sfpo_rllib.core.registry import name_of
-from sfpo_rllib.core.values import is_int, is_number
 from sfpo_rllib.env_runners.runner_calls import kill_runners
 from sfpo_rllib.interrupt import BatchGivenUp, StopRequest, is_interactive
 from sfpo_rllib.reporting import PROGRESS, RunReport, iteration_line, read_rows, replacing

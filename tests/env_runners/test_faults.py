@@ -97,7 +97,7 @@ def test_callbacks_are_told_of_runners_that_come_back_in_the_midst_of_an_iterati
     recreated.clear()
     for worker_id in (1, 2):  # so that none is left to sample
         runner_calls.replace_runner(algo.env_runner_group, worker_id)
-    assert len(algo._collect([1000, 1001]).groups) == 2
+    assert len(algo._collect_evaluation(range(2)).groups) == 2
     assert {i for told in recreated for i in told["env_runner_indices"]} <= {1, 2}
     assert recreated and not recreated[0]["is_evaluation"]
     assert recreated[0]["env_runner_group"] is algo.env_runner_group

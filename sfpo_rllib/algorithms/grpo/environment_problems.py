@@ -3,54 +3,60 @@
 import math
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 
-from sfpo_rllib.core.values import is_number
+from sfpo_rllib.core.checks import first_line, is_number
 from sfpo_rllib.env_runners.env_call import DeadlineError
 from sfpo_rllib.env_runners.env_values import EnvFault, described, short, words
 from sfpo_rllib.env_runners.guarded_env import GuardedEnv
 from sfpo_rllib.env_runners.prompts import Observation, PromptFormatter
 from sfpo_rllib.env_runners.text_envs import UnmadeEnvSpace, make_text_env
 
-if TYPE_CHECKING:
-    from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
-
 NUM_PROMPTS_CHECKED = 8
 NUM_PROMPTS_REPEATED = 3
 
 
 def environment_problems(
-    config: "GRPOConfig", formatter: PromptFormatter | None, context: float
+    env: Any,
+    env_config: Mapping[str, Any],
+    formatter: PromptFormatter | None,
+    context: float,
+    *,
+    env_timeout_s: Any,
+    rollout_timeout_s: Any,
 ) -> Iterator[str]:
     """What is wrong with the environment and its first prompts.
 
     Args:
-        config: The config.
+        env: See `make_text_env`.
+        env_config: See `make_text_env`.
         formatter: What prompts are made with, None if that is not known.
         context: How long prompts may be, in tokens.
+        env_timeout_s: How long a reset or step may take, if it is a number above 0.
+        rollout_timeout_s: How long all of it may take, if it is a number above 0.
     """
-    name = f"env={config.env!r}"
-    # What is out of range is reported among the cheap ones.
+    name = f"env={env!r}"
+    # What is out of range is reported elsewhere.
     env_timeout_s, rollout_timeout_s = (
         value if is_number(value, above=0.0) else None
-        for value in (config.env_timeout_s, config.rollout_timeout_s)
+        for value in (env_timeout_s, rollout_timeout_s)
     )
-    env = GuardedEnv(lambda: make_text_env(config.env, config.env_config), timeout_s=env_timeout_s)
+    made = GuardedEnv(lambda: make_text_env(env, dict(env_config)), timeout_s=env_timeout_s)
     try:
-        env.make(deadline=time.monotonic() + (rollout_timeout_s or math.inf))
+        made.make(deadline=time.monotonic() + (rollout_timeout_s or math.inf))
     except (EnvFault, DeadlineError) as error:
-        env.close()
+        made.close()
         # The constructor's own error, without our words for where it came from.
-        yield f"{name}: could not be made: {described(error.__cause__ or error).splitlines()[0]}"
+        yield f"{name}: could not be made: {first_line(described(error.__cause__ or error))}"
         return
     try:
-        yield from (f"{name}: {problem}" for problem in _first_problem(env, formatter, context))
+        yield from (f"{name}: {problem}" for problem in _first_problem(made, formatter, context))
     except EnvFault as error:
-        yield f"{name}: {str(error).splitlines()[0]}"
+        yield f"{name}: {first_line(error)}"
     finally:
-        env.close()
+        made.close()
 
 
 def raise_if_unmade(env: Any, spaces: Mapping[str, Any] | None) -> None:

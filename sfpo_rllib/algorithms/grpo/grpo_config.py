@@ -1,44 +1,37 @@
 """Configuration of GRPO for language models."""
 
-import copy
-import dataclasses
+import contextlib
 from collections.abc import Iterator
 from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
-from ray.rllib.connectors.learner import LearnerConnectorPipeline
-from ray.rllib.core.learner.learner import Learner
-from ray.rllib.core.learner.learner_group import LearnerGroup
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
-from ray.rllib.utils.typing import AlgorithmConfigDict, PartialAlgorithmConfigDict
 
 from sfpo_rllib.algorithms.grpo import validation
-from sfpo_rllib.algorithms.grpo.carried import carried, unpacked
-from sfpo_rllib.algorithms.grpo.environment_problems import raise_if_unmade
-from sfpo_rllib.algorithms.grpo.evaluation_settings import evaluation_sampling
+from sfpo_rllib.algorithms.grpo.building_config import BuildingConfig
+from sfpo_rllib.algorithms.grpo.evaluation_settings import exploration_problems
 from sfpo_rllib.algorithms.grpo.preflight import preflight
-from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
+from sfpo_rllib.algorithms.grpo.rllib_settings import bypassed_problems, rllib_problems
+from sfpo_rllib.algorithms.grpo.settings import BatchSettings, RolloutSettings, UpdateSettings
 from sfpo_rllib.core.advantages import AdvantageEstimator
-from sfpo_rllib.core.entropy_trigger import EntropyTrigger
-from sfpo_rllib.core.losses import LossFunction, PolicyLoss, make_loss
+from sfpo_rllib.core.checks import BOOL, of_attributes, problems_of, raise_problems, value_problems
+from sfpo_rllib.core.entropy_trigger import trigger_problems
+from sfpo_rllib.core.losses import LOSSES, LossFunction, PolicyLoss
 from sfpo_rllib.core.lr_schedule import LRSchedule
 from sfpo_rllib.core.objective import Objective
 from sfpo_rllib.core.optimizers import Optimizer
-from sfpo_rllib.core.registry import imported
-from sfpo_rllib.core.update_rules import UpdateRule, make_update_rule
-from sfpo_rllib.core.updater import Updater
+from sfpo_rllib.core.update_rules import UpdateRule
 from sfpo_rllib.env_runners import GroupEnvRunner
-from sfpo_rllib.env_runners.engines import RolloutEngine, SamplingSettings
-from sfpo_rllib.env_runners.stream import StreamSettings
-from sfpo_rllib.env_runners.weights import WeightSettings
+from sfpo_rllib.env_runners.engines import RolloutEngine, engine_class, gpu_share
+from sfpo_rllib.env_runners.engines.sampling import sampling_problems
 from sfpo_rllib.preflight import Preflight
-from sfpo_rllib.rl_modules import CausalLMModule
-from sfpo_rllib.rl_modules.parallelism import DDP, parallelism_class
+from sfpo_rllib.rl_modules.causal_lm import ADDED_BY_CONFIG
+from sfpo_rllib.rl_modules.model_settings import model_problems
+from sfpo_rllib.rl_modules.parallelism import PARALLELISMS, parallelism_class
 
 
-class GRPOConfig(AlgorithmConfig):
+class GRPOConfig(BuildingConfig):
     """Configures GRPO on a language model.
 
     .. code-block:: python
@@ -56,67 +49,38 @@ class GRPOConfig(AlgorithmConfig):
         print(algo.train())
     """
 
+    merged = {"sampling": None, "engine_kwargs": "rollout_engine"}  # noqa: RUF012 (never changed)
+
     def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
         from sfpo_rllib.algorithms.grpo.grpo import GRPO
 
         super().__init__(algo_class=algo_class or GRPO)
-        # Rollouts.
-        self.rollout_engine: str | type[RolloutEngine] = "vllm"
-        self.engine_kwargs: dict[str, Any] = {}
+        for settings in (
+            RolloutSettings(),
+            BatchSettings(),
+            UpdateSettings(),
+            LRSchedule(lr=1e-6),
+            Objective(),
+        ):
+            for name, value in vars(settings).items():
+                setattr(self, name, value)
         self.sampling: dict[str, Any] = {}
-        self.prompt_format = "auto"
-        self.chat_template_kwargs: dict[str, Any] = {}
-        self.rollout_timeout_s = 1800.0
-        self.env_timeout_s: float | None = None
-        self.weight_transport = "object_store"
-        self.sleep_while_learning = False
-        self.num_env_threads = 0
-        self.max_staleness = 0
-        self.groups_per_job: int | None = None
-        self.weight_sync = "between_batches"
-        # The update.
+        self.engine_kwargs: dict[str, Any] = {}
         self.update_rule: str | UpdateRule = "single"
         self.entropy_window = 30
         self.entropy_z_threshold: float | None = None
-        self.group_size = 8
-        self.equal_reward_groups = "keep"
-        self.max_resampling_rounds = 3
-        self.truncated_replies = "train"
-        # The objective. None: the loss's own default.
         self.loss: str | PolicyLoss | LossFunction = "grpo"
+        # None: the loss's own default.
         self.loss_aggregation: str | None = None
         self.advantages: AdvantageEstimator | None = None
         self.clip_param: float | None = None
         self.clip_param_high: float | None = None
-        self.kl_coeff = 0.0
-        self.kl_estimator = "k3"
-        self.entropy_coeff = 0.0
-        self.engine_correction: str | None = "token_truncate"
-        self.engine_ratio_cap = 2.0
-        self.engine_ratio_floor = 0.5
-        self.max_engine_logp_diff: float | None = 0.5
-        self.max_skipped_steps = 10
-        self.max_tokens_per_micro_batch = 16_384
-        self.snapshot_device: str | None = None
-        self.optimizer: Optimizer = "adamw"
-        self.optimizer_kwargs: dict[str, Any] = {}
-        self.weight_decay = 0.01
-        self.adam_betas = (0.9, 0.999)
-        self.lr_schedule = "constant"
-        self.lr_warmup_batches = 0
-        self.lr_total_batches: int | None = None
-        self.lr_min_ratio = 0.0
         self.parallelism = "ddp"
         self.restart_failed_learners = False
         # RLlib's own settings, where its defaults do not fit.
         self.torch_skip_nan_gradients = True  # no second look at gradients: the learner has one
-        self.lr = 1e-6
-        self.grad_clip = 1.0
         self.grad_clip_by = "global_norm"
         self.num_epochs = 1
-        self.minibatch_size: int | None = None
-        self.minibatches_per_pass: int | None = None
-        self.train_batch_size_per_learner = 1024
         self.env_runner_cls = GroupEnvRunner
         self.create_local_env_runner = False  # the driver would start an engine of its own
         self.sample_timeout_s = None  # RLlib would drop late samples; we have our own deadline
@@ -150,7 +114,8 @@ class GRPOConfig(AlgorithmConfig):
             rollout_engine: "vllm", "transformers" (no vLLM needed, for small work), or a subclass
                 of `RolloutEngine`.
             engine_kwargs: Of the engine: for vllm those of `vllm.LLM`, e.g. `max_model_len`,
-                `kv_cache_memory_bytes`, `gpu_memory_utilization`, `tensor_parallel_size`.
+                `kv_cache_memory_bytes`, `gpu_memory_utilization`, `tensor_parallel_size`. Keys
+                that are not given keep their value, unless another engine is given with them.
             sampling: `temperature`, `max_tokens`, `stop`; in evaluation also `top_p` and `top_k`;
                 see `SamplingSettings`. Keys that are not given keep their value.
             prompt_format: "chat": a string observation is one user turn of the tokenizer's chat
@@ -173,42 +138,15 @@ class GRPOConfig(AlgorithmConfig):
                 the learner is at the batches before it. 0: sampling and learning take turns.
             groups_per_job: Groups that a runner is asked for at once. None: a batch with one
                 runner; with several, so many that each gets two jobs of a batch.
-            weight_sync: "between_batches": a runner takes new weights before a job that names
-                them. "in_flight": between any two steps of its engine, and what it is sampling
-                goes on under them; what is sampled then depends on timing.
+            weight_sync: When a runner takes new weights: "between_batches", or "in_flight", between
+                any two steps of its engine; what is sampled then depends on timing.
             kwargs: Of `AlgorithmConfig.env_runners()`.
 
         Returns:
             This updated config.
         """
         super().env_runners(**kwargs)
-        if rollout_engine is not NotProvided:
-            self.rollout_engine = rollout_engine
-        if engine_kwargs is not NotProvided:
-            self.engine_kwargs = dict(engine_kwargs)
-        if sampling is not NotProvided:
-            self.sampling = {**self.sampling, **sampling}
-        if prompt_format is not NotProvided:
-            self.prompt_format = prompt_format
-        if chat_template_kwargs is not NotProvided:
-            self.chat_template_kwargs = chat_template_kwargs
-        if rollout_timeout_s is not NotProvided:
-            self.rollout_timeout_s = rollout_timeout_s
-        if env_timeout_s is not NotProvided:
-            self.env_timeout_s = env_timeout_s
-        if weight_transport is not NotProvided:
-            self.weight_transport = weight_transport
-        if sleep_while_learning is not NotProvided:
-            self.sleep_while_learning = sleep_while_learning
-        if num_env_threads is not NotProvided:
-            self.num_env_threads = num_env_threads
-        if max_staleness is not NotProvided:
-            self.max_staleness = max_staleness
-        if groups_per_job is not NotProvided:
-            self.groups_per_job = groups_per_job
-        if weight_sync is not NotProvided:
-            self.weight_sync = weight_sync
-        return self
+        return self.set_given(locals())
 
     @override(AlgorithmConfig)
     def training(
@@ -282,9 +220,10 @@ class GRPOConfig(AlgorithmConfig):
                 held.
             kl_estimator: "k1", "k2" or "k3"; see `core.kl_estimate`.
             entropy_coeff: Weight of the entropy bonus.
-            engine_correction: What is done about the learner's log-probs not being the engine's
-                at equal weights: each token's loss is weighted by their ratio. "token_truncate"
-                (at most `engine_ratio_cap`), "token_mask" (dropped outside of floor and cap),
+            engine_correction: What is done about the learner's log-probs (old_logp) not being the
+                engine's (rollout log-probs) at equal weights, the rollout correction: each token's
+                loss is weighted by their ratio. "token_truncate"
+                (TIS: at most `engine_ratio_cap`), "token_mask" (dropped outside of floor and cap),
                 "sequence_truncate", "sequence_mask" (by the geometric mean of a sequence's
                 ratios), or None.
             engine_ratio_cap: The upper bound.
@@ -295,8 +234,8 @@ class GRPOConfig(AlgorithmConfig):
                 counted. More than so many in a row end the training.
             max_tokens_per_micro_batch: Tokens of one forward pass, padding included unless
                 `model_config["packing"]` is on; bounds the memory.
-            snapshot_device: Where the update rule's copies of the weights are held: None, beside
-                the weights, or "cpu", in host memory.
+            snapshot_device: Where the update rule's copies of the weights (the slow weights) are
+                held: None, beside the weights, or "cpu", in host memory.
             optimizer: "adamw"; "adamw_8bit" or "paged_adamw_8bit" (bitsandbytes); "muon" (hidden
                 matrices; AdamW for the rest); "sgd"; or a class or function that makes one, or a
                 `core.OptimizerSpec`.
@@ -314,48 +253,11 @@ class GRPOConfig(AlgorithmConfig):
             This updated config.
         """
         super().training(**kwargs)
-        if minibatch_size is not NotProvided and minibatches_per_pass is NotProvided:
-            minibatches_per_pass = None
-        elif minibatches_per_pass is not NotProvided and minibatch_size is NotProvided:
-            minibatch_size = None
-        given = {
-            "update_rule": update_rule,
-            "entropy_window": entropy_window,
-            "entropy_z_threshold": entropy_z_threshold,
-            "minibatch_size": minibatch_size,
-            "minibatches_per_pass": minibatches_per_pass,
-            "group_size": group_size,
-            "equal_reward_groups": equal_reward_groups,
-            "max_resampling_rounds": max_resampling_rounds,
-            "truncated_replies": truncated_replies,
-            "loss": loss,
-            "loss_aggregation": loss_aggregation,
-            "advantages": advantages,
-            "clip_param": clip_param,
-            "clip_param_high": clip_param_high,
-            "kl_coeff": kl_coeff,
-            "kl_estimator": kl_estimator,
-            "entropy_coeff": entropy_coeff,
-            "engine_correction": engine_correction,
-            "engine_ratio_cap": engine_ratio_cap,
-            "engine_ratio_floor": engine_ratio_floor,
-            "max_engine_logp_diff": max_engine_logp_diff,
-            "max_skipped_steps": max_skipped_steps,
-            "max_tokens_per_micro_batch": max_tokens_per_micro_batch,
-            "snapshot_device": snapshot_device,
-            "optimizer": optimizer,
-            "optimizer_kwargs": optimizer_kwargs,
-            "weight_decay": weight_decay,
-            "adam_betas": adam_betas,
-            "lr_schedule": lr_schedule,
-            "lr_warmup_batches": lr_warmup_batches,
-            "lr_total_batches": lr_total_batches,
-            "lr_min_ratio": lr_min_ratio,
-        }
-        for name, value in given.items():
-            if value is not NotProvided:
-                setattr(self, name, value)
-        return self
+        given = dict(locals())
+        of_two = ("minibatch_size", "minibatches_per_pass")
+        if any(given[name] is not NotProvided for name in of_two):
+            given |= {name: None for name in of_two if given[name] is NotProvided}
+        return self.set_given(given)
 
     @override(AlgorithmConfig)
     def learners(self, *, parallelism: str = NotProvided, **kwargs: Any) -> Self:
@@ -370,18 +272,7 @@ class GRPOConfig(AlgorithmConfig):
             This updated config.
         """
         super().learners(**kwargs)
-        if parallelism is not NotProvided:
-            self.parallelism = parallelism
-        return self
-
-    @override(AlgorithmConfig)
-    def to_dict(self) -> AlgorithmConfigDict:
-        return carried(super().to_dict())
-
-    @override(AlgorithmConfig)
-    def update_from_dict(self, config_dict: PartialAlgorithmConfigDict) -> Self:
-        # RLlib also passes whole configs.
-        return super().update_from_dict(unpacked(dict(config_dict.items())))
+        return self.set_given(locals())
 
     @override(AlgorithmConfig)
     def fault_tolerance(
@@ -399,100 +290,69 @@ class GRPOConfig(AlgorithmConfig):
             This updated config.
         """
         super().fault_tolerance(**kwargs)
-        if restart_failed_learners is not NotProvided:
-            self.restart_failed_learners = restart_failed_learners
-        return self
-
-    @override(AlgorithmConfig)
-    def get_evaluation_config_object(self) -> AlgorithmConfig | None:
-        evaluation = super().get_evaluation_config_object()
-        if evaluation is not None:  # this one is training's
-            evaluation.sampling = evaluation_sampling(self, evaluation)
-        return evaluation
-
-    @property
-    def sampling_settings(self) -> SamplingSettings:
-        """`sampling` with its defaults."""
-        return SamplingSettings(**self.sampling)
-
-    @property
-    def weight_settings(self) -> WeightSettings:
-        """How weights get to the engines, and what these do meanwhile."""
-        return WeightSettings(
-            weight_transport=self.weight_transport,
-            sleep_while_learning=self.sleep_while_learning,
-            rollout_engine=self.rollout_engine,
-            num_env_runners=self.num_env_runners,
-            evaluation_num_env_runners=self.evaluation_num_env_runners,
-            num_gpus_per_env_runner=self.num_gpus_per_env_runner,
-            num_gpus_per_learner=self.num_gpus_per_learner,
-            tensor_parallel_size=self.engine_kwargs.get("tensor_parallel_size", 1),
-            max_staleness=self.max_staleness,
-            lora=self.model_config.get("lora") is not None,
-        )
-
-    @property
-    def stream_settings(self) -> StreamSettings:
-        """How far sampling may be ahead of learning."""
-        return StreamSettings(
-            self.max_staleness, self.groups_per_job, self.num_env_runners, self.weight_sync
-        )
+        return self.set_given(locals())
 
     @override(AlgorithmConfig)
     def validate(self) -> None:
         """Collects every problem, cheap ones first, and raises one ValueError that lists all."""
-        validation.raise_problems(self, [*self.cheap_problems(), *validation.costly_problems(self)])
+        problems = [*self.cheap_problems(), *self.costly_problems()]
+        raise_problems(problems, of=type(self).__name__)
         super().validate()
 
     def cheap_problems(self) -> Iterator[str]:
         """What is wrong with the values, each as `field=value: what would be right`."""
-        yield from validation.cheap_problems(self)
-
-    def make_update_rule(self) -> UpdateRule:
-        """The rule that `update_rule` names.
-
-        Raises:
-            ValueError: If there is none of that name.
-        """
-        return make_update_rule(self.update_rule)
-
-    def update_rule_problems(self) -> Iterator[str]:
-        """What is wrong with the rule and its settings."""
-        try:
-            self.make_update_rule()
-        except ValueError as error:
-            yield str(error)
-
-    def make_lr_schedule(self) -> LRSchedule | None:
-        """The learning rate of each rollout batch; None if `lr` is RLlib's schedule of timesteps.
-
-        Raises:
-            ValueError: If a setting is out of range, or both kinds of schedule are given.
-        """
-        settings: dict[str, Any] = {
-            "lr_schedule": self.lr_schedule,
-            "lr_warmup_batches": self.lr_warmup_batches,
-            "lr_total_batches": self.lr_total_batches,
-            "lr_min_ratio": self.lr_min_ratio,
-        }
-        if not isinstance(self.lr, list | tuple):
-            return LRSchedule(self.lr, **settings)
-        if self.lr_schedule != "constant" or self.lr_warmup_batches:
-            raise ValueError(
-                f"lr={self.lr!r}: must be a number with lr_schedule={self.lr_schedule!r} and "
-                f"lr_warmup_batches={self.lr_warmup_batches!r}; either a schedule of timesteps or "
-                "one of batches"
-            )
-        return None
-
-    def make_updater(self) -> Updater[Any, Any]:
-        """The rule at work, with its trigger: one for each learner."""
-        trigger = None
+        defaults = vars(type(self)())
+        yield from validation.unknown_problems(vars(self), defaults, type(self))
+        yield from model_problems(self.model_config, ADDED_BY_CONFIG)
+        batch = {"train_batch_size_per_learner": self._train_batch_size_per_learner}  # may be None
+        yield from of_attributes(BatchSettings, self, **batch).problems(
+            evaluation=self.in_evaluation
+        )
+        yield from self.update_rule_problems()
         if self.entropy_z_threshold is not None:
-            trigger = EntropyTrigger(self.entropy_window, self.entropy_z_threshold)
-        # A learner in this process must not share a rule's state with the config.
-        rule = copy.deepcopy(self.make_update_rule())
-        return Updater(rule, trigger, snapshot_device=self.snapshot_device)
+            names = ("entropy_window", "entropy_z_threshold")
+            window, threshold = (getattr(self, name) for name in names)
+            yield from trigger_problems(window, threshold, names, must_fire=True)
+        yield from of_attributes(UpdateSettings, self).problems()
+        yield from problems_of(self.make_lr_schedule)
+        unknown_loss = problems_of(lambda: self.policy_loss)
+        loss = LOSSES["grpo"] if unknown_loss else self.policy_loss
+        yield from [*unknown_loss, *of_attributes(Objective, self, loss=loss).problems()]
+        yield from bypassed_problems(self.learner_class, self.rl_module_spec)
+        yield from exploration_problems(self)
+        yield from sampling_problems(self.sampling, evaluation=self.in_evaluation)
+        yield from of_attributes(RolloutSettings, self).problems()
+        yield from value_problems(self, {"restart_failed_learners": BOOL})
+        numbers = rllib_problems(self, defaults)
+        engine = validation.engine_problems(
+            self.rollout_engine, self.engine_kwargs, self.model_config.get("lora")
+        )
+        yield from [*numbers, *engine]
+        if numbers or engine:
+            return  # what follows calculates with them
+        yield from problems_of(lambda: parallelism_class(self.parallelism))
+        if self.parallelism in PARALLELISMS:
+            yield from parallelism_class(self.parallelism).problems(self)
+        if not self.in_evaluation:  # which has no stream, and may have no runners of its own
+            yield from self.stream_settings.problems()
+            yield from self.weight_settings.problems()
+
+    def costly_problems(self) -> Iterator[str]:
+        """What is wrong with engine, model, environment and prompts: seconds, no weights loaded."""
+        if self.num_env_runners or not self.in_evaluation:  # which else has the training's engines
+            with contextlib.suppress(ValueError, TypeError):  # of an unknown one, or of no number
+                yield from engine_class(self.rollout_engine).resource_problems(gpu_share(self))
+        yield from validation.task_problems(
+            self.model_config,
+            of_attributes(RolloutSettings, self),
+            engine_kwargs=self.engine_kwargs,
+            env=self.env,
+            env_config=self.env_config,
+        )
+
+    def update_rule_problems(self) -> list[str]:
+        """What is wrong with the rule and its settings."""
+        return problems_of(self.make_update_rule)
 
     def preflight(
         self, *, parallelism: str | None = None, device_memory_gb: float | None = None
@@ -509,108 +369,3 @@ class GRPOConfig(AlgorithmConfig):
         return preflight(
             self, parallelism=parallelism or self.parallelism, device_memory_gb=device_memory_gb
         )
-
-    @property
-    def policy_loss(self) -> PolicyLoss:
-        """The loss that `loss` names, with what was set in place of its defaults.
-
-        Raises:
-            ValueError: If there is none of that name.
-        """
-        given: dict[str, Any] = {
-            "aggregation": self.loss_aggregation,
-            "advantages": self.advantages,
-            "clip_param": self.clip_param,
-            "clip_param_high": self.clip_param_high,
-        }
-        given = {name: value for name, value in given.items() if value is not None}
-        return dataclasses.replace(make_loss(self.loss), **given)
-
-    def make_objective(self) -> Objective:
-        """What a learner descends."""
-        return Objective(
-            loss=self.policy_loss,
-            kl_coeff=self.kl_coeff,
-            kl_estimator=self.kl_estimator,
-            entropy_coeff=self.entropy_coeff,
-            engine_correction=self.engine_correction,
-            engine_ratio_cap=self.engine_ratio_cap,
-            engine_ratio_floor=self.engine_ratio_floor,
-        )
-
-    @property
-    def effective_minibatch_size(self) -> int:
-        """Completions of one optimizer step, per learner."""
-        if self.minibatch_size is not None:
-            return self.minibatch_size
-        return self.train_batch_size_per_learner // (self.minibatches_per_pass or 1)
-
-    @override(AlgorithmConfig)
-    def get_default_rl_module_spec(self) -> RLModuleSpec:
-        return RLModuleSpec(module_class=CausalLMModule)
-
-    @override(AlgorithmConfig)
-    def get_default_learner_class(self) -> type[Learner] | str:
-        try:
-            return imported(parallelism_class(self.parallelism).learner)
-        except ValueError:  # validate() says it
-            return imported(DDP.learner)
-
-    @override(AlgorithmConfig)
-    def build_learner_group(
-        self,
-        *,
-        env: Any = None,
-        spaces: Any = None,
-        rl_module_spec: Any = None,
-        placement_group: Any = None,
-    ) -> LearnerGroup:
-        return imported(parallelism_class(self.parallelism).learner_group)(
-            config=self.copy(),
-            module_spec=rl_module_spec or self.get_multi_rl_module_spec(env=env, spaces=spaces),
-            placement_group=placement_group,
-        )
-
-    @override(AlgorithmConfig)
-    def build_env_to_module_connector(
-        self, env: Any = None, spaces: Any = None, device: Any = None
-    ) -> Any:
-        # Runners have none; this is where RLlib comes by, before learners start, with what the
-        # remote ones say of their environments.
-        raise_if_unmade(self.env, spaces)
-        return super().build_env_to_module_connector(env, spaces, device)
-
-    @override(AlgorithmConfig)
-    def build_learner_connector(
-        self, input_observation_space: Any, input_action_space: Any, device: Any = None
-    ) -> LearnerConnectorPipeline:
-        return LearnerConnectorPipeline(
-            connectors=[
-                TokenBatch(
-                    group_size=self.group_size,
-                    truncated_replies=self.truncated_replies,
-                    count_turns=self.policy_loss.aggregation == "constant",
-                    tell_versions=self.max_staleness > 0,
-                    device=device,
-                ),
-                GroupRelativeAdvantages(
-                    group_size=self.group_size,
-                    advantages=self.policy_loss.advantages,
-                    drop_equal=self.equal_reward_groups == "drop",
-                    num_learners=max(self.num_learners, 1),
-                    device=device,
-                ),
-            ],
-            input_observation_space=input_observation_space,
-            input_action_space=input_action_space,
-        )
-
-    @property
-    @override(AlgorithmConfig)
-    def _model_config_auto_includes(self) -> dict[str, Any]:
-        return {
-            **super()._model_config_auto_includes,
-            # Not of sampling_settings, which unknown keys, validate()'s to report, would break.
-            "temperature": self.sampling.get("temperature", SamplingSettings.temperature),
-            "holds_reference": bool(self.kl_coeff),
-        }

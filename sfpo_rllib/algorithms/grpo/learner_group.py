@@ -27,6 +27,7 @@ from ray.rllib.utils.typing import ModuleID, StateDict
 from sfpo_rllib.algorithms.grpo.learner_actors import LearnerActors, LearnerError, learner_error
 from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.checkpoints import SavedAsTensors
+from sfpo_rllib.core.checks import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -337,7 +338,7 @@ class GRPOLearnerGroup(LearnerGroup, SavedAsTensors):
             LearnerError: If they cannot be started.
         """
         assert self._last_state is not None
-        what = str(self.failure).splitlines()[0]
+        what = first_line(self.failure)
         logger.warning("The learners are started again from the last update: %s", what)
         try:
             self._start()

@@ -2,15 +2,12 @@
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from transformers import AutoConfig
 
 from sfpo_rllib.env_runners.engines.context import context_length
-
-if TYPE_CHECKING:
-    from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +25,7 @@ class LongestEpisode:
         several_turns: Whether there has been an episode of several turns.
     """
 
-    def __init__(self, config: "GRPOConfig") -> None:
+    def __init__(self, config: AlgorithmConfig) -> None:
         self._config = config
         self.restore(several_turns=False)
 

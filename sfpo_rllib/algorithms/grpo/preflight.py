@@ -8,7 +8,7 @@ from sfpo_rllib.core.update_rules import rule_name
 from sfpo_rllib.env_runners.engines import engine_class, gpu_share
 from sfpo_rllib.env_runners.engines.context import context_length
 from sfpo_rllib.env_runners.engines.memory import EngineLoad
-from sfpo_rllib.rl_modules.causal_lm import MODEL_CONFIG_KEYS
+from sfpo_rllib.rl_modules.model_settings import MODEL_CONFIG_KEYS
 
 
 def preflight(

@@ -2,21 +2,20 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import ray
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from sfpo_rllib.algorithms.grpo.autoscaling import cluster_can_grow
-from sfpo_rllib.algorithms.grpo.validation import first_line, raise_problems
-
-if TYPE_CHECKING:
-    from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
+from sfpo_rllib.core.checks import first_line, raise_problems
+from sfpo_rllib.env_runners.env_values import described
+from sfpo_rllib.preflight.object_store import held_bytes, object_store_problems
 
 logger = logging.getLogger(__name__)
 
 
-def check_cluster_resources(algo_class: type[Algorithm], config: "GRPOConfig") -> None:
+def check_cluster_resources(algo_class: type[Algorithm], config: AlgorithmConfig) -> None:
     """Compares what will be requested with what the cluster has, before any actor starts.
 
     Of a cluster that can grow what is missing is only warned about: Ray waits for new nodes.
@@ -87,7 +86,7 @@ def _num_of_size(size: float, amount: float, name: str) -> int:
     return int(amount / size + 1e-9)
 
 
-def check_memory(config: "GRPOConfig") -> None:
+def check_memory(config: AlgorithmConfig) -> None:
     """Logs what a learner and an engine need on their devices, before any weights are loaded.
 
     Raises:
@@ -97,11 +96,19 @@ def check_memory(config: "GRPOConfig") -> None:
     try:
         estimate = config.preflight()
     except Exception as error:  # a model that cannot be built without its weights
-        logger.warning("preflight: memory is not estimated: %s", first_line(error))
+        logger.warning("preflight: memory is not estimated: %s", first_line(described(error)))
         return
     logger.info("Memory by device:\n%s", estimate)
+    if config.num_env_runners > 0 and ray.is_initialized():
+        needed = held_bytes(
+            weights=estimate.settings.compute_bytes * estimate.model.trained_parameters,
+            max_staleness=config.max_staleness,
+            weight_transport=config.weight_transport,
+        )
+        for problem in object_store_problems(needed, ray.nodes()):
+            logger.warning("%s", problem)
     problems = list(estimate.problems())
     if estimate.enforced:
-        raise_problems(config, problems)
+        raise_problems(problems, of=type(config).__name__)
     elif problems:
         logger.warning("This may not fit into memory:\n%s", "\n".join(problems))

@@ -10,7 +10,7 @@ from ray.rllib.utils.typing import PartialAlgorithmConfigDict
 
 from sfpo_rllib.algorithms.grpo.grpo import GRPO
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
-from sfpo_rllib.core.slow_fast import check_alpha, check_fast_steps
+from sfpo_rllib.core.checks import none, one_of, problems_of, renamed, value_problems
 from sfpo_rllib.core.update_rules import SlowFast, UpdateRule
 
 _SHARED: dict[str, Any] = {
@@ -78,14 +78,8 @@ class SFPOConfig(GRPOConfig):
         Returns:
             This updated config.
         """
-        given = {
-            name: value
-            for name, value in {
-                "fast_steps": fast_steps,
-                "reposition_alpha": reposition_alpha,
-            }.items()
-            if value is not NotProvided
-        }
+        own = {"fast_steps": fast_steps, "reposition_alpha": reposition_alpha}
+        given = {name: value for name, value in own.items() if value is not NotProvided}
         if preset is not NotProvided:
             self.preset = preset
             self.preset_overrides = None if preset is None or isinstance(preset, str) else []
@@ -93,9 +87,7 @@ class SFPOConfig(GRPOConfig):
         if self.preset_overrides is not None:
             self.preset_overrides += [*given, *kwargs]
         super().training(**kwargs)
-        for name, value in given.items():
-            setattr(self, name, value)
-        return self
+        return self.set_given(given)
 
     @override(AlgorithmConfig)
     def update_from_dict(self, config_dict: PartialAlgorithmConfigDict) -> Self:
@@ -116,24 +108,18 @@ class SFPOConfig(GRPOConfig):
     @override(GRPOConfig)
     def cheap_problems(self) -> Iterator[str]:
         yield from super().cheap_problems()
-        if self.preset is not None and self.preset not in PRESETS:
-            yield f"preset={self.preset!r}: must be one of {sorted(PRESETS)}"
+        yield from value_problems(self, {"preset": none() | one_of(*sorted(PRESETS))})
 
     @override(GRPOConfig)
-    def update_rule_problems(self) -> Iterator[str]:
-        if self.update_rule != "slow_fast":
-            yield (
-                f"update_rule={self.update_rule!r}: must be 'slow_fast' in SFPO, set by fast_steps "
-                "and reposition_alpha; GRPOConfig takes any rule"
-            )
-        try:
-            check_fast_steps(self.fast_steps)
-        except ValueError as error:
-            yield str(error)
-        try:
-            check_alpha(self.reposition_alpha)
-        except ValueError as error:
-            yield f"reposition_{error}"
+    def update_rule_problems(self) -> list[str]:
+        another = (
+            f"update_rule={self.update_rule!r}: must be 'slow_fast' in SFPO, set by fast_steps and "
+            "reposition_alpha; GRPOConfig takes any rule"
+        )
+        return [
+            *([another] if self.update_rule != "slow_fast" else []),
+            *renamed(problems_of(self.make_update_rule), alpha="reposition_alpha"),
+        ]
 
     @override(GRPOConfig)
     def make_update_rule(self) -> UpdateRule:

@@ -6,9 +6,9 @@ they are.
 """
 
 import dataclasses
-import difflib
 from typing import Any
 
+from sfpo_rllib.core.checks import nearest
 from sfpo_rllib.core.update_rules.baselines import MultiEpoch, Single
 from sfpo_rllib.core.update_rules.research import Extrapolated, Lookahead, SlowFastReplay
 from sfpo_rllib.core.update_rules.rule import Batch, PassResult, RunPass, UpdateContext, UpdateRule
@@ -54,10 +54,9 @@ def make_update_rule(rule: str | UpdateRule, **settings: Any) -> UpdateRule:
             raise ValueError(f"update_rule={rule!r}: an instance takes no settings: {settings}")
         return rule
     if not isinstance(rule, str) or rule not in UPDATE_RULES:
-        near = difflib.get_close_matches(str(rule), UPDATE_RULES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"update_rule={rule!r}: must be an UpdateRule or one of {sorted(UPDATE_RULES)}{hint}"
+            f"update_rule={rule!r}: must be an UpdateRule or one of {sorted(UPDATE_RULES)}"
+            f"{nearest(rule, UPDATE_RULES)}"
         )
     cls: Any = UPDATE_RULES[rule]
     known = [f.name for f in dataclasses.fields(cls)]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sfpo_rllib.core.checks import integer, value_problems
 from sfpo_rllib.core.update_rules.rule import Batch, PassResult, UpdateContext, UpdateRule
 
 
@@ -24,9 +25,9 @@ class MultiEpoch(UpdateRule):
 
     epochs: int = 4
 
-    def __post_init__(self) -> None:
-        if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:
-            raise ValueError(f"epochs={self.epochs!r}: must be an integer >= 1")
+    def problems(self) -> list[str]:
+        """See `UpdateRule.problems`."""
+        return value_problems(self, {"epochs": integer(1)})
 
     def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
         """See `UpdateRule.update`."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from sfpo_rllib.core.anchor import Anchor, whole
-from sfpo_rllib.core.slow_fast import check_alpha, check_fast_steps, slow_fast_update
+from sfpo_rllib.core.checks import integer, value_problems
+from sfpo_rllib.core.slow_fast import slow_fast_problems, slow_fast_update
 from sfpo_rllib.core.update_rules.rule import Batch, PassResult, UpdateContext, UpdateRule
 from sfpo_rllib.core.update_rules.slow_fast import SlowFast
 
@@ -24,11 +25,12 @@ class Lookahead(UpdateRule):
     fast_steps: int = 3
     alpha: float = 0.8
 
-    def __post_init__(self) -> None:
-        check_fast_steps(self.fast_steps)
-        check_alpha(self.alpha)
+    def problems(self) -> list[str]:
+        """See `UpdateRule.problems`."""
+        problems = slow_fast_problems(self.fast_steps, self.alpha)
         if self.alpha == 0.0:
-            raise ValueError("alpha=0.0: must be above 0, or no update would ever be kept")
+            problems.append("alpha=0.0: must be above 0, or no update would ever be kept")
+        return problems
 
     def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
         """See `UpdateRule.update`."""
@@ -65,11 +67,12 @@ class Extrapolated(UpdateRule):
     fast_steps: int = 4
     alpha: float = 0.8
 
-    def __post_init__(self) -> None:
-        check_fast_steps(self.fast_steps, least=2)
-        check_alpha(self.alpha)
+    def problems(self) -> list[str]:
+        """See `UpdateRule.problems`."""
+        problems = slow_fast_problems(self.fast_steps, self.alpha, least_steps=2)
         if self.alpha == 0.0:
-            raise ValueError("alpha=0.0: must be above 0; for the plain algorithm use Single")
+            problems.append("alpha=0.0: must be above 0; for the plain algorithm use Single")
+        return problems
 
     def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
         """See `UpdateRule.update`."""
@@ -118,12 +121,12 @@ class SlowFastReplay(UpdateRule):
     alpha: float = 0.3
     num_batches: int = 6
 
-    def __post_init__(self) -> None:
-        check_fast_steps(self.fast_steps)
-        check_alpha(self.alpha)
-        m = self.num_batches
-        if isinstance(m, bool) or not isinstance(m, int) or m < 1:
-            raise ValueError(f"num_batches={m!r}: must be an integer >= 1")
+    def problems(self) -> list[str]:
+        """See `UpdateRule.problems`."""
+        return [
+            *slow_fast_problems(self.fast_steps, self.alpha),
+            *value_problems(self, {"num_batches": integer(1)}),
+        ]
 
     @property
     def history(self) -> int:  # type: ignore[override]

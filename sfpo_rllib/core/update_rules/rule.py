@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 
 from sfpo_rllib.core.anchor import Anchor, anchored
+from sfpo_rllib.core.checks import raise_problems
 
 Batch = TypeVar("Batch")
 PassResult = TypeVar("PassResult")
@@ -78,6 +79,13 @@ class UpdateRule(ABC):
     first_pass_at_start: ClassVar[bool] = True
     metric_names: ClassVar[tuple[str, ...]] = ()
     parameter_copies: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:  # of those that are dataclasses
+        raise_problems(self.problems())
+
+    def problems(self) -> list[str]:
+        """What is wrong with its settings, each as `field=value: what would be right`."""
+        return []
 
     @abstractmethod
     def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:

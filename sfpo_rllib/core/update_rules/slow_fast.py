@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sfpo_rllib.core.slow_fast import check_alpha, check_fast_steps, slow_fast_update
+from sfpo_rllib.core.slow_fast import slow_fast_problems, slow_fast_update
 from sfpo_rllib.core.update_rules.rule import Batch, PassResult, UpdateContext, UpdateRule
 
 
@@ -22,9 +22,9 @@ class SlowFast(UpdateRule):
     fast_steps: int = 3
     alpha: float = 0.8
 
-    def __post_init__(self) -> None:
-        check_fast_steps(self.fast_steps)
-        check_alpha(self.alpha)
+    def problems(self) -> list[str]:
+        """See `UpdateRule.problems`."""
+        return slow_fast_problems(self.fast_steps, self.alpha)
 
     def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
         """See `UpdateRule.update`."""

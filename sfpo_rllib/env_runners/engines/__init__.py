@@ -4,7 +4,8 @@ from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from sfpo_rllib.core.registry import imported, nearest, parameters_of
+from sfpo_rllib.core.checks import nearest
+from sfpo_rllib.core.registry import imported, parameters_of
 from sfpo_rllib.env_runners.engines.base import (
     GIVEN,
     Completion,

@@ -1,31 +1,31 @@
 """What a reply is sampled from and where it ends, and what may not be set about it."""
 
-import difflib
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sfpo_rllib.core.values import is_int, is_number
+from sfpo_rllib.core.checks import Kind, integer, name_problems, number, value_problems
 
 # Settings of vLLM's and transformers' samplers that change the distribution, by what they do.
 _RESHAPING = {
-    "forbids or forces tokens": (
-        "allowed_token_ids bad_words bad_words_ids begin_suppress_tokens constraints "
-        "force_words_ids forced_bos_token_id forced_eos_token_id grammar guided_choice "
-        "guided_decoding guided_grammar guided_json guided_regex min_length min_new_tokens "
-        "min_tokens no_repeat_ngram_size prefix_allowed_tokens_fn response_format "
-        "structured_outputs suppress_tokens thinking_token_budget"
-    ),
-    "moves logits": (
-        "encoder_repetition_penalty exponential_decay_length_penalty frequency_penalty "
-        "guidance_scale length_penalty logit_bias logits_processor logits_processors "
-        "penalty_alpha presence_penalty repetition_penalty sequence_bias watermarking_config"
-    ),
-    "cuts the distribution off": (
-        "epsilon_cutoff eta_cutoff min_p tfs top_a top_h top_n_sigma typical_p"
-    ),
-    "is no sampling": "best_of beam_width num_beams use_beam_search",
+    "forbids or forces tokens": """
+        allowed_token_ids bad_words bad_words_ids begin_suppress_tokens constraints
+        force_words_ids forced_bos_token_id forced_eos_token_id grammar guided_choice
+        guided_decoding guided_grammar guided_json guided_regex min_length min_new_tokens
+        min_tokens no_repeat_ngram_size prefix_allowed_tokens_fn response_format
+        structured_outputs suppress_tokens thinking_token_budget
+    """,
+    "moves logits": """
+        encoder_repetition_penalty exponential_decay_length_penalty frequency_penalty
+        guidance_scale length_penalty logit_bias logits_processor logits_processors
+        penalty_alpha presence_penalty repetition_penalty sequence_bias watermarking_config
+    """,
+    "cuts the distribution off": """
+        epsilon_cutoff eta_cutoff min_p tfs top_a top_h top_n_sigma typical_p
+    """,
+    "is no sampling": """
+        best_of beam_width num_beams use_beam_search
+    """,
 }
 RESHAPING = {name: what for what, names in _RESHAPING.items() for name in names.split()}
 # Settings of engines that would part log-probs from what is sampled from.
@@ -34,7 +34,7 @@ NOT_THE_POLICYS = ("logits_processors", "logprobs_mode")
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """The distribution replies are sampled from, and where they end.
+    """The distribution replies are sampled from (the rollout policy's), and where they end.
 
     Attributes:
         temperature: Logits are divided by it. 0 is greedy.
@@ -64,7 +64,7 @@ class SamplingSettings:
         """Names of the settings."""
         return [field.name for field in fields(SamplingSettings)]
 
-    def problems(self, *, evaluation: bool) -> Iterator[str]:
+    def problems(self, *, evaluation: bool) -> list[str]:
         """What is wrong with the values, each as `field=value: what would be right`.
 
         Args:
@@ -72,66 +72,70 @@ class SamplingSettings:
                 sampling are of another distribution than the learner's, over the whole vocabulary,
                 so that their ratio would be biased.
         """
-        if not is_int(self.max_tokens, 1):
-            yield f"sampling['max_tokens']={self.max_tokens!r}: must be an integer >= 1"
-        greedy = evaluation and self.temperature == 0
-        if not greedy and not (
-            is_number(self.temperature, above=0.0) and math.isfinite(self.temperature)
-        ):
-            yield (
-                f"sampling['temperature']={self.temperature!r}: must be a number > 0 "
-                "(0, greedy, in evaluation only)"
-            )
-        if not is_number(self.top_p, above=0.0) or self.top_p > 1:
-            yield f"sampling['top_p']={self.top_p!r}: must be a number in (0, 1]"
-        elif not evaluation and self.top_p != 1:
-            yield f"sampling['top_p']={self.top_p!r}: must be 1 except in evaluation"
-        if not is_int(self.top_k, 0):
-            yield f"sampling['top_k']={self.top_k!r}: must be an integer >= 0"
-        elif not evaluation and self.top_k != 0:
-            yield f"sampling['top_k']={self.top_k!r}: must be 0 except in evaluation"
-        if not isinstance(self.stop, tuple) or not all(
-            isinstance(string, str) and string for string in self.stop
-        ):
-            yield (
-                f"sampling['stop']={self.stop!r}: must be a string or a list of strings, none of "
-                "them empty"
-            )
+        kinds = {
+            "max_tokens": integer(1),
+            "temperature": number(above=0.0, unit=" (0, greedy, in evaluation only)"),
+            "top_p": number(above=0.0, most=1.0),
+            "top_k": integer(0),
+            "stop": _STRINGS,
+        }
+        if evaluation:
+            kinds["temperature"] = number(least=0.0, unit=" (0: greedy)")
+        # All of the distribution, for values that are some distribution's.
+        if not evaluation and kinds["top_p"].holds(self.top_p):
+            kinds["top_p"] = Kind(lambda top_p: top_p == 1, "1 except in evaluation")
+        if not evaluation and kinds["top_k"].holds(self.top_k):
+            kinds["top_k"] = Kind(lambda top_k: top_k == 0, "0 except in evaluation")
+        return value_problems(vars(self), kinds, "sampling")
 
 
-def sampling_problems(given: Mapping[str, Any], *, evaluation: bool) -> Iterator[str]:
+_STRINGS = Kind(
+    lambda stop: isinstance(stop, tuple) and all(isinstance(s, str) and s for s in stop),
+    "a string or a list of strings, none of them empty",
+)
+
+
+def sampling_problems(given: Any, *, evaluation: bool) -> list[str]:
     """What is wrong with settings as a user gives them, unknown names among them."""
+    if not isinstance(given, Mapping):
+        return [f"sampling={given!r}: must be a dict"]
     keys = SamplingSettings.keys()
-    for key, value in given.items():
-        if key in RESHAPING and not evaluation:
-            yield f"sampling[{key!r}]={value!r}: must be left out, {_why_not(key)}"
-        elif key not in keys:
-            near = difflib.get_close_matches(key, keys, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            yield f"sampling[{key!r}]={value!r}: no such setting{hint}; one of {sorted(keys)}"
+    reshaping = [] if evaluation else [key for key in given if key in RESHAPING]
     known = {key: value for key, value in given.items() if key in keys}
-    yield from SamplingSettings(**known).problems(evaluation=evaluation)
+    others = {key: value for key, value in given.items() if key not in reshaping}
+    return [
+        *(
+            f"sampling[{key!r}]={given[key]!r}: must be left out, {_why_not(key)}"
+            for key in reshaping
+        ),
+        *name_problems(others, keys, "sampling"),
+        *SamplingSettings(**known).problems(evaluation=evaluation),
+    ]
 
 
-def engine_kwargs_problems(given: Mapping[str, Any]) -> Iterator[str]:
+def engine_kwargs_problems(given: Any) -> list[str]:
     """What among an engine's own settings would change the distribution or its log-probs."""
-    if given.get("logits_processors"):
-        yield (
-            f"engine_kwargs['logits_processors']={given['logits_processors']!r}: must be left out, "
+    if not isinstance(given, Mapping):
+        return [f"engine_kwargs={given!r}: must be a dict"]
+    problems = []
+    if processors := given.get("logits_processors"):
+        problems.append(
+            f"engine_kwargs['logits_processors']={processors!r}: must be left out, "
             f"{_why_not('logits_processors')}"
         )
     executor = given.get("distributed_executor_backend")
     if executor not in (None, "uni", "mp"):
-        yield (
+        problems.append(
             f"engine_kwargs['distributed_executor_backend']={executor!r}: must be 'mp' or left "
             "out; the workers of an engine are children of its runner, on its GPUs"
         )
     mode = given.get("logprobs_mode", "processed_logprobs")
     if mode != "processed_logprobs":
-        yield (
+        problems.append(
             f"engine_kwargs['logprobs_mode']={mode!r}: must be 'processed_logprobs', those of what "
             "is sampled from; raw ones do not know the temperature"
         )
+    return problems
 
 
 def _why_not(name: str) -> str:

@@ -12,7 +12,7 @@ import torch
 from ray.rllib.utils.annotations import override
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 
-from sfpo_rllib.core.values import is_int
+from sfpo_rllib.core.checks import is_int
 from sfpo_rllib.env_runners.engines.base import (
     Completion,
     GenerationRequest,

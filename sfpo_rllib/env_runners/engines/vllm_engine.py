@@ -3,7 +3,6 @@
 import importlib.metadata
 import importlib.util
 import os
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,13 +18,14 @@ from sfpo_rllib.env_runners.engines.base import (
     SamplingSettings,
 )
 from sfpo_rllib.env_runners.engines.memory import EngineLoad, EngineMemory
+from sfpo_rllib.env_runners.engines.vllm_adapter import Adapter
 from sfpo_rllib.env_runners.engines.vllm_loading import (
     in_shared_memory,
     load_file,
     load_in_place,
     reload_packed,
 )
-from sfpo_rllib.rl_modules.lora import largest_rank, write_adapter
+from sfpo_rllib.rl_modules.lora import largest_rank
 from sfpo_rllib.rl_modules.recurrence import is_recurrent
 from sfpo_rllib.rl_modules.weights import DTYPES, checkpoint_format, skeleton
 
@@ -101,7 +101,7 @@ class VLLMEngine(RolloutEngine):
         if lora is not None:
             room = next(rank for rank in LORA_RANKS if rank >= largest_rank(lora))
             defaults |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
-        self._adapter = None if lora is None else _Adapter(lora, model)
+        self._adapter = None if lora is None else Adapter(lora, model)
         self._is_asleep = False
         self._has_half_an_update = False
         self._has_met_learners = False
@@ -218,7 +218,9 @@ class VLLMEngine(RolloutEngine):
         self._reset_prefix_cache()  # a prefix that is found there is not computed with the rest
 
     def _reset_prefix_cache(self) -> None:
-        if not self._llm.reset_prefix_cache():
+        # True: running requests compute theirs anew.
+        arguments = (True,) if self.takes_weights_in_flight else ()
+        if not self._llm.reset_prefix_cache(*arguments):
             raise RuntimeError("vLLM did not reset its prefix cache: requests are in flight")
 
     @override(RolloutEngine)
@@ -276,12 +278,8 @@ class VLLMEngine(RolloutEngine):
         if self._is_asleep:
             self._llm.wake_up(tags=["kv_cache"])
             self._is_asleep = False
-        # Cached prefixes hold keys and values of the old weights.
-        if not (self.takes_weights_in_flight and self._engine.has_unfinished_requests()):
-            self._reset_prefix_cache()
-        # So do requests that are running: theirs are computed anew.
-        elif not self._llm.reset_prefix_cache(reset_running_requests=True):
-            raise RuntimeError("vLLM did not reset its prefix cache and the requests in flight")
+        # Cached prefixes hold keys and values of the old weights, and so do running requests.
+        self._reset_prefix_cache()
         self._has_half_an_update = False
 
     @override(RolloutEngine)
@@ -341,35 +339,6 @@ def vllm_is_cpu_build() -> bool:
     """Whether the vllm that is installed runs on CPUs, without importing it."""
     names = importlib.metadata.packages_distributions().get("vllm", [])
     return any("cpu" in name or "cpu" in importlib.metadata.version(name) for name in names)
-
-
-class _Adapter:
-    """The one adapter that an engine serves. vLLM reads it from a folder, at each load anew.
-
-    Attributes:
-        request: What a request that wants the adapter carries; None before the first load, when
-            the adapter would change nothing.
-    """
-
-    def __init__(self, settings: Mapping[str, Any], model: str) -> None:
-        self._settings, self._model = settings, model
-        self._folder = tempfile.TemporaryDirectory(prefix="sfpo_adapter_")
-        self.request: Any = None
-
-    def load(self, engine: Any, weights: Mapping[str, torch.Tensor]) -> None:
-        """Puts the weights in the place of those before, under the same id."""
-        from vllm.lora.request import LoRARequest
-
-        folder = self._folder.name
-        write_adapter(folder, weights, self._settings, base_model=self._model)
-        if not engine.add_lora(LoRARequest("policy", 1, folder, load_inplace=True)):
-            raise RuntimeError("vLLM did not load the adapter")
-        # Without load_inplace, with which every request would read the folder again.
-        self.request = LoRARequest("policy", 1, folder)
-
-    def close(self) -> None:
-        """Removes the folder."""
-        self._folder.cleanup()
 
 
 def _text_params(sampling: SamplingSettings) -> dict[str, Any]:

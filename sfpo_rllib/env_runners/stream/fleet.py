@@ -177,17 +177,19 @@ class Fleet:
 
     def _hand_out(self, *, at_most: int | None) -> None:
         """Gives pending jobs to the runners with fewest, as far as they have less than so many."""
+        if not any(ledger.pending for ledger in self._ledgers):
+            return
+        loads = {i: len(self._jobs_of(i)) for i in self._calls.healthy()}
         for ledger in self._ledgers:
-            while ledger.pending:
-                loads = {i: len(self._jobs_of(i)) for i in self._calls.healthy()}
-                free = [i for i, n in loads.items() if at_most is None or n < at_most]
-                if not free:
-                    return
+            while ledger.pending and loads:
                 ticket = ledger.pending[0]
                 version = ticket.job.weights_version
-                worker_id = min(free, key=lambda i: (loads[i], self._told.get(i) != version, i))
+                worker_id = min(loads, key=lambda i: (loads[i], self._told.get(i) != version, i))
+                if at_most is not None and loads[worker_id] >= at_most:
+                    return
                 self._send(worker_id, ticket)
                 ledger.pending.popleft()
+                loads[worker_id] += 1
 
     def _share_out(self) -> None:
         """A runner that has nothing to do gets the last job of one that has several."""

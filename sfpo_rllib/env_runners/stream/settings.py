@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sfpo_rllib.core.values import is_int
+from sfpo_rllib.core.checks import is_int
 
 WEIGHT_SYNC = ("between_batches", "in_flight")
 # Jobs of a batch that a runner gets when all are equally fast: the slowest holds up one of them.

@@ -184,13 +184,13 @@ def test_an_environment_whose_reset_raises_is_refused(good):
 )
 def test_a_bad_line_of_a_dataset_is_refused_by_file_and_line(good, tmp_path, line, what):
     dataset = write_dataset(tmp_path, line)
-    good.env_config = {"dataset": str(dataset)}
-    one_problem(good.environment(MATH), "env", MATH, f"{dataset.resolve()}, line 2", what)
+    good.environment(MATH, env_config={"dataset": str(dataset)})
+    one_problem(good, "env", MATH, f"{dataset.resolve()}, line 2", what)
 
 
 def test_a_dataset_that_is_not_there_is_refused_by_its_path(good, tmp_path):
-    good.env_config = {"dataset": str(tmp_path / "gone.jsonl")}
-    one_problem(good.environment(MATH), "env", MATH, str(tmp_path / "gone.jsonl"))
+    good.environment(MATH, env_config={"dataset": str(tmp_path / "gone.jsonl")})
+    one_problem(good, "env", MATH, str(tmp_path / "gone.jsonl"))
 
 
 def write_dataset(folder: Path, *lines: str) -> Path:
@@ -201,8 +201,8 @@ def write_dataset(folder: Path, *lines: str) -> Path:
 
 
 def test_a_good_dataset_passes(good, tmp_path):
-    good.env_config = {"dataset": str(write_dataset(tmp_path)), "prompt_template": "plain"}
-    good.environment(MATH).validate()
+    options = {"dataset": str(write_dataset(tmp_path)), "prompt_template": "plain"}
+    good.environment(MATH, env_config=options).validate()
 
 
 # The vllm engine.

@@ -37,7 +37,7 @@ def configured(make_config: Callable[..., SFPOConfig], *, sharded: bool) -> SFPO
         kl_coeff=0.1,
         equal_reward_groups="drop",
         entropy_window=4,
-        entropy_z_threshold=1e9,
+        entropy_z_threshold=1.73,
         max_tokens_per_micro_batch=60,
     )
     config.rl_module(model_config={**config.model_config, "gradient_checkpointing": True})

@@ -29,7 +29,7 @@ def configured(
 ) -> SFPOConfig:
     """Two mini-batches a pass, and a trigger whose window is state, too."""
     config = make_config(env=ECHO).training(
-        minibatch_size=8, entropy_window=4, entropy_z_threshold=1e9
+        minibatch_size=8, entropy_window=4, entropy_z_threshold=1.73
     )
     if mishap is not None:
         config.training(loss=mishap)

@@ -1,0 +1,85 @@
+"""An RLlib config that loses nothing on the way, whichever way settings come."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from ray.rllib.algorithms.algorithm_config import (
+    DEPRECATED_VALUE,
+    AlgorithmConfig,
+    NotProvided,
+)
+from ray.rllib.utils.annotations import override
+from ray.rllib.utils.typing import AlgorithmConfigDict, PartialAlgorithmConfigDict
+from ray.util.debug import log_once
+
+from sfpo_rllib.algorithms.grpo.carried import carried, unpacked
+
+_RLLIBS = vars(AlgorithmConfig())
+
+
+class MergingConfig(AlgorithmConfig):
+    """Merges settings that are dicts, keeps what RLlib takes for "not given", and Tune forgets.
+
+    Attributes:
+        merged: Settings whose keys keep their values where they are not given, in methods as in
+            dicts: of `evaluation_config`, of Tune, of `from_dict`. Each with the setting that they
+            belong to, which is given another value with others, if there is one.
+    """
+
+    merged: Mapping[str, str | None] = {}
+
+    def set_given(self, given: Mapping[str, Any]) -> Self:
+        """Sets what a method was given of its own keywords.
+
+        Args:
+            given: Its `locals()`, among which other names are no settings.
+
+        Returns:
+            This updated config.
+        """
+        own = {k: v for k, v in given.items() if k in vars(self) and v is not NotProvided}
+        for name, value in self._with_old_keys(own).items():
+            setattr(self, name, value)
+        return self
+
+    def _with_old_keys(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        merged = dict(given)
+        for name, owner in self.merged.items():
+            old, new = getattr(self, name), given.get(name)
+            another = owner and given.get(owner, getattr(self, owner)) != getattr(self, owner)
+            if isinstance(old, Mapping) and isinstance(new, Mapping) and not another:
+                merged[name] = {**old, **new}
+        return merged
+
+    @override(AlgorithmConfig)
+    def update_from_dict(self, config_dict: PartialAlgorithmConfigDict) -> Self:
+        # RLlib also passes whole configs.
+        given = unpacked(dict(config_dict.items()))
+        if "env" in given:  # before its options
+            self.env = given["env"]
+        return super().update_from_dict(self._with_old_keys(given))
+
+    @override(AlgorithmConfig)
+    def to_dict(self) -> AlgorithmConfigDict:
+        return carried(super().to_dict())
+
+    @override(AlgorithmConfig)
+    def __setattr__(self, key: str, value: Any) -> None:
+        old = vars(self).get("env")
+        super().__setattr__(key, value)
+        if key == "env" and old is not None and old is not value and old != value:
+            self.env_config: dict[str, Any] = {}  # those were of another environment
+
+    @override(AlgorithmConfig)
+    def get_state(self) -> dict[str, Any]:
+        # RLlib drops whatever is -1, lr=-1.0 too: the algorithm would begin with the default.
+        state = super().get_state()
+        dropped = vars(self).keys() - state.keys() - {"algo_class", "_is_frozen"}
+        kept = {k: vars(self)[k] for k in dropped if _RLLIBS.get(k) != DEPRECATED_VALUE}
+        return {**state, **kept}
+
+    @override(AlgorithmConfig)
+    def validate(self) -> None:
+        # RLlib would say once that this is the new API stack, and how to leave it.
+        log_once(f"{self.algo_class.__name__}_on_new_api_stack")
+        super().validate()

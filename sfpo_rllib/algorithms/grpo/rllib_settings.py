@@ -1,0 +1,224 @@
+"""RLlib's own settings: each is honoured, or refused by name, so that nothing is ignored."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI
+
+from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
+from sfpo_rllib.core.checks import (
+    BOOL,
+    DICT,
+    FUNCTION,
+    Kind,
+    integer,
+    is_int,
+    none,
+    number,
+    one_of,
+    value_problems,
+)
+from sfpo_rllib.env_runners import GroupEnvRunner
+
+# Hooks of RLlib's learner that give it a loss. A loss of ours is a sum over tokens under weights of
+# the whole mini-batch; what these return would depend on how the mini-batch is cut.
+LOSS_HOOKS = ("compute_loss_for_module", "compute_losses", "compute_gradients")
+
+_ANY = Kind(lambda value: True, "anything")  # checked elsewhere, or by RLlib
+_CALLBACK = FUNCTION | Kind(
+    lambda value: isinstance(value, list | tuple) and all(map(callable, value)), "a list of them"
+)
+_LONG = 300  # characters, of a value that is cut in a message
+
+# Read by RLlib or by us, whatever the value, which must be of its kind.
+_HONOURED: dict[Kind, str] = {
+    _ANY: """
+        env evaluation_config optimizer policies callbacks_class log_level lr grad_clip
+        minibatch_size _train_batch_size_per_learner _learner_class _model_config _rl_module_spec
+    """,
+    integer(0): """
+        num_env_runners num_learners evaluation_num_env_runners local_gpu_idx
+        num_consecutive_env_runner_failures_tolerance
+    """,
+    number(least=0.0): """
+        num_cpus_per_env_runner num_gpus_per_env_runner num_gpus_per_learner
+        num_cpus_for_main_process delay_between_env_runner_restarts_s
+    """,
+    number(above=0.0, unit=" (seconds)"): """
+        env_runner_health_probe_timeout_s env_runner_restore_timeout_s
+    """,
+    BOOL: """
+        create_local_env_runner validate_env_runners_after_construction explore
+        torch_skip_nan_gradients log_sys_usage restart_failed_env_runners
+        ignore_env_runner_failures
+    """,
+    DICT: """
+        env_config custom_resources_per_env_runner custom_resources_per_learner
+        custom_resources_for_main_process learner_config_dict torch_ddp_kwargs stats_cls_lookup
+    """,
+    none() | _CALLBACK: """
+        callbacks_on_algorithm_init callbacks_on_checkpoint_loaded callbacks_on_evaluate_start
+        callbacks_on_env_runners_recreated callbacks_on_environment_created
+        callbacks_on_episode_created callbacks_on_episode_start callbacks_on_episode_step
+        callbacks_on_episode_end callbacks_on_evaluate_end callbacks_on_sample_end
+        callbacks_on_train_result
+    """,
+    none() | FUNCTION: "custom_evaluation_function",
+    none() | integer(0): """
+        evaluation_interval min_train_timesteps_per_iteration min_sample_timesteps_per_iteration
+    """,
+    none() | number(least=0.0): "min_time_s_per_iteration",
+    number(least=0.0) | one_of("auto"): "num_cpus_per_learner",
+    integer(-1, " (-1: without end)"): "max_num_env_runner_restarts",
+    integer(1): "evaluation_duration",
+    one_of("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"): "placement_strategy",
+    one_of("global_norm", "norm", "value"): "grad_clip_by",
+    Kind(lambda value: value == "episodes", "'episodes' (completions)"): "evaluation_duration_unit",
+    Kind(lambda value: value is False, "False; both use the same engines"): """
+        evaluation_parallel_to_training
+    """,
+    none() | Kind(lambda seed: is_int(seed, 0) and seed < 1 << 32, "an integer in [0, 2**32)"): (
+        "seed"
+    ),
+    Kind(
+        lambda value: is_int(value, 1) and value == 1,
+        "1; for more passes use SFPO's fast_steps or update_rule=MultiEpoch(...)",
+    ): "num_epochs",
+    Kind(
+        lambda cls: isinstance(cls, type) and issubclass(cls, GroupEnvRunner),
+        "a subclass of GroupEnvRunner",
+    ): "env_runner_cls",
+}
+HONOURED = {name: kind for kind, names in _HONOURED.items() for name in names.split()}
+
+# Nothing of a user's is lost: RLlib's own notes, or what is so in any case.
+HARMLESS = (
+    "algo_class",
+    "in_evaluation",
+    "simple_optimizer",
+    "_is_frozen",
+    "_prior_exploration_config",
+    "batch_mode",  # episodes are always complete
+    "disable_env_checking",  # RLlib's checks never run
+)
+
+# All that is in neither table is refused unless it is at its default, for this reason or another.
+_UNREAD = ", as nothing reads it"
+_WHY = {
+    "; use train_batch_size_per_learner, which counts completions": "train_batch_size",
+    ", as a reply has one return, and there is nothing to discount": "gamma",
+    ", as it is never called; use training(advantages=...) or a wrapper of the environment": """
+        _learner_connector
+    """,
+    ", as there are no connectors around an engine; use a wrapper of the environment": """
+        _env_to_module_connector _module_to_env_connector
+    """,
+    ", as an engine samples whole groups of episodes, as many at once as it can": """
+        num_envs_per_env_runner rollout_fragment_length
+    """,
+    "; the deadline is rollout_timeout_s": "sample_timeout_s evaluation_sample_timeout_s",
+    "; use a wrapper of the environment": """
+        clip_rewards clip_actions normalize_actions observation_filter _is_atari
+    """,
+    ", as the environment's own are used": "observation_space action_space",
+    ", as it would load the model once more, and have no work": "num_aggregator_actors_per_learner",
+    ", as all passes over a batch have the same mini-batches": "shuffle_batch_per_epoch",
+    "; the update is none of the methods that RLlib compiles": "torch_compile_learner",
+    "; losses are not scaled, as weights and gradients are float32": "_torch_grad_scaler_class",
+    "; use training(lr_schedule=...)": "_torch_lr_scheduler_classes",
+    ", as the norm of each pass is always reported": "log_gradients",
+    "; use rl_module(model_config=...)": "model",
+    ", as there is one module; set them on the config itself": """
+        algorithm_config_overrides_per_module
+    """,
+    ", as there is one policy, and it is trained": "policy_mapping_fn policies_to_train",
+    ", as settings are always checked": "_validate_config",
+    "; use num_gpus_per_learner and num_gpus_per_env_runner": "num_gpus",
+    "; use save_pretrained()": "export_native_model_files",
+    ", as models are PyTorch's": "framework_str",
+    ", as replies are sampled by an engine, never read from data": "input_ offline_data_class",
+    ", as episodes are not written; a callback can": "output",
+    ", as only RLlib's new API stack is supported": """
+        enable_env_runner_and_connector_v2 enable_rl_module_and_learner
+    """,
+}
+WHY = {name: why for why, names in _WHY.items() for name in names.split()}
+
+# What users call those that RLlib holds under another name.
+KEYWORDS = {
+    "framework_str": "framework",
+    "_learner_connector": "learner_connector",
+    "_env_to_module_connector": "env_to_module_connector",
+    "_module_to_env_connector": "module_to_env_connector",
+    "_is_atari": "is_atari",
+}
+
+
+def refused() -> list[str]:
+    """Which of RLlib's settings must be left at their defaults."""
+    return [n for n in vars(AlgorithmConfig()) if n not in HONOURED and n not in HARMLESS]
+
+
+def rllib_problems(config: AlgorithmConfig, defaults: Mapping[str, Any]) -> list[str]:
+    """What of RLlib's settings would be ignored, or is of no use.
+
+    Args:
+        config: What has them.
+        defaults: All that such a config begins with.
+    """
+    given = vars(config)
+    problems = value_problems(given, {n: kind for n, kind in HONOURED.items() if n in given})
+    for name in refused():
+        value, default = given.get(name), defaults.get(name)
+        set_by_rllib = config.in_evaluation and name == "rollout_fragment_length"
+        if not _same(value, default) and not set_by_rllib:
+            must = "empty" if default == {} else repr(default)
+            must = must if len(must) < _LONG else "left alone"
+            why = WHY.get(name, _UNREAD)
+            field = f"{KEYWORDS.get(name, name)}={value!r}"
+            problems.append(f"{field[:_LONG]}{'...' * (len(field) > _LONG)}: must be {must}{why}")
+    if config.create_local_env_runner is True and config.num_env_runners:
+        problems.append(
+            "create_local_env_runner=True: must be False with remote env runners, or the driver "
+            "starts an engine of its own"
+        )
+    if config.is_multi_agent:
+        problems.append("policies: must be the one default policy; multi-agent is not supported")
+    return problems
+
+
+def _same(value: Any, default: Any) -> bool:
+    try:
+        return value is default or bool(value == default)
+    except Exception:  # what compares element by element
+        return False
+
+
+def bypassed_problems(learner_class: Any, rl_module_spec: Any) -> list[str]:
+    """What of a user's own learner or module the update would pass by.
+
+    Args:
+        learner_class: The learner's class.
+        rl_module_spec: Of the module.
+    """
+    problems = []
+    if not (isinstance(learner_class, type) and issubclass(learner_class, GRPOTorchLearner)):
+        problems.append(
+            f"learner_class={learner_class!r}: must be a subclass of GRPOTorchLearner; for another "
+            "loss use training(loss=...)"
+        )
+    else:
+        problems += [
+            f"learner_class={learner_class!r}: must not override {hook}(), which is never called; "
+            "use training(loss=...)"
+            for hook in LOSS_HOOKS
+            if getattr(learner_class, hook) is not getattr(GRPOTorchLearner, hook)
+        ]
+    module = getattr(rl_module_spec, "module_class", None)
+    if isinstance(module, type) and issubclass(module, SelfSupervisedLossAPI):
+        problems.append(
+            f"rl_module_spec={module!r}: must not have compute_self_supervised_loss(), which is "
+            "never called; use training(loss=...)"
+        )
+    return problems

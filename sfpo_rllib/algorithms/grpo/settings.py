@@ -1,0 +1,145 @@
+"""Settings of batches, updates and rollouts, with their defaults; each checks itself.
+
+`GRPOConfig` has them flat, and says in its methods what they do.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sfpo_rllib.connectors.token_batch import TRUNCATED_REPLIES
+from sfpo_rllib.core.checks import (
+    integer,
+    is_int,
+    none,
+    number,
+    one_of,
+    value_problems,
+)
+from sfpo_rllib.core.optimizers import Optimizer, optimizer_problems
+from sfpo_rllib.env_runners.engines import RolloutEngine
+from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS
+
+EQUAL_REWARD_GROUPS = ("keep", "drop", "resample")
+_SECONDS = number(above=0.0, unit=" (seconds)")
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """How many completions are sampled, and how they are cut."""
+
+    group_size: int = 8
+    train_batch_size_per_learner: int = 1024
+    minibatch_size: int | None = None
+    minibatches_per_pass: int | None = None
+    max_tokens_per_micro_batch: int = 16_384
+    equal_reward_groups: str = "keep"
+    max_resampling_rounds: int = 3
+    truncated_replies: str = "train"
+
+    def problems(self, *, evaluation: bool = False) -> list[str]:
+        """What is wrong with the values, each as `field=value: what would be right`.
+
+        Args:
+            evaluation: Nothing is trained on the groups.
+        """
+        if evaluation:
+            return value_problems(self, {"group_size": integer(1, " in evaluation")})
+        group, batch = self.group_size, self.train_batch_size_per_learner
+        kinds = {
+            "group_size": integer(2, ", a baseline needs other completions"),
+            "train_batch_size_per_learner": integer(1, " (completions)"),
+            "minibatch_size": integer(1) | none("the whole batch"),
+            "minibatches_per_pass": integer(1) | none(),
+            "max_tokens_per_micro_batch": integer(1),
+            "equal_reward_groups": one_of(*EQUAL_REWARD_GROUPS),
+            "max_resampling_rounds": integer(0),
+            "truncated_replies": one_of(*TRUNCATED_REPLIES),
+        }
+        problems = value_problems(self, kinds)
+        if not is_int(batch, 1):
+            return problems
+        if is_int(group, 2) and batch % group:
+            problems.append(
+                f"train_batch_size_per_learner={batch}: must be a multiple of group_size={group}, "
+                f"e.g. {max(batch // group, 1) * group}"
+            )
+        # Of the two the size counts, where both are given.
+        for name in ("minibatch_size", "minibatches_per_pass"):
+            parts = getattr(self, name)
+            if is_int(parts, 1):
+                if batch % parts:
+                    problems.append(
+                        f"{name}={parts}: must divide train_batch_size_per_learner={batch}, so "
+                        "that all mini-batches are of one size"
+                    )
+                break
+        return problems
+
+    @property
+    def effective_minibatch_size(self) -> int:
+        """Completions of one optimizer step, per learner."""
+        if self.minibatch_size is not None:
+            return self.minibatch_size
+        return self.train_batch_size_per_learner // (self.minibatches_per_pass or 1)
+
+
+@dataclass(frozen=True)
+class UpdateSettings:
+    """How optimizer steps are taken, and which are not."""
+
+    snapshot_device: str | None = None
+    max_engine_logp_diff: float | None = 0.5
+    max_skipped_steps: int = 10
+    grad_clip: float | None = 1.0
+    optimizer: Optimizer = "adamw"
+    optimizer_kwargs: dict[str, Any] = field(default_factory=dict)
+    weight_decay: float = 0.01
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, each as `field=value: what would be right`."""
+        kinds = {
+            "snapshot_device": none() | one_of("cpu"),
+            "max_engine_logp_diff": number(above=0.0, unit=" (nats a token)") | none(),
+            "max_skipped_steps": integer(0),
+            "grad_clip": number(above=0.0) | none(),
+        }
+        return [
+            *value_problems(self, kinds),
+            *optimizer_problems(
+                self.optimizer,
+                betas=self.adam_betas,
+                weight_decay=self.weight_decay,
+                settings=self.optimizer_kwargs,
+            ),
+        ]
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """How replies are sampled.
+
+    An engine checks its own, `SamplingSettings`, `StreamSettings` and `WeightSettings` theirs.
+    """
+
+    rollout_engine: str | type[RolloutEngine] = "vllm"
+    prompt_format: str = "auto"
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    rollout_timeout_s: float = 1800.0
+    env_timeout_s: float | None = None
+    num_env_threads: int = 0
+    weight_transport: str = "object_store"
+    sleep_while_learning: bool = False
+    max_staleness: int = 0
+    groups_per_job: int | None = None
+    weight_sync: str = "between_batches"
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, each as `field=value: what would be right`."""
+        kinds = {
+            "prompt_format": one_of(*PROMPT_FORMATS),
+            "rollout_timeout_s": _SECONDS,
+            "env_timeout_s": _SECONDS | none(),
+            "num_env_threads": integer(0),
+        }
+        return value_problems(self, kinds)

@@ -1,0 +1,119 @@
+"""The settings of an adapter, `model_config["lora"]`."""
+
+import dataclasses
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+from sfpo_rllib.core.checks import (
+    Kind,
+    integer,
+    is_int,
+    name_problems,
+    none,
+    number,
+    problems_of,
+    value_problems,
+)
+from sfpo_rllib.rl_modules.lora import add_lora
+
+FIELD = "model_config['lora']"
+INITS = (True, "gaussian")
+_KINDS = {
+    "r": integer(1),
+    "rank_pattern": none()
+    | Kind(
+        lambda ranks: (
+            isinstance(ranks, Mapping) and all(is_int(rank, 1) for rank in ranks.values())
+        ),
+        "a dict from names of layers to integers >= 1",
+    ),
+    "lora_alpha": number(above=0.0),
+    "init_lora_weights": Kind(
+        lambda init: any(init is known or init == known == "gaussian" for known in INITS),
+        f"one of {INITS}; others change the base model, or begin with another policy than it",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """The arguments of `peft.LoraConfig` that are supported, with its defaults.
+
+    The others must be left as they are: they train or change more than the adapter's matrices,
+    which is all that an engine is sent.
+    """
+
+    r: int = 8
+    lora_alpha: float = 8
+    target_modules: Any = None
+    exclude_modules: Any = None
+    layers_to_transform: Any = None
+    layers_pattern: Any = None
+    rank_pattern: Mapping[str, int] | None = None
+    alpha_pattern: Mapping[str, float] | None = None
+    use_rslora: bool = False
+    use_dora: bool = False
+    fan_in_fan_out: bool = False
+    init_lora_weights: bool | str = True
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, each as `field=value: what would be right`."""
+        return value_problems(vars(self), _KINDS, FIELD)
+
+
+SUPPORTED = [field.name for field in dataclasses.fields(AdapterSettings)]
+
+
+def adapter_problems(lora: Any) -> list[str]:
+    """What is wrong with an adapter's settings as a user gives them, None for no adapter."""
+    if lora is None:
+        return []
+    if not isinstance(lora, dict):
+        return [
+            f"{FIELD}={lora!r}: must be None or a dict of peft.LoraConfig's arguments, e.g. "
+            "{'r': 16, 'lora_alpha': 32, 'target_modules': 'all-linear'}"
+        ]
+    if importlib.util.find_spec("peft") is None:
+        return [f"{FIELD}={lora!r}: peft is not installed; pip install 'sfpo-rllib[peft]'"]
+    supported = {key: value for key, value in lora.items() if key in SUPPORTED}
+    return [*_unsupported(lora), *AdapterSettings(**supported).problems()]
+
+
+def adapter_model_problems(
+    lora: Any, model_config: PretrainedConfig, *, trust_remote_code: bool
+) -> list[str]:
+    """Whether a model takes the adapter: it is built without weights."""
+    if lora is None or adapter_problems(lora):
+        return []
+
+    def build() -> None:
+        with torch.device("meta"):
+            lm = AutoModelForCausalLM.from_config(model_config, trust_remote_code=trust_remote_code)
+            add_lora(lm, lora)
+
+    return problems_of(build)
+
+
+def _unsupported(lora: Mapping[str, Any]) -> list[str]:
+    from peft import LoraConfig
+
+    others = {key: value for key, value in lora.items() if key not in SUPPORTED}
+    known = {field.name for field in dataclasses.fields(LoraConfig)} & {*others}
+    unknown = {key: value for key, value in others.items() if key not in known}
+    problems = name_problems(unknown, SUPPORTED, FIELD, "argument of peft.LoraConfig")
+    defaults = LoraConfig()
+    for key, value in others.items():
+        if key in known and value != getattr(defaults, key):
+            why = (
+                "must be 0; log-probs must be the engine's, which drops nothing"
+                if key == "lora_dropout"
+                else f"must be left at {getattr(defaults, key)!r}; only the adapter's matrices are "
+                "trained and sent to the engines"
+            )
+            problems.append(f"{FIELD}[{key!r}]={value!r}: {why}")
+    return problems
