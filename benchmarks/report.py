@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import bootstrap_interval
-from benchmarks.pipeline.tables import weight_sync
 from benchmarks.rllib_algorithms.plot import LABELS as RLLIB_LABELS
 from benchmarks.update_rules.variants import BASELINE, VARIANTS
 
@@ -25,8 +24,6 @@ QUICKSTART = Path("docs/quickstart.json")
 QUICKSTART_LORA = Path("docs/quickstart_lora.json")
 GRADERS = Path("benchmarks/graders/results/results.json")
 ENVIRONMENTS = Path("benchmarks/pipeline/results/environments.json")
-WEIGHTS = Path("benchmarks/pipeline/results/weights.json")
-WEIGHTS_BEFORE = Path("benchmarks/pipeline/results/weights_before.json")
 FAMILIES = Path("benchmarks/families/results/results.json")
 
 Results = Mapping[str, Any]
@@ -362,7 +359,6 @@ BLOCKS: dict[str, dict[str, Block]] = {
     },
     "docs/graders.md": {"rates": lambda: grader_rates(load(GRADERS))},
     "docs/own_environment.md": {"environments": lambda: slow_environments(load(ENVIRONMENTS))},
-    "docs/weights.md": {"weights": lambda: weight_sync(load(WEIGHTS_BEFORE), load(WEIGHTS))},
     "docs/models.md": {"families": lambda: families(load(FAMILIES))},
 }
 

@@ -8,8 +8,10 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,11 +65,7 @@ needs_ray = pytest.StashKey[bool]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests by what they use, and orders files: the longest first, those of vLLM together.
-
-    `pytest -n 2 --dist loadgroup` runs a group in one process: its tests share fixtures and an
-    order, and no two vLLMs run at once.
-    """
+    """Marks tests by what they use, and puts the files first that take longest."""
     slow: Counter[Path] = Counter()
     marks: dict[Path, set[str]] = {}
     for item in items:
@@ -76,12 +74,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(mark)
         marks.setdefault(item.path, set()).update(found)
         slow[item.path] += item.get_closest_marker("slow") is not None
-    for item in items:
-        file = item.path.relative_to(Path(__file__).parent).with_suffix("")
-        item.add_marker(
-            pytest.mark.xdist_group("vllm" if "vllm" in marks[item.path] else str(file))
-        )
     items.sort(key=lambda i: ("vllm" not in marks[i.path], -slow[i.path], not marks[i.path]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests run in one process, as they share fixtures; and no two vLLMs at once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(config.rootpath / super()._split_scope(nodeid))
+
+    return ByFile(config, log)
+
+
+@cache
+def group(file: Path) -> str:
+    """A name for the files that run in one process, one after the other."""
+    return "vllm" if "vllm_installed" in file.read_text() else str(file)
 
 
 @pytest.fixture(autouse=True)

@@ -9,11 +9,11 @@ START_RAY = "import ray; ray.init(num_cpus=1, include_dashboard=False)"
 
 
 def test_a_test_is_marked_by_the_fixtures_that_it_uses(request: pytest.FixtureRequest) -> None:
-    marked = {item.name: item for item in request.session.items if item.path == request.path}
-    assert not any(request.node.get_closest_marker(mark) for mark in ("ray", "vllm"))
-    others = [item for item in request.session.items if "running" in item.fixturenames]
-    assert request.node.name in marked
-    assert all(item.get_closest_marker("ray") for item in others)
+    uses = {"ray": {"ray_cluster", "ray_elsewhere"}, "vllm": {"vllm_installed"}}
+    for item in request.session.items:
+        for mark, fixtures in uses.items():
+            marked = item.get_closest_marker(mark) is not None
+            assert marked == bool(fixtures & set(item.fixturenames)), item.nodeid
 
 
 @pytest.mark.parametrize("code", [START_RAY, "import ray; ray.remote(int).remote()"])

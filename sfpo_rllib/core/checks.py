@@ -94,7 +94,7 @@ def none(meaning: str = "") -> Kind:
     return Kind(lambda value: value is None, f"None{f' ({meaning})' if meaning else ''}")
 
 
-BOOL = one_of(True, False)
+BOOL = Kind(lambda value: isinstance(value, bool), "True or False")
 DICT = Kind(lambda value: isinstance(value, Mapping), "a dict")
 FUNCTION = Kind(callable, "a function")
 

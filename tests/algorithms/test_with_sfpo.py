@@ -11,15 +11,17 @@ import torch
 
 pytest.importorskip("ray")
 
+import cloudpickle
 from probes import assert_equal_weights
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.appo import APPOConfig
 from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.utils.metrics import ALL_MODULES
 
-from sfpo_rllib import with_sfpo
+from sfpo_rllib import with_sfpo, with_update_rule
 from sfpo_rllib.core.update_rules import slow_fast
 
 Running = Callable[[Algorithm], Algorithm]
@@ -72,7 +74,7 @@ def test_argument_is_left_alone() -> None:
 
     assert config.to_dict() == before
     assert changed is not config
-    assert type(changed) is type(config)
+    assert isinstance(changed, type(config))
     assert changed.learner_config_dict["mine"] == 1
     assert issubclass(changed.learner_class, config.learner_class)
     assert changed.learner_class is not config.learner_class
@@ -160,9 +162,19 @@ def test_asynchronous_algorithm_trains(running: Running) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"fast_steps": 0}, r"fast_steps=0"),
-        ({"reposition_alpha": 1.5}, r"alpha=1\.5"),
-        ({"entropy_window": 1}, r"window=1"),
+        ({"fast_steps": 0}, r"^fast_steps=0: must be an integer >= 1"),
+        ({"reposition_alpha": 1.5}, r"^reposition_alpha=1\.5: must be a number in \[0, 1\]"),
+        ({"reposition_alpha": "0.8"}, r"^reposition_alpha='0\.8': must be a number"),
+        (
+            {"fast_steps": 1.5, "reposition_alpha": -1},
+            r"^fast_steps=1\.5: must be .*\nreposition_alpha=-1: must be",
+        ),
+        ({"entropy_window": 1}, r"^entropy_window=1: must be an integer >= 2"),
+        ({"entropy_z_threshold": None}, r"^entropy_z_threshold=None: must be a number"),
+        (
+            {"entropy_window": 5, "entropy_z_threshold": 2.1},
+            r"^entropy_z_threshold=2\.1: must be at most sqrt\(entropy_window - 1\) = 2,",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -173,3 +185,78 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
 def test_learners_without_torch_are_refused() -> None:
     with pytest.raises(ValueError, match="must be a TorchLearner"):
         with_sfpo(ppo().learners(learner_class=Learner))
+
+
+@pytest.mark.parametrize("config", [{"lr": 1e-3}, PPOConfig, None], ids=str)
+def test_what_is_no_config_is_refused(config: Any) -> None:
+    with pytest.raises(ValueError, match=r"^config=.*: must be an AlgorithmConfig"):
+        with_sfpo(config)
+
+
+@pytest.mark.parametrize("first", [with_sfpo, lambda config: with_update_rule(config, "single")])
+@pytest.mark.parametrize("second", [with_sfpo, lambda config: with_update_rule(config, "single")])
+def test_a_second_rule_is_refused_by_the_name_of_the_first(
+    first: Callable[[Any], Any], second: Callable[[Any], Any]
+) -> None:
+    once = first(ppo())
+    name = once.learner_config_dict["sfpo"]["update_rule"]
+    with pytest.raises(ValueError, match=f"has a rule already, .*'update_rule': '{name}'"):
+        second(once)
+
+
+# Set later: `validate()` and `build_algo()` look again.
+
+OLD_STACK = {"enable_rl_module_and_learner": False, "enable_env_runner_and_connector_v2": False}
+NO_LEARNER = "must be True, as the update rule lives in a Learner, which the old API stack"
+
+
+def test_the_old_api_stack_is_refused_before_and_after() -> None:
+    message = f"^enable_rl_module_and_learner=False: {NO_LEARNER}"
+    with pytest.raises(ValueError, match=message):
+        with_sfpo(ppo().api_stack(**OLD_STACK))
+    config = with_sfpo(ppo()).api_stack(**OLD_STACK)
+    for check in (config.validate, config.build_algo):
+        with pytest.raises(ValueError, match=message):
+            check()
+
+
+@pytest.mark.parametrize(
+    ("learners", "message"),
+    [
+        ({"learner_class": PPOTorchLearner}, "^learner_class=.* has no update rule any more"),
+        (
+            {"learner_config_dict": {"sfpo": {"alpha": 0.5}}},
+            r"^learner_config_dict\['sfpo'\]=\{'alpha': 0.5\}: must be a dict with at least",
+        ),
+        ({"learner_config_dict": {"sfpo": None}}, r"^learner_config_dict\['sfpo'\]=None: must"),
+        (
+            {"learner_config_dict": {"sfpo": {"update_rule": "slow_fast", "alpha": 2}}},
+            "^alpha=2: must be a number in",
+        ),
+    ],
+    ids=str,
+)
+def test_what_keeps_the_rule_from_its_work_is_refused(
+    learners: dict[str, Any], message: str
+) -> None:
+    config = with_sfpo(ppo()).learners(**learners)
+    with pytest.raises(ValueError, match=message):
+        config.validate()
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    config = with_sfpo(ppo()).api_stack(**OLD_STACK).learners(learner_class=PPOTorchLearner)
+    with pytest.raises(ValueError) as caught:
+        config.validate()
+    fields = [line.partition("=")[0] for line in str(caught.value).splitlines()]
+    assert fields == [*OLD_STACK, "learner_class"]
+
+
+def test_a_config_that_is_copied_pickled_or_changed_still_looks() -> None:
+    config = with_sfpo(ppo()).training(lr=1e-3)
+    for again in (config.copy(), cloudpickle.loads(cloudpickle.dumps(config))):
+        again.validate()
+        assert again.lr == 1e-3
+        assert again.learner_config_dict == config.learner_config_dict
+        with pytest.raises(ValueError, match=NO_LEARNER):
+            again.api_stack(**OLD_STACK).validate()

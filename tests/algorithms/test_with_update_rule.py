@@ -178,7 +178,7 @@ def test_a_setting_that_tune_changes_takes_effect(running: Running, steps: list[
         ({"alpha": 1.5}, r"alpha=1\.5: must be"),
         ({"epochs": 3}, "epochs=3: 'slow_fast' has only"),
         ({"update_rule": "slow_fast_replay"}, "update_rule='slow_fast_replay': keeps 5 earlier"),
-        ({"entropy_window": 1}, "window=1: must be"),
+        ({"entropy_window": 1}, "entropy_window=1: must be"),
     ],
 )
 def test_settings_that_tune_makes_wrong_are_refused_at_the_start(
@@ -205,6 +205,18 @@ def test_a_mini_batch_of_which_nothing_counts_tells_the_trigger_nothing_and_ends
         learner._update(batch)
     assert learner._updater.trigger.state_dict()["entropies"] == []
     assert not learner._updater.fired
+
+
+def test_modules_without_a_distribution_are_refused_and_those_beside_a_policy_left_out() -> None:
+    config = with_update_rule(ppo(), "single", entropy_window=7)
+    learner = config.build_learner(env=gym.make("CartPole-v1"))
+    policy = {Columns.ACTION_DIST_INPUTS: torch.zeros(3, 2)}
+    with pytest.raises(ValueError, match=r"^entropy_window=7: must be None, as"):
+        learner._mean_entropy({DEFAULT_MODULE_ID: {}}, {DEFAULT_MODULE_ID: {"other": 1}})
+    learner.module.add_module("curiosity", learner.module[DEFAULT_MODULE_ID])
+    outputs = {DEFAULT_MODULE_ID: policy, "curiosity": {"other": 1}}
+    entropy = learner._mean_entropy({DEFAULT_MODULE_ID: {}, "curiosity": {}}, outputs)
+    assert entropy == pytest.approx(math.log(2))
 
 
 # Rules of one's own.

@@ -50,7 +50,7 @@ def test_bounds_are_kept():
         (number(unit=" (s)"), None, "a number (s)"),
         (one_of("keep", "drop"), "kep", "one of ['keep', 'drop']; did you mean 'keep'?"),
         (one_of("keep") | none(), "x", "'keep' or None"),
-        (BOOL, 1, "one of [True, False]"),
+        (BOOL, 1, "True or False"),
     ],
 )
 def test_a_problem_names_field_value_and_what_would_be_right(kind, value, words):

@@ -28,7 +28,7 @@ from sfpo_rllib.env_runners.engines.sampling import sampling_problems
 from sfpo_rllib.preflight import Preflight
 from sfpo_rllib.rl_modules.causal_lm import ADDED_BY_CONFIG
 from sfpo_rllib.rl_modules.model_settings import model_problems
-from sfpo_rllib.rl_modules.parallelism import PARALLELISMS, parallelism_class
+from sfpo_rllib.rl_modules.parallelism import parallelism_class
 
 
 class GRPOConfig(BuildingConfig):
@@ -330,9 +330,8 @@ class GRPOConfig(BuildingConfig):
         yield from [*numbers, *engine]
         if numbers or engine:
             return  # what follows calculates with them
-        yield from problems_of(lambda: parallelism_class(self.parallelism))
-        if self.parallelism in PARALLELISMS:
-            yield from parallelism_class(self.parallelism).problems(self)
+        unknown = problems_of(lambda: parallelism_class(self.parallelism))
+        yield from unknown or parallelism_class(self.parallelism).problems(self)
         if not self.in_evaluation:  # which has no stream, and may have no runners of its own
             yield from self.stream_settings.problems()
             yield from self.weight_settings.problems()

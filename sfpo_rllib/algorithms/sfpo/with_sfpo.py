@@ -3,6 +3,8 @@
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from sfpo_rllib.algorithms.with_update_rule import with_update_rule
+from sfpo_rllib.core.checks import raise_problems, renamed
+from sfpo_rllib.core.slow_fast import slow_fast_problems
 from sfpo_rllib.core.update_rules import SlowFast
 
 
@@ -28,11 +30,13 @@ def with_sfpo(
         entropy_z_threshold: z-score from which on SFPO is switched off for good.
 
     Returns:
-        The new config.
+        The new config. It can be changed further: its `validate()` looks at it again.
 
     Raises:
-        ValueError: If a setting is out of range, or the learner is not a TorchLearner.
+        ValueError: If a setting is out of range, or as `with_update_rule`.
     """
+    problems = slow_fast_problems(fast_steps, reposition_alpha)
+    raise_problems(renamed(problems, alpha="reposition_alpha"))
     return with_update_rule(
         config,
         SlowFast(fast_steps=fast_steps, alpha=reposition_alpha),

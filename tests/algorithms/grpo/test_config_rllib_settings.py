@@ -87,7 +87,7 @@ BY_METHOD = [
     ("offline_data", {"output": "some/folder"}),
     ("evaluation", {"evaluation_parallel_to_training": True}),
     ("evaluation", {"evaluation_sample_timeout_s": 5.0}),
-    ("multi_agent", {"policy_mapping_fn": lambda *args: "default_policy"}),
+    ("multi_agent", {"policy_mapping_fn": print}),
     ("reporting", {"metrics_num_episodes_for_smoothing": 5}),
     ("reporting", {"log_gradients": True}),
     ("resources", {"num_gpus": 1}),
@@ -95,7 +95,9 @@ BY_METHOD = [
 ]
 
 
-@pytest.mark.parametrize(("method", "given"), BY_METHOD, ids=str)
+@pytest.mark.parametrize(
+    ("method", "given"), BY_METHOD, ids=lambda v: v if isinstance(v, str) else "-".join(v)
+)
 def test_what_a_method_of_rllib_was_given_in_vain_is_refused_under_its_keyword(good, method, given):
     getattr(good, method)(**given)
     (keyword,) = given

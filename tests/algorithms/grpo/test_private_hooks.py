@@ -19,6 +19,7 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.actor_manager import FaultAwareApply, FaultTolerantActorManager
 from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from ray.tune import registry
 
 from sfpo_rllib import GRPO, SFPO, GRPOConfig
@@ -28,6 +29,8 @@ from sfpo_rllib.algorithms.grpo.learner_actors import LearnerActors
 from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 from sfpo_rllib.algorithms.grpo.optimizer_learner import OptimizerLearner
 from sfpo_rllib.algorithms.with_update_rule import UpdateRuleLearnerMixin
+from sfpo_rllib.algorithms.with_update_rule.config import UpdateRuleConfigMixin
+from sfpo_rllib.algorithms.with_update_rule.rewindable_metrics import RewindableMetrics
 from sfpo_rllib.checkpoints import CheckpointedAlgorithm, CheckpointedLearner, SavedAsTensors
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.env_runners import GroupEnvRunner
@@ -72,6 +75,8 @@ CALLERS = [
     # Public; called with what runners say of their environments.
     (Algorithm.setup, "self.config.build_env_to_module_connector("),
     (FaultAwareApply.apply, "func(self, *args, **kwargs)"),
+    # Public; what is logged by the dict has to pass our own log_value.
+    (MetricsLogger.log_dict, "self.log_value("),
 ]
 
 
@@ -117,6 +122,7 @@ ATTRIBUTES = [
     (LearnerGroup, "_workers"),
     (LearnerGroup, "_learner"),
     (AlgorithmConfig, "_learner_connector"),
+    (AlgorithmConfig, "_train_batch_size_per_learner"),
 ]
 
 
@@ -148,6 +154,8 @@ OURS = [
     GRPOLearnerGroup,
     LearnerActors,
     UpdateRuleLearnerMixin,
+    UpdateRuleConfigMixin,
+    RewindableMetrics,
     CheckpointedAlgorithm,
     CheckpointedLearner,
     SavedAsTensors,

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 pytest.importorskip("ray")
-pytest.importorskip("vllm", reason="vllm is not installed")
 
 import ray
 from transformers import AutoModelForCausalLM
@@ -18,7 +17,7 @@ from vllm_transfer import NAME, TransferHost
 
 from sfpo_rllib.rl_modules.weights import pack_weights
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("vllm_installed")]
 
 RNG = np.random.default_rng(0)
 TOKEN_IDS = [RNG.integers(3, 15, length).tolist() for length in (9, 20, 7)]
