@@ -299,20 +299,6 @@ def test_a_groups_age_is_that_of_its_oldest_token():
 # Whole.
 
 
-class Thinks(gym.Env):
-    """Many turns, each of which takes its time."""
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict]:
-        super().reset(seed=seed)
-        self.turn = 0
-        return f"{(seed or 0) % 1000}=", {}
-
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict]:
-        time.sleep(0.2)
-        self.turn += 1
-        return "+=", float(action.count("1")), self.turn == 8, False, {}
-
-
 def test_an_engine_that_cannot_take_weights_in_flight_is_refused_by_name(make_config, monkeypatch):
     monkeypatch.setattr(TransformersEngine, "takes_weights_in_flight", False)
     config = make_config().env_runners(max_staleness=1, weight_sync="in_flight")
@@ -324,6 +310,19 @@ def test_an_engine_that_cannot_take_weights_in_flight_is_refused_by_name(make_co
 
 @pytest.mark.slow
 def test_training_with_weights_in_flight(make_config, running):
+    class Thinks(gym.Env):
+        """Many turns, each of which takes its time."""
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict]:
+            super().reset(seed=seed)
+            self.turn = 0
+            return f"{(seed or 0) % 1000}=", {}
+
+        def step(self, action: str) -> tuple[str, float, bool, bool, dict]:
+            time.sleep(0.2)
+            self.turn += 1
+            return "+=", float(action.count("1")), self.turn == 8, False, {}
+
     config = make_config(env=lambda config: Thinks()).env_runners(
         num_env_runners=1, num_env_threads=16, max_staleness=1, weight_sync="in_flight"
     )
