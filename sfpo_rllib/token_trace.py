@@ -18,10 +18,13 @@ class TokenTrace:
         logprobs: The engine's log-probs of the sampled tokens, 0 elsewhere, float32, (T,).
         seed: The seed its environment was reset with: the group's name.
         member: Index in the group, 0 to group_size - 1.
-        weights_version: The version of the weights it was sampled from.
+        weights_version: The version of the weights it was sampled from; the first, if new ones came
+            while it was.
         truncated: Whether a reply was cut at max_tokens.
         cut_replies: Where in `token_ids` the replies that were cut begin and end. None: in what is
             `truncated` all of them are.
+        versions: If new weights came meanwhile: where in `token_ids` each version begins, and
+            which it is, the first one included. None: there was one.
     """
 
     token_ids: np.ndarray
@@ -32,6 +35,15 @@ class TokenTrace:
     weights_version: int
     truncated: bool
     cut_replies: tuple[tuple[int, int], ...] | None = None
+    versions: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def token_versions(self) -> np.ndarray:
+        """The version that each token was sampled from, -1 on the environment's, int64, (T,)."""
+        result = np.full(len(self.token_ids), self.weights_version)
+        for start, version in self.versions or ():
+            result[start:] = version
+        return np.where(self.loss_mask, result, -1)
 
     @property
     def num_cut_replies(self) -> int:

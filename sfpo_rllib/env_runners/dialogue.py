@@ -65,6 +65,7 @@ class Dialogue:
         self._logprobs = [0.0] * len(self.token_ids)
         self._truncated = False
         self._cut_replies: list[tuple[int, int]] = []
+        self._versions: list[tuple[int, int]] = []  # where each begins, and which it is
 
     @property
     def first_observation(self) -> Any:
@@ -76,9 +77,17 @@ class Dialogue:
         """Tokens that the context has left."""
         return self._max_model_len - len(self.token_ids)
 
-    def take_reply(self, reply: Completion) -> str:
-        """Appends a reply. Returns what the environment is to be stepped with."""
+    def take_reply(self, reply: Completion, weights_version: int) -> str:
+        """Appends a reply. Returns what the environment is to be stepped with.
+
+        Args:
+            reply: The reply.
+            weights_version: What it was sampled from, if the engine does not say.
+        """
         tokens: list[int] = reply.token_ids.tolist()
+        for start, version in reply.versions or ((0, weights_version),):
+            if not self._versions or self._versions[-1][1] != version:
+                self._versions.append((len(self.token_ids) + start, version))
         self._extend(tokens, True, reply.logprobs.tolist())
         self._truncated |= reply.truncated
         if reply.truncated:
@@ -115,7 +124,7 @@ class Dialogue:
         self._loss_mask += [sampled] * len(tokens)
         self._logprobs += logprobs
 
-    def finish(self, weights_version: int) -> SingleAgentEpisode:
+    def finish(self) -> SingleAgentEpisode:
         """The episode, with its trace."""
         TokenTrace(
             token_ids=np.array(self.token_ids, np.int32),
@@ -123,8 +132,9 @@ class Dialogue:
             logprobs=np.array(self._logprobs, np.float32),
             seed=self.seed,
             member=self.member,
-            weights_version=weights_version,
+            weights_version=self._versions[0][1],
             truncated=self._truncated,
             cut_replies=tuple(self._cut_replies),
+            versions=tuple(self._versions) if len(self._versions) > 1 else None,
         ).attach(self.episode)
         return self.episode

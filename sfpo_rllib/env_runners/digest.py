@@ -24,6 +24,7 @@ class EpisodeDigest:
             was one, 0; None: it gave none.
         gives_success: Whether the environment gave a verdict.
         metrics: The numbers under the final info's `metrics`.
+        is_renewed: Whether it was sampled under several versions of the weights.
     """
 
     episode_return: float
@@ -35,6 +36,7 @@ class EpisodeDigest:
     is_success: float | None
     gives_success: bool
     metrics: Mapping[str, float] = field(default_factory=dict)
+    is_renewed: bool = False
 
     @classmethod
     def of(cls, episode: SingleAgentEpisode) -> "EpisodeDigest":
@@ -53,4 +55,5 @@ class EpisodeDigest:
             is_success=success if gives or episode.is_truncated else None,
             gives_success=gives,
             metrics=metrics,
+            is_renewed=trace.versions is not None,
         )

@@ -31,7 +31,7 @@ from sfpo_rllib.env_runners.env_values import EnvFault
 from sfpo_rllib.env_runners.prompts import PromptFormatter, load_tokenizer
 from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob, RolloutResult
 from sfpo_rllib.env_runners.text_envs import EnvPool, UnmadeEnvSpace
-from sfpo_rllib.env_runners.weights import WEIGHT_OFFER
+from sfpo_rllib.env_runners.weights import WEIGHT_OFFER, MailboxReader
 from sfpo_rllib.rl_modules.weights import unpack_weights
 
 logger = logging.getLogger(__name__)
@@ -104,6 +104,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         }
         self.weights_version = -1
         self._has_run_weights = False
+        self._mailbox: MailboxReader | None = None
         self._engine: Any = None
         # What it raised when it started or took weights. RLlib would only log it, and go on.
         self._engine_error: Exception | None = None
@@ -119,6 +120,13 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
                 **config.weight_settings.engine_kwargs,
                 **config.engine_kwargs,
             )
+            if config.weight_sync == "in_flight" and not self._engine.takes_weights_in_flight:
+                self._engine.close()
+                self._engine = None
+                raise ValueError(
+                    "weight_sync='in_flight': must be 'between_batches' with this engine, "
+                    f"{config.rollout_engine!r}, which cannot take weights while it samples"
+                )
         except Exception as error:
             if kwargs.get("recreated_worker"):  # long after the algorithm has asked for it
                 raise
@@ -130,9 +138,15 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
 
         Returns:
             The groups; or only `stale_version`, if the engine runs another version of the weights
-            than the job asks for.
+            than the job asks for, or with a mailbox an older one.
         """
-        if job.weights_version != self.weights_version:
+        if job.mailbox is not None:
+            self._mailbox = self._mailbox or MailboxReader(job.mailbox)
+            self._take_newest(wait=True)
+            is_stale = job.weights_version > self.weights_version
+        else:
+            is_stale = job.weights_version != self.weights_version
+        if is_stale:
             return RolloutResult(unfinished=list(job.seeds), stale_version=self.weights_version)
         setting = self._settings[job.evaluation]
         self.config = setting.config  # callbacks look at it
@@ -148,6 +162,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
                 envs=setting.envs,
                 callbacks=setting.callbacks,
                 num_env_threads=setting.num_env_threads,
+                renew_weights=None if job.mailbox is None else self._take_newest,
                 is_cancelled=self._is_cancelled,
             ).run()
             self._fire_callbacks(result, setting.callbacks)
@@ -161,6 +176,13 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
             logged = self.metrics.reduce()  # whatever happens, the next job starts from nothing
         result.metrics = logged
         return result
+
+    def _take_newest(self, *, wait: bool = False) -> int:
+        """Takes what is new in the mailbox. Returns the version that the engine runs."""
+        assert self._mailbox is not None
+        if (state := self._mailbox.take(wait=wait)) is not None:
+            self.set_state(state)
+        return self.weights_version
 
     def _is_cancelled(self) -> bool:
         """Whether the driver has been interrupted, and waits for this job no more."""
@@ -224,6 +246,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
         self._engine_error = None
         self._has_run_weights = True
         self.weights_version = int(state[WEIGHTS_SEQ_NO])
+        self._engine.name_weights(self.weights_version)
 
     def _take_weights(self, state: StateDict) -> None:
         if (offer := state.get(WEIGHT_OFFER)) is not None:

@@ -26,6 +26,7 @@ from sfpo_rllib.env_runners.guarded_env import GuardedEnv
 from sfpo_rllib.env_runners.prompts import Observation, PromptFormatter
 from sfpo_rllib.env_runners.stopwatch import Stopwatch
 from sfpo_rllib.env_runners.text_envs import EnvPool
+from sfpo_rllib.token_trace import TokenTrace
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class RolloutJob:
             seed and the iteration.
         evaluation: Whether to use the evaluation settings.
         timeout_s: After so long the groups that are not finished are given up.
+        mailbox: Where the engine finds newer weights, between any two of its steps; the version
+            above is then the oldest that it may run. None: it runs that version from first to last.
     """
 
     seeds: tuple[int, ...]
@@ -54,6 +57,7 @@ class RolloutJob:
     stream: tuple[int | str, ...]
     evaluation: bool
     timeout_s: float
+    mailbox: Any = None
 
 
 @dataclass
@@ -68,6 +72,7 @@ class RolloutResult:
         stale_version: Set, with nothing sampled, if the engine runs other weights.
         engine_busy_fraction: Of the job's time the share that the engine's steps took.
         metrics: What callbacks logged in the runner.
+        oldest_versions: By seed, of the weights that whole groups were sampled from.
     """
 
     groups: dict[int, list[SingleAgentEpisode]] = field(default_factory=dict)
@@ -77,6 +82,7 @@ class RolloutResult:
     stale_version: int | None = None
     engine_busy_fraction: float = 0.0
     metrics: Any = None
+    oldest_versions: dict[int, int] = field(default_factory=dict)
 
 
 def stable_hash(*parts: int | str) -> int:
@@ -98,6 +104,7 @@ class GroupRollout:
         formatter: PromptFormatter,
         envs: EnvPool,
         num_env_threads: int = 0,
+        renew_weights: Callable[[], int] | None = None,
         callbacks: EpisodeCallbacks | None = None,
         smaller_groups: Mapping[int, int] | None = None,
         is_cancelled: Callable[[], bool] = lambda: False,
@@ -113,6 +120,8 @@ class GroupRollout:
             envs: Where environments come from, and go back to.
             num_env_threads: Environments that may be at work at once, beside the engine; with 0
                 each is waited for in its turn. Must be 0 if they do not live in threads.
+            renew_weights: Called before each of the engine's steps: has it take newer weights, if
+                there are any, and returns the version that it runs.
             callbacks: Are told of episodes.
             smaller_groups: By seed, how many episodes those groups have that have fewer.
             is_cancelled: Whether nobody waits for the result any more.
@@ -125,6 +134,8 @@ class GroupRollout:
         self._engine = engine
         self._formatter = formatter
         self._envs = envs
+        self._renew_weights = renew_weights or (lambda: job.weights_version)
+        self._weights_version = job.weights_version
         self._callbacks = callbacks
         self._is_cancelled = is_cancelled
         self._deadline = 0.0
@@ -158,7 +169,10 @@ class GroupRollout:
         self._result.engine_busy_fraction = engine_time.busy_fraction
         for seed, members in self._finished.items():
             if len(members) == self._sizes[seed]:
-                self._result.groups[seed] = [members[m] for m in range(len(members))]
+                group = [members[m] for m in range(len(members))]
+                self._result.groups[seed] = group
+                oldest = min(TokenTrace.of(episode).weights_version for episode in group)
+                self._result.oldest_versions[seed] = oldest
             elif seed not in self._result.dropped:
                 self._result.unfinished.append(seed)
         return self._result
@@ -191,6 +205,7 @@ class GroupRollout:
     def _step_engine(self, engine_time: Stopwatch) -> list[Completion]:
         if not self._running:
             return []
+        self._weights_version = self._renew_weights()
         with engine_time:
             return self._engine.step()
 
@@ -268,7 +283,7 @@ class GroupRollout:
             return False
 
         try:
-            action = dialogue.take_reply(reply)
+            action = dialogue.take_reply(reply, self._weights_version)
         except Exception as error:
             self._drop(dialogue.seed, error)
             self._envs.put_back(dialogue.env)
@@ -300,7 +315,7 @@ class GroupRollout:
 
     def _finish(self, dialogue: Dialogue) -> None:
         seed, members = dialogue.seed, self._finished[dialogue.seed]
-        episode = dialogue.finish(self._job.weights_version)
+        episode = dialogue.finish()
         self._tell_of("end", dialogue)
         members[dialogue.member] = episode
         if len(members) == self._sizes[seed]:

@@ -39,6 +39,11 @@ def _all_digests(groups: Sequence[Group]) -> list[EpisodeDigest]:
     return [digest for group in groups for digest in digests_of(group)]
 
 
+def renewed_fraction(groups: Sequence[Group]) -> float:
+    """Share of episodes that were sampled under several versions of the weights."""
+    return fmean(digest.is_renewed for digest in _all_digests(groups))
+
+
 def summarize(groups: Sequence[Group]) -> dict[str, float]:
     """Means over the episodes of one or more groups.
 

@@ -105,6 +105,7 @@ class GRPOConfig(BuildingConfig):
         num_env_threads: int = NotProvided,
         max_staleness: int = NotProvided,
         groups_per_job: int | None = NotProvided,
+        weight_sync: str = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the rollout settings.
@@ -137,6 +138,8 @@ class GRPOConfig(BuildingConfig):
                 the learner is at the batches before it. 0: sampling and learning take turns.
             groups_per_job: Groups that a runner is asked for at once. None: a batch with one
                 runner; with several, so many that each gets two jobs of a batch.
+            weight_sync: When a runner takes new weights: "between_batches", or "in_flight", between
+                any two steps of its engine; what is sampled then depends on timing.
             kwargs: Of `AlgorithmConfig.env_runners()`.
 
         Returns:

@@ -23,7 +23,13 @@ from sfpo_rllib.env_runners.stream import (
     pack,
     unpack,
 )
-from sfpo_rllib.env_runners.summary import has_equal_rewards, log_rollouts, num_cut_replies
+from sfpo_rllib.env_runners.summary import (
+    has_equal_rewards,
+    log_rollouts,
+    num_cut_replies,
+    renewed_fraction,
+)
+from sfpo_rllib.env_runners.weights import Mailbox
 
 
 class Rollouts:
@@ -57,6 +63,7 @@ class Rollouts:
         self._config = config
         self._metrics = metrics
         self._groups = [runners] if eval_runners is None else [runners, eval_runners]
+        self._mailbox = Mailbox() if config.weight_sync == "in_flight" else None
         self._fleets = [
             Fleet(
                 group,
@@ -64,6 +71,7 @@ class Rollouts:
                 restore=lambda group=group: restore(group),  # type: ignore[misc]
                 restore_timeout_s=config.env_runner_restore_timeout_s,
                 restarts=config.restart_failed_env_runners,
+                mailbox=self._mailbox,
             )
             for group in self._groups
         ]
@@ -108,8 +116,10 @@ class Rollouts:
         self._is_synced = False
         weights = self._publisher.publish(learners)
         self.version = weights.version
+        if self._mailbox is not None:
+            self._mailbox.post(weights)
         for fleet in self._fleets:
-            fleet.publish(weights)
+            fleet.publish(weights, tell=wait or self._mailbox is None)
         if wait:
             for fleet in self._fleets:
                 fleet.wait_for_weights()
@@ -164,6 +174,11 @@ class Rollouts:
                 "weights_version": min(batch.versions),
                 "weights_age/mean": fmean(ages),
                 "weights_age/max": max(ages),
+                **(
+                    {}
+                    if self._mailbox is None
+                    else {"renewed_fraction": renewed_fraction(batch.groups)}
+                ),
             },
             seconds=self._last_batch_at - start,
         )
@@ -225,3 +240,5 @@ class Rollouts:
     def stop(self) -> None:
         """Ends what is under way."""
         self.stream.forget()
+        if self._mailbox is not None:
+            self._mailbox.close()

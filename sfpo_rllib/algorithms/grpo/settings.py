@@ -132,6 +132,7 @@ class RolloutSettings:
     sleep_while_learning: bool = False
     max_staleness: int = 0
     groups_per_job: int | None = None
+    weight_sync: str = "between_batches"
 
     def problems(self) -> list[str]:
         """What is wrong with the values, each as `field=value: what would be right`."""

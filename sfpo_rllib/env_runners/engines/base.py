@@ -56,12 +56,15 @@ class Completion:
             string, unless truncated.
         logprobs: Of these tokens under the distribution they were sampled from, float32, (L,).
         truncated: Whether the reply was cut at `max_tokens`.
+        versions: Where in the reply each version of the weights begins, and which it is, by
+            `name_weights`. Empty: all of it is of the version that the engine runs.
     """
 
     request_id: int
     token_ids: np.ndarray
     logprobs: np.ndarray
     truncated: bool
+    versions: tuple[tuple[int, int], ...] = ()
 
 
 class RolloutEngine(ABC):
@@ -79,11 +82,14 @@ class RolloutEngine(ABC):
             with the learner's when training begins.
         more_memory: What to do where its weights do not fit.
         max_model_len: Prompt and reply together have at most this many tokens.
+        takes_weights_in_flight: Whether `load_weights` may be called while there are requests,
+            which then go on under the new weights from what they have said so far.
     """
 
     samples_policy: ClassVar[bool] = True
     more_memory: ClassVar[str] = "use a device with more memory"
     max_model_len: int
+    takes_weights_in_flight = False
 
     @classmethod
     def problems(cls, settings: Mapping[str, Any]) -> list[str]:
@@ -158,6 +164,12 @@ class RolloutEngine(ABC):
             weights: All of them under transformers' names, or with `lora` the adapter's under the
                 names of peft's files. Until then an adapter changes nothing. Their memory may be
                 the learner's, or one that other processes read: it is neither written to nor kept.
+        """
+
+    def name_weights(self, version: int) -> None:  # noqa: B027
+        """Says which version the engine runs, after a load.
+
+        An engine that finishes in a step what it begins there need not know.
         """
 
     def receive_weights(

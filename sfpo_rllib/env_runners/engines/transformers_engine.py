@@ -41,6 +41,8 @@ class TransformersEngine(RolloutEngine):
     recurrent layers: with a model that has any, the prompts of a batch are of one length.
     """
 
+    takes_weights_in_flight = True  # between two steps no reply is half done
+
     def __init__(
         self,
         *,

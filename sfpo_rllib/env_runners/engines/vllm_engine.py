@@ -3,7 +3,6 @@
 import importlib.metadata
 import importlib.util
 import os
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,13 +18,14 @@ from sfpo_rllib.env_runners.engines.base import (
     SamplingSettings,
 )
 from sfpo_rllib.env_runners.engines.memory import EngineLoad, EngineMemory
+from sfpo_rllib.env_runners.engines.vllm_adapter import Adapter
 from sfpo_rllib.env_runners.engines.vllm_loading import (
     in_shared_memory,
     load_file,
     load_in_place,
     reload_packed,
 )
-from sfpo_rllib.rl_modules.lora import largest_rank, write_adapter
+from sfpo_rllib.rl_modules.lora import largest_rank
 from sfpo_rllib.rl_modules.recurrence import is_recurrent
 from sfpo_rllib.rl_modules.weights import DTYPES, checkpoint_format, skeleton
 
@@ -101,7 +101,7 @@ class VLLMEngine(RolloutEngine):
         if lora is not None:
             room = next(rank for rank in LORA_RANKS if rank >= largest_rank(lora))
             defaults |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
-        self._adapter = None if lora is None else _Adapter(lora, model)
+        self._adapter = None if lora is None else Adapter(lora, model)
         self._is_asleep = False
         self._has_half_an_update = False
         self._has_met_learners = False
@@ -109,6 +109,8 @@ class VLLMEngine(RolloutEngine):
         self._engine: Any = self._llm.llm_engine
         self._stop = list(stop_token_ids)
         self.max_model_len = self._engine.model_config.max_model_len
+        # Older ones cannot say which token is from which version.
+        self.takes_weights_in_flight = hasattr(self._llm, "update_weight_version")
 
     @classmethod
     @override(RolloutEngine)
@@ -216,7 +218,9 @@ class VLLMEngine(RolloutEngine):
         self._reset_prefix_cache()  # a prefix that is found there is not computed with the rest
 
     def _reset_prefix_cache(self) -> None:
-        if not self._llm.reset_prefix_cache():
+        # True: running requests compute theirs anew.
+        arguments = (True,) if self.takes_weights_in_flight else ()
+        if not self._llm.reset_prefix_cache(*arguments):
             raise RuntimeError("vLLM did not reset its prefix cache: requests are in flight")
 
     @override(RolloutEngine)
@@ -226,6 +230,11 @@ class VLLMEngine(RolloutEngine):
             self._update(lambda: adapter.load(self._engine, weights))
         else:
             self._update(lambda: self._load_model(weights))
+
+    @override(RolloutEngine)
+    def name_weights(self, version: int) -> None:
+        if self.takes_weights_in_flight:
+            self._llm.update_weight_version(str(version))
 
     def _load_model(self, weights: Mapping[str, torch.Tensor]) -> None:
         items = checkpoint_format(self._skeleton, weights, self._dtype)
@@ -269,7 +278,7 @@ class VLLMEngine(RolloutEngine):
         if self._is_asleep:
             self._llm.wake_up(tags=["kv_cache"])
             self._is_asleep = False
-        # Cached prefixes hold keys and values of the old weights.
+        # Cached prefixes hold keys and values of the old weights, and so do running requests.
         self._reset_prefix_cache()
         self._has_half_an_update = False
 
@@ -332,35 +341,6 @@ def vllm_is_cpu_build() -> bool:
     return any("cpu" in name or "cpu" in importlib.metadata.version(name) for name in names)
 
 
-class _Adapter:
-    """The one adapter that an engine serves. vLLM reads it from a folder, at each load anew.
-
-    Attributes:
-        request: What a request that wants the adapter carries; None before the first load, when
-            the adapter would change nothing.
-    """
-
-    def __init__(self, settings: Mapping[str, Any], model: str) -> None:
-        self._settings, self._model = settings, model
-        self._folder = tempfile.TemporaryDirectory(prefix="sfpo_adapter_")
-        self.request: Any = None
-
-    def load(self, engine: Any, weights: Mapping[str, torch.Tensor]) -> None:
-        """Puts the weights in the place of those before, under the same id."""
-        from vllm.lora.request import LoRARequest
-
-        folder = self._folder.name
-        write_adapter(folder, weights, self._settings, base_model=self._model)
-        if not engine.add_lora(LoRARequest("policy", 1, folder, load_inplace=True)):
-            raise RuntimeError("vLLM did not load the adapter")
-        # Without load_inplace, with which every request would read the folder again.
-        self.request = LoRARequest("policy", 1, folder)
-
-    def close(self) -> None:
-        """Removes the folder."""
-        self._folder.cleanup()
-
-
 def _text_params(sampling: SamplingSettings) -> dict[str, Any]:
     """What vLLM needs to know of the text: nothing, unless it is to look for stop strings."""
     if not sampling.stop:
@@ -387,4 +367,9 @@ def _completion(output: Any) -> Completion:
             np.float32,
         ),
         truncated=reply.finish_reason == "length",
+        versions=tuple(
+            (span.start, int(span.version))
+            for span in getattr(reply, "weight_versions", None) or ()
+            if span.version.isdecimal()  # before the first load it is another name
+        ),
     )

@@ -4,13 +4,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from sfpo_rllib.env_runners.runner_calls import Answer, Call, Calls, calls_on
 from sfpo_rllib.env_runners.stream.ledger import Ledger, Ticket
-from sfpo_rllib.env_runners.weights import PublishedWeights
+from sfpo_rllib.env_runners.weights import Mailbox, PublishedWeights
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,9 @@ class Fleet:
     unless they were the last that went there; nobody waits for them to be loaded. A runner that
     was started anew holds others than the job names, and says so: then both are sent again.
 
+    With a mailbox nothing is sent before a job. A runner takes what is newest there when it begins,
+    and between any two steps of its engine: a job's weights are then the oldest that it may run.
+
     Attributes:
         num_lost: Runners that died or were replaced, until somebody sets it to 0.
     """
@@ -42,6 +46,7 @@ class Fleet:
         restore: Callable[[], Any],
         restore_timeout_s: float,
         restarts: bool = True,
+        mailbox: Mailbox | None = None,
     ) -> None:
         """Initializes it.
 
@@ -51,6 +56,7 @@ class Fleet:
             restore: Brings lost runners back, as far as they are up again, and calls `welcome`.
             restore_timeout_s: How long to wait for a runner when none is healthy.
             restarts: Whether Ray starts dead runners again. If not, nothing is waited for.
+            mailbox: Where runners find the newest weights, if they are to look there.
         """
         self.num_lost = 0
         self._calls: Calls = calls_on(runners)
@@ -58,6 +64,7 @@ class Fleet:
         self._restore = restore
         self._restore_timeout_s = restore_timeout_s
         self._restarts = restarts
+        self._mailbox = mailbox
         self._weights: dict[int, PublishedWeights] = {}
         self._newest: PublishedWeights | None = None
         self._told: dict[int, int] = {}  # the version that was last sent to a runner
@@ -78,14 +85,22 @@ class Fleet:
         """The runners work on a ledger from now on."""
         self._ledgers.append(ledger)
 
-    def publish(self, weights: PublishedWeights) -> None:
-        """Sends new weights to all runners, behind what they are at. Waits for none."""
+    def publish(self, weights: PublishedWeights, *, tell: bool = True) -> None:
+        """Sends new weights to all runners, behind what they are at. Waits for none.
+
+        Args:
+            weights: The weights.
+            tell: Whether to send them; not if the runners look for them.
+        """
         needed = {version for ledger in self._ledgers for version in ledger.versions}
+        if self._mailbox is not None:
+            needed = set()
         self._weights = {v: w for v, w in self._weights.items() if v in needed}
         self._weights[weights.version] = self._newest = weights
         self._told.clear()  # those of a failed update may have the same version
-        for worker_id in self._calls.healthy():
-            self._tell(worker_id, weights.version, weights.state)
+        if tell:
+            for worker_id in self._calls.healthy():
+                self._tell(worker_id, weights.version, weights.state)
 
     def welcome(self, worker_ids: Iterable[int]) -> None:
         """Sends runners that may hold any weights, or none, the newest."""
@@ -190,12 +205,14 @@ class Fleet:
             loads[worker_id] = [call]
 
     def _send(self, worker_id: int, ticket: Ticket) -> None:
-        version = ticket.job.weights_version
-        if self._told.get(worker_id) != version:
+        job, version = ticket.job, ticket.job.weights_version
+        if self._mailbox is not None:
+            job = replace(job, mailbox=self._mailbox.box)
+        elif self._told.get(worker_id) != version:
             self._tell(worker_id, version, self._weights[version].state_for_one())
         grace = max(GRACE_S, GRACE_SHARE * self._timeout_s)
         self._calls.send(
-            worker_id, SAMPLE, {"job": ticket.job}, timeout_s=self._timeout_s + grace, about=ticket
+            worker_id, SAMPLE, {"job": job}, timeout_s=self._timeout_s + grace, about=ticket
         )
 
     def _tell(self, worker_id: int, version: int, state: Any) -> None:

@@ -45,7 +45,7 @@ class Outcome:
     """What came of a seed.
 
     Attributes:
-        weights_version: Under which it was sampled.
+        weights_version: Under which it was sampled; the oldest, if there were several.
         group: Its episodes; None if it was dropped.
         reason: Why it was dropped.
         given_up: Whether it was dropped as it was not sampled in `MAX_ATTEMPTS` attempts.
@@ -156,7 +156,10 @@ class Ledger:
             self.failed("stale weights")
             return
         version = ticket.job.weights_version
-        outcomes = {seed: Outcome(version, group=g) for seed, g in result.groups.items()}
+        outcomes = {
+            seed: Outcome(result.oldest_versions.get(seed, version), group=group)
+            for seed, group in result.groups.items()
+        }
         outcomes |= {seed: Outcome(version, reason=r) for seed, r in result.dropped.items()}
         self._settle(outcomes)
         self.counts["num_envs_timed_out"] += result.num_envs_timed_out

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sfpo_rllib.core.checks import is_int
 
+WEIGHT_SYNC = ("between_batches", "in_flight")
 # Jobs of a batch that a runner gets when all are equally fast: the slowest holds up one of them.
 JOBS_A_RUNNER = 2
 
@@ -18,11 +19,14 @@ class StreamSettings:
         groups_per_job: Groups that a runner is asked for at once. None: a whole batch with one
             runner, else a share of `JOBS_A_RUNNER` jobs a runner.
         num_env_runners: Processes that sample; 0: the driver does.
+        weight_sync: When a runner takes new weights: before a job that names them, or between any
+            two steps of its engine.
     """
 
     max_staleness: int = 0
     groups_per_job: int | None = None
     num_env_runners: int = 0
+    weight_sync: str = "between_batches"
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the values, each as `field=value: what would be right`."""
@@ -38,6 +42,13 @@ class StreamSettings:
             )
         if self.groups_per_job is not None and not is_int(self.groups_per_job, 1):
             yield f"groups_per_job={self.groups_per_job!r}: must be None or an integer >= 1"
+        if self.weight_sync not in WEIGHT_SYNC:
+            yield f"weight_sync={self.weight_sync!r}: must be one of {WEIGHT_SYNC}"
+        elif self.weight_sync == "in_flight" and self.max_staleness == 0:
+            yield (
+                "weight_sync='in_flight': must be 'between_batches' with max_staleness=0, or "
+                "max_staleness >= 1: without, nothing is in flight when there are new weights"
+            )
 
     def warnings(self, *, gpus_per_learner: float, gpus_per_env_runner: float) -> Iterator[str]:
         """What works, and gains nothing."""
@@ -52,7 +63,10 @@ class StreamSettings:
     @property
     def weight_copies(self) -> int:
         """Versions of the weights that are held for runners in other processes."""
-        return self.max_staleness + 1 if self.num_env_runners else 0
+        if not self.num_env_runners:
+            return 0
+        # In flight: the newest, and those before it as long as a runner is reading them.
+        return 2 if self.weight_sync == "in_flight" else self.max_staleness + 1
 
     def job_size(self, num_groups: int) -> int:
         """Groups of one job.

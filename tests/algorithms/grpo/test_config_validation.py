@@ -189,6 +189,8 @@ ENV_RUNNERS = [
     ("num_env_threads", "4", "integer >= 0"),
     ("num_env_threads", True, "integer >= 0"),
     ("num_env_threads", None, "integer >= 0"),
+    ("weight_sync", "in-flight", "'between_batches'", "'in_flight'"),
+    ("weight_sync", "in_flight", "'between_batches' with max_staleness=0"),
 ]
 
 

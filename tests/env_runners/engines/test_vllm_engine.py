@@ -150,7 +150,7 @@ def test_abort_leaves_no_request(algo: SFPO) -> None:
         return started, unfinished, leftover, engine.step()[0].request_id
 
     assert in_runner(algo, abort) == (5, False, [], 7)
-    algo.train()  # loading weights is refused while requests are in flight
+    algo.train()
 
 
 def test_single_requests_can_be_aborted(algo: SFPO) -> None:
@@ -248,6 +248,53 @@ def test_environments_in_threads_change_nothing_but_the_rounding(algo: SFPO) -> 
         for (tokens, logprobs), (tokens_here, logprobs_here) in zip(expected, job, strict=True):
             assert tokens == tokens_here
             np.testing.assert_allclose(logprobs, logprobs_here, atol=TOLERANCE)
+
+
+def test_weights_change_under_running_requests_and_each_token_is_of_the_version_it_names(
+    algo: SFPO, vllm_model: Path
+) -> None:
+    old = algo.get_module_weights()
+    new = {name: value + 0.3 * value.roll(1) for name, value in old.items()}
+    prompts = [[3 + (i * j) % 10 for j in range(2 + 40 * i)] for i in range(8)]
+
+    def renew(runner: GroupEnvRunner) -> list[Completion]:
+        engine = runner._engine
+        engine.name_weights(7)
+        for number, prompt in enumerate(prompts):
+            # Of one beginning, which the cache holds and must forget.
+            ids = [3, 4, 5] * 50 + prompt
+            settings = SamplingSettings(max_tokens=30 + number)
+            engine.submit(GenerationRequest(number, ids, number, settings))
+        done: list[Completion] = []
+        for _ in range(12):
+            done += engine.step()
+        engine.load_weights(new)
+        engine.name_weights(8)
+        while engine._engine.has_unfinished_requests():
+            done += engine.step()
+        engine.load_weights(old)
+        engine.name_weights(runner.weights_version)
+        return done
+
+    done = in_runner(algo, renew)
+    assert len(done) == len(prompts)
+    beginnings = [[3, 4, 5] * 50 + prompts[c.request_id] for c in done]
+    pairs = list(zip(beginnings, done, strict=True))
+    sequences = [ids + c.token_ids.tolist() for ids, c in pairs], [len(ids) for ids, _ in pairs]
+    under = {
+        version: reference_logprobs(vllm_model, weights, sequences, 1.0)
+        for version, weights in ((7, old), (8, new))
+    }
+    long = [row for row, c in enumerate(done) if len(c.token_ids) > 12]
+    assert len(long) >= 2
+    for row, completion in enumerate(done):
+        starts = {version: start for start, version in completion.versions}
+        assert starts[7] == 0 and starts.keys() <= {7, 8} and (8 in starts) == (row in long)
+        change = starts.get(8, len(completion.token_ids))
+        whole = np.concatenate([under[7][row][:change], under[8][row][change:]])
+        assert np.abs(whole - completion.logprobs).max() < 1e-4
+        if row in long:
+            assert np.abs(under[7][row][change:] - completion.logprobs[change:]).max() > 1e-2
 
 
 def test_another_engine_works_after_close(

@@ -30,3 +30,19 @@ def test_a_shared_gpu_is_warned_of(
     assert not list(settings.problems())
     warnings = settings.warnings(gpus_per_learner=learner, gpus_per_env_runner=runner)
     assert bool(list(warnings)) == warned
+
+
+@pytest.mark.parametrize(
+    ("settings", "copies"),
+    [
+        (StreamSettings(0, num_env_runners=2), 1),
+        (StreamSettings(4, num_env_runners=2), 5),
+        (StreamSettings(4, num_env_runners=2, weight_sync="in_flight"), 2),
+        (StreamSettings(), 0),
+    ],
+)
+def test_versions_that_are_held_for_runners_are_counted(
+    settings: StreamSettings, copies: int
+) -> None:
+    assert not list(settings.problems())
+    assert settings.weight_copies == copies
