@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("ray")
 
+import gymnasium as gym
 import pyarrow.parquet
 from probes import greatest_difference
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -19,7 +20,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.offline.offline_data import OfflineData
 from ray.rllib.utils.metrics import ALL_MODULES, TD_ERROR_KEY
 from ray.rllib.utils.replay_buffers import PrioritizedEpisodeReplayBuffer
-from rllib_algorithms import OFFLINE, ONLINE, make_config, transitions
+from rllib_algorithms import OFFLINE, ONLINE, Recorded, make_config, transitions
 
 from sfpo_rllib import with_sfpo
 from sfpo_rllib.algorithms.with_update_rule import UpdateRuleLearnerMixin
@@ -197,20 +198,22 @@ def test_priorities_are_the_td_errors_of_the_last_pass(
     assert given != measured[:: FAST_STEPS + 1][: len(given)]
 
 
-def test_marwils_moving_average_moves_once_an_update(running: Running, calls: list[str]) -> None:
+def test_marwils_moving_average_moves_once_an_update() -> None:
     start, rate = 100.0, 0.5
     config = with_sfpo(
         make_config("marwil").training(
             moving_average_sqd_adv_norm_start=start, moving_average_sqd_adv_norm_update_rate=rate
         )
     )
-    results = learned_over(config, running, calls)
-    assert results["updates"] == 1
-    learned = results[DEFAULT_MODULE_ID]
-    squared_advantage = 2.0 * learned["vf_loss"]  # of the last pass
-    assert learned["moving_avg_sqd_adv_norm"] == pytest.approx(
-        start + rate * (squared_advantage - start), rel=1e-5
-    )
+    env = gym.make(config.env)
+    learner = config.build_learner(env=env)
+    recorded = Recorded(config)
+    recorded.learner_handles = [learner]
+    recorded.module_spec = config.get_multi_rl_module_spec(env=env)
+    learned = learner.update(batch=recorded.sample(16))[DEFAULT_MODULE_ID]
+    squared_advantage = 2.0 * float(learned["vf_loss"])  # of the last pass
+    average = float(learned["moving_avg_sqd_adv_norm"])
+    assert average == pytest.approx(start + rate * (squared_advantage - start), rel=1e-5)
 
 
 # Learners of their own.
