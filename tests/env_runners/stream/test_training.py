@@ -64,29 +64,39 @@ def by_turns(config: SFPOConfig, staleness: int) -> Weights:
 
 
 @pytest.mark.parametrize(
-    ("engine", "staleness", "num_runners"),
-    [
-        ("transformers", 1, 1),
-        pytest.param("transformers", 2, 2, marks=pytest.mark.slow),
-        pytest.param("vllm", 2, 1, marks=pytest.mark.slow),
-    ],
+    ("staleness", "num_runners"), [(1, 1), pytest.param(2, 2, marks=pytest.mark.slow)]
 )
 def test_overlapped_training_equals_a_loop_that_keeps_all_weights(
-    make_config: MakeConfig,
-    running: Running,
-    request: pytest.FixtureRequest,
-    engine: str,
-    staleness: int,
-    num_runners: int,
+    make_config: MakeConfig, running: Running, staleness: int, num_runners: int
 ) -> None:
     def config() -> SFPOConfig:
-        config = make_config(env=ECHO, env_config={"turns": 2}).training(lr=1e-2)
-        if engine == "vllm":
-            config.rl_module(
-                model_config={"model": str(request.getfixturevalue("vllm_model"))}
-            ).env_runners(engine_kwargs={"kv_cache_memory_bytes": 1 << 26, "max_model_len": 64})
-        return config.env_runners(rollout_engine=engine, groups_per_job=GROUPS)
+        return make_config(env=ECHO, env_config={"turns": 2})
 
+    compare_with_turns(config, running, staleness, num_runners)
+
+
+@pytest.mark.slow
+def test_overlapped_training_with_vllm_equals_a_loop_that_keeps_all_weights(
+    make_config: MakeConfig, running: Running, vllm_model: Path, vllm_installed: None
+) -> None:
+    def config() -> SFPOConfig:
+        config = make_config(env=ECHO, env_config={"turns": 2})
+        config.rl_module(model_config={"model": str(vllm_model)})
+        settings = {"kv_cache_memory_bytes": 1 << 26, "max_model_len": 64}
+        return config.env_runners(rollout_engine="vllm", engine_kwargs=settings)
+
+    compare_with_turns(config, running, 2, 1)
+
+
+def compare_with_turns(
+    make: Callable[[], SFPOConfig], running: Running, staleness: int, num_runners: int
+) -> None:
+    """Trains by turns and in overlap, and compares weights, problems, versions and metrics."""
+
+    def config() -> SFPOConfig:
+        return make().training(lr=1e-2).env_runners(groups_per_job=GROUPS)
+
+    engine = config().rollout_engine
     expected = by_turns(config(), staleness)
     algo = running(
         config().env_runners(num_env_runners=num_runners, max_staleness=staleness).build_algo()
