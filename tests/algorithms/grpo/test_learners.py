@@ -50,7 +50,9 @@ def record_shards(algo: SFPO) -> list[list[list[tuple[int, int]]]]:
     update = algo.learner_group.update
 
     def spied_update(*, episodes_refs: list[ray.ObjectRef], **kwargs: Any) -> Any:
-        shards = [[TokenTrace.of(e) for e in ray.get(ref)] for ref in episodes_refs]
+        half = len(episodes_refs) // 2  # references to groups, which RLlib deals in equal parts
+        groups = ray.get(episodes_refs[:half]), ray.get(episodes_refs[half:])
+        shards = [[TokenTrace.of(e) for group in part for e in group] for part in groups]
         batches.append([[(trace.seed, trace.member) for trace in shard] for shard in shards])
         return update(episodes_refs=episodes_refs, **kwargs)
 

@@ -215,12 +215,12 @@ def test_environments_in_threads_change_nothing_but_the_rounding(algo: SFPO) -> 
 
     def sample(runner: GroupEnvRunner) -> list[list[tuple[list[int], list[float]]]]:
         class Jittery(gym.Env):
-            def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            def reset(self, *, seed: int | None = None, options=None) -> tuple[str, dict]:
                 time.sleep(random.random() * 0.02)
                 self.turn = 0
                 return f"{seed}=", {}
 
-            def step(self, action: str) -> Any:
+            def step(self, action: str) -> tuple[str, float, bool, bool, dict]:
                 time.sleep(random.random() * 0.02)
                 self.turn += 1
                 return "+=", 1.0, self.turn == 3, False, {}

@@ -29,7 +29,9 @@ def start(ray_cluster: None, vllm_model: Path) -> Iterator[Callable[..., Any]]:
     hosts = []
 
     def start(**engine_kwargs: Any) -> Any:
-        host = TransferHost.options(num_cpus=1).remote()
+        # Left to itself vLLM wants a NUMA node for each process of an engine.
+        environment = {"env_vars": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}}
+        host = TransferHost.options(num_cpus=1, runtime_env=environment).remote()
         hosts.append(host)
         ray.get(host.start.remote(str(vllm_model), **engine_kwargs))
         return host
