@@ -5,6 +5,7 @@ What a test uses says what it starts: ray by the fixture `ray_cluster` or `ray_e
 """
 
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -92,6 +93,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def group(file: Path) -> str:
     """A name for the files that run in one process, one after the other."""
     return "vllm" if "vllm_installed" in file.read_text() else str(file)
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_an_interrupt() -> None:
+    """Whatever handler a test, or an engine that it started here, has left behind."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

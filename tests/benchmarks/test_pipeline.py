@@ -1,8 +1,10 @@
 """The benchmark of waiting measures what it says."""
 
+import json
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
 from benchmarks.pipeline import environments, weights
 
@@ -25,3 +27,12 @@ def test_weights_are_put_into_the_object_store_once_and_copied_no_further(
     assert median["driver_copies"] < 0.5
     for runner in range(weights.NUM_RUNNERS):
         assert median[f"runner_{runner}_copies"] < 0.75
+
+
+def test_committed_overlap_hides_sampling_behind_learning():
+    results = ROOT / "benchmarks" / "pipeline" / "results"
+    runs = json.loads((results / "overlap.json").read_text())["runs"]
+    for staleness in (1, 2):
+        run = runs[f"S={staleness}"]
+        assert run["times_as_fast"]["ratio"] >= 1.8
+        assert run["stages"]["weights_age"] == staleness
