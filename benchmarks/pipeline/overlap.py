@@ -139,7 +139,7 @@ def measure(folder: Path, *, smoke: bool) -> dict[str, Any]:
         smoke: Whether to be quick about it.
     """
     model = build_model(folder / "model")
-    seconds, rounds, iterations = (0.3, 2, 4) if smoke else (1.0, 5, 8)
+    seconds, rounds, iterations = (0.3, 2, 4) if smoke else (1.0, 5, 6)
     contenders = {
         f"S={s}": Contender(
             make_config(model, sample_s=seconds, learn_s=seconds, max_staleness=s),
