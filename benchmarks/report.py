@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import bootstrap_interval
+from benchmarks.pipeline import tables
 from benchmarks.rllib_algorithms.plot import LABELS as RLLIB_LABELS
 from benchmarks.update_rules.variants import BASELINE, VARIANTS
 
@@ -23,7 +24,7 @@ OVERHEAD = Path("benchmarks/overhead/results/results.json")
 QUICKSTART = Path("docs/quickstart.json")
 QUICKSTART_LORA = Path("docs/quickstart_lora.json")
 GRADERS = Path("benchmarks/graders/results/results.json")
-ENVIRONMENTS = Path("benchmarks/pipeline/results/environments.json")
+PIPELINE = Path("benchmarks/pipeline/results")
 FAMILIES = Path("benchmarks/families/results/results.json")
 
 Results = Mapping[str, Any]
@@ -207,26 +208,6 @@ def grader_rates(results: Results) -> Iterator[str]:
     )
 
 
-def slow_environments(results: Results) -> Iterator[str]:
-    """Slow environments beside a fast engine."""
-    yield "| `num_env_threads` | seconds | times as fast |"
-    yield "|---" * 3 + "|"
-    for number, row in results["num_env_threads"].items():
-        times = row["times_as_fast"]
-        cells = [
-            number,
-            interval({"value": row["seconds"], "interval": row["seconds_interval"]}, 2),
-            interval({"value": times["ratio"], "interval": times["ratio_interval"]}, 1, "x"),
-        ]
-        yield "| " + " | ".join(cells) + " |"
-    yield ""
-    yield (
-        f"{results['episodes']} episodes of one step of {results['step_s']:g} s, with an engine "
-        f"that replies at once. Medians of {results['rounds']} rounds in turn, with 95% intervals "
-        "(`python -m benchmarks.pipeline environments`)."
-    )
-
-
 def ratio(comparison: Mapping[str, Any], cost: str) -> str:
     """`2.1x`."""
     return f"{comparison[f'{cost}_ratio']['value']:.2f}x"
@@ -358,7 +339,14 @@ BLOCKS: dict[str, dict[str, Block]] = {
         "adapter": lambda: adapter(load(QUICKSTART), load(QUICKSTART_LORA)),
     },
     "docs/graders.md": {"rates": lambda: grader_rates(load(GRADERS))},
-    "docs/own_environment.md": {"environments": lambda: slow_environments(load(ENVIRONMENTS))},
+    "docs/own_environment.md": {
+        "environments": lambda: tables.slow_environments(load(PIPELINE / "environments.json"))
+    },
+    "docs/async.md": {
+        "overlap": lambda: tables.overlap(
+            load(PIPELINE / "overlap.json"), load(PIPELINE / "real_engine.json")
+        )
+    },
     "docs/models.md": {"families": lambda: families(load(FAMILIES))},
 }
 
