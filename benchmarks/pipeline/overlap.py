@@ -1,90 +1,47 @@
 """Sampling beside learning: engine and learner sleep, one staleness after another."""
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from ray.rllib.utils.annotations import override
 from transformers import AutoTokenizer
 
+from benchmarks.pipeline.environments import AtOnce
 from benchmarks.pipeline.runs import Contender, compare
 from sfpo_rllib import GRPOConfig
 from sfpo_rllib.core import UpdateContext, UpdateRule
-from sfpo_rllib.env_runners.engines import (
-    Completion,
-    GenerationRequest,
-    RolloutEngine,
-    SamplingSettings,
-)
+from sfpo_rllib.env_runners.engines import Completion, RolloutEngine
 from sfpo_rllib.rl_modules.char_llama import build_char_llama
 
 ENV = "sfpo_envs:sfpo/Arithmetic-v0"
 NUM_GROUPS, GROUP_SIZE = 8, 4
 
 
-class SleepingEngine(RolloutEngine):
-    """Takes so many seconds for a reply, and replies with a digit that its random stream decides.
+class SleepingEngine(AtOnce):
+    """Takes so many seconds for a reply.
 
     It takes `slow_factor` times as long in the process that makes `slow_marker`, a folder.
     """
 
-    max_model_len = 100
     samples_policy = False
 
     def __init__(
         self, model: str, seconds: float, slow_marker: str | None = None, slow_factor: float = 4.0
     ) -> None:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        self._digits = [tokenizer.encode(str(d), add_special_tokens=False) for d in range(10)]
-        self._eos = tokenizer.eos_token_id
-        self._queue: list[GenerationRequest] = []
+        super().__init__(AutoTokenizer.from_pretrained(model))
         self._seconds = seconds
         if slow_marker is not None:
-            try:
+            with contextlib.suppress(FileExistsError):
                 Path(slow_marker).mkdir()
                 self._seconds *= slow_factor
-            except FileExistsError:
-                pass
-
-    @override(RolloutEngine)
-    def submit(self, request: GenerationRequest) -> None:
-        self._queue.append(request)
 
     @override(RolloutEngine)
     def step(self) -> list[Completion]:
-        requests, self._queue = self._queue, []
-        time.sleep(self._seconds * len(requests))
-        return [self._reply(request) for request in requests]
-
-    def _reply(self, request: GenerationRequest) -> Completion:
-        tokens = np.array([*self._digits[request.seed % 10], self._eos], np.int32)
-        return Completion(request.request_id, tokens, np.zeros(len(tokens), np.float32), False)
-
-    @override(RolloutEngine)
-    def abort(self) -> None:
-        self._queue.clear()
-
-    @override(RolloutEngine)
-    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        pass
-
-    @override(RolloutEngine)
-    def logprobs(
-        self,
-        token_ids: Sequence[Sequence[int]],
-        prompt_lens: Sequence[int],
-        sampling: SamplingSettings,
-    ) -> list[np.ndarray]:
-        pairs = zip(token_ids, prompt_lens, strict=True)
-        return [np.zeros(len(ids) - prompt_len, np.float32) for ids, prompt_len in pairs]
-
-    @override(RolloutEngine)
-    def close(self) -> None:
-        self.abort()
+        time.sleep(self._seconds * len(self._queue))
+        return super().step()
 
 
 @dataclass(frozen=True)
