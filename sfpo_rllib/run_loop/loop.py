@@ -284,12 +284,7 @@ class _Session:
         if self._lost or self._place.record.sessions[-1].to_iteration == algo.iteration:
             return
         try:
-            if algo.samples_ahead:  # a save waits for it, as long again as the iteration had
-                with self._stop.interrupting(2 * self._plan.grace_s):
-                    algo.finish_rollouts()
             self._save(algo, report)
-        except BatchGivenUp:
-            self._lost = f"; iteration {algo.iteration} was not saved, as it samples ahead still"
         except Exception as error:
             self._lost = f"; iteration {algo.iteration} could not be saved ({error})"
 
@@ -310,6 +305,14 @@ class _Session:
         return self._stop.interrupting(self._plan.grace_s, when=algo.expect_interrupt)
 
     def _save(self, algo: GRPO, report: RunReport) -> None:
+        """Saves, if what is sampled ahead comes to its end in time once it is told to stop."""
+        try:
+            if algo.samples_ahead:  # it has as long again as the iteration had
+                with self._stop.interrupting(2 * self._plan.grace_s):
+                    algo.finish_rollouts()
+        except BatchGivenUp:
+            self._lost = f"; iteration {algo.iteration} was not saved, as it samples ahead still"
+            return
         report.sync()  # a checkpoint's rows are there when it is
         self._place.save(algo)
         self._place.record.sessions[-1].to_iteration = algo.iteration
