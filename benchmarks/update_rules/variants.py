@@ -29,6 +29,9 @@ class Variant:
         conservative: Whether it is run at the smallest common rate alone, for which its settings
             were chosen, on the grid's task.
         minibatches: Optimizer steps a pass.
+        passes: Over a batch of rollouts, where they are reported; a part of a batch counts as such.
+        max_staleness: So many updates the sampling weights are behind; above 0 a runner samples
+            while the learner learns.
     """
 
     rule: UpdateRule
@@ -37,11 +40,17 @@ class Variant:
     like: str | None = None
     conservative: bool = False
     minibatches: int = 1
+    max_staleness: int = 0
+    passes: int | None = None
 
     @property
     def what(self) -> str:
         """Rule and settings, for the record."""
-        return repr(self.rule) + (f", {self.minibatches} mini-batches" * (self.minibatches > 1))
+        return (
+            repr(self.rule)
+            + f", {self.minibatches} mini-batches" * (self.minibatches > 1)
+            + f", max_staleness={self.max_staleness}" * (self.max_staleness > 0)
+        )
 
 
 def _like_sfpo(name: str) -> str:
