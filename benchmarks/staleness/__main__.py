@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.common import environment_record, write_json
 from benchmarks.pool import Job, Result, run_all, workers
 from benchmarks.staleness.plot import plot
-from benchmarks.update_rules.__main__ import FULL_BUDGET, SMOKE_BUDGET
+from benchmarks.update_rules.__main__ import SMOKE_BUDGET
 from benchmarks.update_rules.analysis import (
     best_accuracy,
     best_rate,
@@ -30,6 +30,7 @@ from benchmarks.update_rules.variants import ALPHA, FAST_STEPS, VARIANTS, Varian
 from sfpo_rllib.core import SlowFastESS
 
 HERE = Path(__file__).parent
+BUDGET = Budget(num_batches=80, eval_every=5, eval_samples=1024)
 TASK = "arithmetic"
 RULES: dict[str, Variant] = {
     **{name: VARIANTS[name] for name in ("single", "multi_epoch", "slow_fast")},
@@ -52,10 +53,10 @@ class Protocol:
     """
 
     ages: Sequence[int] = (0, 1, 2, 4, 8)
-    rates: Sequence[float] = (7.5e-5, 1.5e-4, 3e-4, 6e-4)
+    rates: Sequence[float] = (1.5e-4, 3e-4)
     grid_seeds: Sequence[int] = (0,)
     table_seeds: Sequence[int] = (10, 11, 12)
-    max_extra_rates: int = 1
+    max_extra_rates: int = 2
 
 
 SMOKE = Protocol(ages=(0, 2), rates=(3e-4,), grid_seeds=(0,), table_seeds=(10,), max_extra_rates=0)
@@ -110,7 +111,7 @@ def main() -> None:
     args = parser.parse_args()
     folder = (args.runs or Path("runs") / ("staleness" + "_smoke" * args.smoke)).resolve()
     output = args.output or (folder if args.smoke else HERE / "results")
-    protocol, budget = (SMOKE, SMOKE_BUDGET) if args.smoke else (Protocol(), FULL_BUDGET)
+    protocol, budget = (SMOKE, SMOKE_BUDGET) if args.smoke else (Protocol(), BUDGET)
     models = folder / "models"
 
     with workers(args.workers) as executor:

@@ -13,14 +13,15 @@ import numpy as np
 
 from benchmarks.common import environment_record, write_json
 from benchmarks.pool import Result, run_all, workers
-from benchmarks.update_rules.__main__ import FULL_BUDGET, HERE
+from benchmarks.update_rules.__main__ import HERE
 from benchmarks.update_rules.analysis import best_accuracy, cost_to_reach, describe, select
 from benchmarks.update_rules.table import FULL, GRID_TASK, Protocol, run_grid
 from benchmarks.update_rules.tasks import warm_start
-from benchmarks.update_rules.training import BATCH_SIZE, Run
+from benchmarks.update_rules.training import BATCH_SIZE, Budget, Run
 from benchmarks.update_rules.variants import Variant
 from sfpo_rllib.core import MultiEpoch, Single
 
+BUDGET = Budget(num_batches=80, eval_every=5, eval_samples=1024)
 EPOCHS = (1, 2, 4)
 MINIBATCHES = (1, 2, 4, 8, 16)
 
@@ -43,7 +44,7 @@ SETTINGS: dict[str, Variant] = {
 PROTOCOL = Protocol(
     variants=tuple(SETTINGS),
     tasks=(GRID_TASK,),
-    rates=(7.5e-5, 1.5e-4, 3e-4),
+    rates=(1.5e-4, 3e-4),
     grid_seeds=FULL.grid_seeds,
     table_seeds=(),
     at_baseline_rate=(),
@@ -103,7 +104,7 @@ def main() -> None:
     """Runs what is missing and writes the results."""
     parser = argparse.ArgumentParser(prog="benchmarks.update_rules.baselines", description=__doc__)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--runs", type=Path, default=Path("runs/update_rules"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/strongest"))
     parser.add_argument("--output", type=Path, default=HERE / "results")
     args = parser.parse_args()
     folder = args.runs.resolve()
@@ -111,7 +112,7 @@ def main() -> None:
         warm_start(PROTOCOL.tasks, folder / "models", executor)
 
         def run_stage(runs: Sequence[Run], stage: str) -> list[Result]:
-            jobs = [run.job(SETTINGS[run.variant], FULL_BUDGET, folder / "models") for run in runs]
+            jobs = [run.job(SETTINGS[run.variant], BUDGET, folder / "models") for run in runs]
             return run_all(jobs, folder / "runs", executor, stage)
 
         runs = run_grid(PROTOCOL, run_stage, SETTINGS)
