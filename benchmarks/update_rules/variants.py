@@ -52,6 +52,16 @@ class Variant:
             + f", max_staleness={self.max_staleness}" * (self.max_staleness > 0)
         )
 
+    @property
+    def passes(self) -> float:
+        """How often a batch is gone through, once the rule's history is full."""
+        rule = self.rule
+        share = getattr(rule, "fast_fraction", 1.0)
+        if isinstance(rule, Extrapolated):
+            return 2 * share + 1
+        fast = getattr(rule, "epochs", getattr(rule, "fast_steps", 0)) + rule.history
+        return fast * share + (not isinstance(rule, MultiEpoch | Lookahead))
+
 
 def _like_sfpo(name: str) -> str:
     return f"{name}, K={FAST_STEPS}, alpha={ALPHA}"
