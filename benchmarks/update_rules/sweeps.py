@@ -85,13 +85,8 @@ SWEEPS = {
         )
         | _named(Single(), SlowFast(3, 0.8), SlowFast(3, 0.3), minibatches=4)
     ),
-    # GRPO as strong as it gets: mini-batches, epochs and rate.
-    "grpo": Sweep(
-        _in_minibatches(1, 2, 4, 8, 16, rules=[Single(), MultiEpoch(2), MultiEpoch(4)])
-        | _named(MultiEpoch(8), minibatches=4),
-        rates=(FULL.rates[0] / 2, *FULL.rates[:3]),
-    ),
-    # The others at equal passes: fast and slow passes cut alike, otherwise, and over a part.
+    # At equal passes, fast and slow passes cut alike, otherwise, and over a part. GRPO itself is in
+    # `benchmarks.update_rules.baselines`.
     "passes_1": Sweep(_in_minibatches(4, 8, 16, rules=[Lookahead(1, 0.3)]), rates=FULL.rates),
     "passes_2": Sweep(
         _in_minibatches(4, 8, rules=[SlowFast(1, 0.3), Lookahead(2, 0.3)])

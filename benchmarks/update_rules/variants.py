@@ -29,7 +29,6 @@ class Variant:
         conservative: Whether it is run at the smallest common rate alone, for which its settings
             were chosen, on the grid's task.
         minibatches: Optimizer steps a pass.
-        passes: Over a batch of rollouts, where they are reported; a part of a batch counts as such.
         max_staleness: So many updates the sampling weights are behind; above 0 a runner samples
             while the learner learns.
     """
@@ -41,7 +40,6 @@ class Variant:
     conservative: bool = False
     minibatches: int = 1
     max_staleness: int = 0
-    passes: int | None = None
 
     @property
     def what(self) -> str:
