@@ -184,6 +184,8 @@ def test_a_setting_that_tune_changes_takes_effect(running: Running, steps: list[
         ({"epochs": 3}, "epochs=3: 'slow_fast' has only"),
         ({"update_rule": "slow_fast_replay"}, "update_rule='slow_fast_replay': keeps 5 earlier"),
         ({"entropy_window": 1}, "entropy_window=1: must be"),
+        ({"entropy_warmup": -1}, "entropy_warmup=-1: must be"),
+        ({"entropy_patience": 0}, "entropy_patience=0: must be"),
     ],
 )
 def test_settings_that_tune_makes_wrong_are_refused_at_the_start(

@@ -67,7 +67,6 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
     def build(self) -> None:
         # Set before super().build(), which may already restore a state.
         self._updater: Updater[Minibatches, PassMetrics] = self.config.make_updater()
-        self._optimizer_steps = 0
         self._batch_guard = BatchGuard(self.config.max_engine_logp_diff)
         self._step_guard = StepGuard(self.config.max_skipped_steps)
         self._objective = self.config.make_objective()
@@ -191,6 +190,7 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
             parameters=module.unwrapped().named_parameters(),
             batch=lambda: moved(minibatch, "cpu"),
         ):
+            self._set_step_lr()
             self.apply_gradients(self.postprocess_gradients(gradients))
             self._optimizer_steps += 1
         return totals, norm
@@ -314,7 +314,6 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
     def get_update_state(self) -> StateDict:
         """What the update carries from batch to batch, besides weights and optimizer."""
         return {
-            "optimizer_steps": self._optimizer_steps,
             "batch_guard": self._batch_guard.state_dict(),
             "step_guard": self._step_guard.state_dict(),
             "several_turns": self._longest_episode.several_turns,
@@ -325,7 +324,6 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
 
     def set_update_state(self, state: StateDict) -> None:
         """Goes on from `get_update_state()`."""
-        self._optimizer_steps = int(state["optimizer_steps"])
         if "batch_guard" in state:  # earlier releases had none
             self._batch_guard.load_state_dict(state["batch_guard"])
         self._longest_episode.restore(several_turns=state.get("several_turns", False))
