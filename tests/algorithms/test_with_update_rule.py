@@ -30,6 +30,7 @@ from sfpo_rllib.core import (
     Extrapolated,
     MultiEpoch,
     SlowFast,
+    SlowFastGated,
     SlowFastReplay,
     UpdateRule,
     make_update_rule,
@@ -118,6 +119,10 @@ def test_a_rule_with_a_history_is_refused_by_name(rule: str | UpdateRule) -> Non
         (
             SlowFast(fast_minibatches=8, slow_minibatches=1),
             r"^fast_minibatches=8: must be left out, as a pass is one .*\nslow_minibatches=1: must",
+        ),
+        (
+            SlowFastGated(2),
+            r"^update_rule=SlowFastGated\(.*: looks at head_grad_norm of its passes",
         ),
         (Extrapolated(fast_fraction=0.5), r"^fast_fraction=0.5: must be left out, as a pass is"),
         ("slow_fst", r"^update_rule='slow_fst': must be .* did you mean 'slow_fast'\?"),

@@ -72,6 +72,11 @@ def make_updater(settings: dict[str, Any]) -> Updater[Any, Any]:
         "algorithm takes one on (its minibatch_size); GRPOConfig cuts passes otherwise"
         for name, value in rule.pass_settings.items()
     )
+    if rule.pass_metrics:
+        raise ValueError(
+            f"update_rule={rule!r}: looks at {', '.join(rule.pass_metrics)} of its passes, which "
+            "GRPOConfig's learners measure and RLlib's own do not"
+        )
     # A threshold that is no number is wrong without a window too.
     raise_problems(
         trigger_problems(

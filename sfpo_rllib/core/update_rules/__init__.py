@@ -15,6 +15,7 @@ from sfpo_rllib.core.update_rules.research import Extrapolated, Lookahead, SlowF
 from sfpo_rllib.core.update_rules.rule import Batch, PassResult, RunPass, UpdateContext, UpdateRule
 from sfpo_rllib.core.update_rules.slow_fast import SlowFast
 from sfpo_rllib.core.update_rules.slow_fast_ess import SlowFastESS
+from sfpo_rllib.core.update_rules.slow_fast_gated import SlowFastGated
 
 __all__ = [
     "GXPO",
@@ -28,6 +29,7 @@ __all__ = [
     "Single",
     "SlowFast",
     "SlowFastESS",
+    "SlowFastGated",
     "SlowFastReplay",
     "UpdateContext",
     "UpdateRule",
