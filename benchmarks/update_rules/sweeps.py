@@ -20,7 +20,7 @@ from benchmarks.update_rules.rules_tried import MeanOfTrajectory, SlowFastMoment
 from benchmarks.update_rules.table import FULL, GRID_TASK
 from benchmarks.update_rules.tasks import warm_start
 from benchmarks.update_rules.training import Run
-from benchmarks.update_rules.variants import BASELINE, VARIANTS, Variant
+from benchmarks.update_rules.variants import BASELINE, VARIANTS, Variant, passes_of
 from sfpo_rllib.core import (
     GXPO,
     Extrapolated,
@@ -35,7 +35,7 @@ from sfpo_rllib.core import (
 
 
 def _named(*rules: UpdateRule, **settings: Any) -> dict[str, Variant]:
-    variants = [Variant(rule, repr(rule), **settings) for rule in rules]
+    variants = [Variant(rule, repr(rule), passes=passes_of(rule), **settings) for rule in rules]
     return {variant.what.replace(" ", ""): variant for variant in variants}
 
 
@@ -87,13 +87,7 @@ SWEEPS = {
         )
         | _named(Single(), SlowFast(3, 0.8), SlowFast(3, 0.3), minibatches=4)
     ),
-    # GRPO as strong as it gets: mini-batches, epochs and rate.
-    "grpo": Sweep(
-        _in_minibatches(1, 2, 4, 8, 16, rules=[Single(), MultiEpoch(2), MultiEpoch(4)])
-        | _named(MultiEpoch(8), minibatches=4),
-        rates=(FULL.rates[0] / 2, *FULL.rates[:3]),
-    ),
-    # The others at equal passes: fast and slow passes cut alike, otherwise, and over a part.
+    # At equal passes: fast and slow passes cut alike, otherwise, and over a part.
     "passes_1": Sweep(_in_minibatches(4, 8, 16, rules=[Lookahead(1, 0.3)]), rates=FULL.rates),
     "passes_2": Sweep(
         _in_minibatches(4, 8, rules=[SlowFast(1, 0.3), Lookahead(2, 0.3)])
@@ -145,6 +139,7 @@ SWEEPS = {
         _in_minibatches(
             4,
             rules=[
+                MultiEpoch(8),
                 SlowFast(7, 0.3, slow_minibatches=1),
                 Lookahead(8, 0.3),
                 SlowFastReplay(2, 0.3, 6),
@@ -176,7 +171,7 @@ def summarize(
             summary.setdefault(name, {})[f"{lr:g}"] = {
                 **describe(at_rate, target),
                 "vs_baseline": compare(at_rate, baseline),
-                "passes": variant.passes,
+                "passes": passes_of(variant.rule),
             }
     return {"baseline_lr": baseline_lr, "target": target, "variants": summary}
 

@@ -62,6 +62,9 @@ def preflight(
         ),
         one_process=config.num_env_runners == 0 and config.num_learners == 0,
         rule=rule_name(rule),
-        weight_copies=config.stream_settings.weight_copies,
+        weight_copies=config.stream_settings.weight_copies
+        if config.weight_transport == "object_store"
+        else 0,
+        open_tokens=config.stream_settings.open_batches * config.total_train_batch_size * context,
         device_memory_gb=device_memory_gb,
     )
