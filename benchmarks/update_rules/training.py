@@ -58,6 +58,7 @@ class Run:
 def make_config(run: Run, variant: Variant, model: Path, budget: Budget) -> GRPOConfig:
     """GRPO with the variant's rule, all in this process but a runner that samples ahead."""
     task = TASKS[run.task]
+    lr: Any = [[0, run.lr / 10], [WARM_UP_BATCHES * BATCH_SIZE, run.lr]]
     return (
         GRPOConfig()
         .environment(task.env, env_config={**task.env_config, "split": "train"})
@@ -71,7 +72,9 @@ def make_config(run: Run, variant: Variant, model: Path, budget: Budget) -> GRPO
         .training(
             update_rule=variant.rule,
             entropy_z_threshold=1.0 if variant.trigger else None,
-            lr=[[0, run.lr / 10], [WARM_UP_BATCHES * BATCH_SIZE, run.lr]],
+            lr=run.lr if variant.warm_up_steps else lr,
+            lr_warmup_steps=variant.warm_up_steps,
+            optimizer=variant.optimizer,
             train_batch_size_per_learner=BATCH_SIZE,
             minibatches_per_pass=variant.minibatches,
             group_size=GROUP_SIZE,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sfpo_rllib.core import (
+    GXPO,
     Extrapolated,
     Lookahead,
     MultiEpoch,
@@ -29,6 +30,8 @@ class Variant:
         conservative: Whether it is run at the smallest common rate alone, for which its settings
             were chosen, on the grid's task.
         minibatches: Optimizer steps a pass.
+        optimizer: Its name.
+        warm_up_steps: Optimizer steps that the rate is warmed up over, instead of batches.
         max_staleness: So many updates the sampling weights are behind; above 0 a runner samples
             while the learner learns.
     """
@@ -39,23 +42,30 @@ class Variant:
     like: str | None = None
     conservative: bool = False
     minibatches: int = 1
+    optimizer: str = "adamw"
+    warm_up_steps: int = 0
     max_staleness: int = 0
 
     @property
     def what(self) -> str:
         """Rule and settings, for the record."""
-        return (
-            repr(self.rule)
-            + f", {self.minibatches} mini-batches" * (self.minibatches > 1)
-            + f", max_staleness={self.max_staleness}" * (self.max_staleness > 0)
-        )
+        parts = [repr(self.rule)]
+        if self.minibatches > 1:
+            parts.append(f"{self.minibatches} mini-batches")
+        if self.max_staleness > 0:
+            parts.append(f"max_staleness={self.max_staleness}")
+        if self.optimizer != "adamw":
+            parts.append(self.optimizer)
+        if self.warm_up_steps:
+            parts.append(f"{self.warm_up_steps} warm-up steps")
+        return ", ".join(parts)
 
     @property
     def passes(self) -> float:
         """How often a batch is gone through, once the rule's history is full."""
         rule = self.rule
         share = getattr(rule, "fast_fraction", 1.0)
-        if isinstance(rule, Extrapolated):
+        if isinstance(rule, Extrapolated | GXPO):
             return 2 * share + 1
         fast = getattr(rule, "epochs", getattr(rule, "fast_steps", 0)) + rule.history
         return fast * share + (not isinstance(rule, MultiEpoch | Lookahead))

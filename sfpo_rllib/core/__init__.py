@@ -16,6 +16,7 @@ from sfpo_rllib.core.objective import Objective, kl_estimate
 from sfpo_rllib.core.optimizers import OptimizerSpec
 from sfpo_rllib.core.slow_fast import slow_fast_update
 from sfpo_rllib.core.update_rules import (
+    GXPO,
     UPDATE_RULES,
     Extrapolated,
     Lookahead,
@@ -23,6 +24,7 @@ from sfpo_rllib.core.update_rules import (
     Single,
     SlowFast,
     SlowFastESS,
+    SlowFastGated,
     SlowFastReplay,
     UpdateContext,
     UpdateRule,
@@ -32,6 +34,7 @@ from sfpo_rllib.core.updater import Updater
 
 __all__ = [
     "ADVANTAGES",
+    "GXPO",
     "LOSSES",
     "UPDATE_RULES",
     "Anchor",
@@ -48,6 +51,7 @@ __all__ = [
     "Single",
     "SlowFast",
     "SlowFastESS",
+    "SlowFastGated",
     "SlowFastReplay",
     "UpdateContext",
     "UpdateRule",

@@ -97,6 +97,18 @@ def anchored(
         raise
 
 
+@torch.no_grad()
+def products(start: Anchor, middle: Anchor) -> tuple[float, float, float]:
+    """<a, a>, <a, b> and <b, b> of the steps a from start to middle, and b from there to now."""
+    first_squared = cross = second_squared = 0.0
+    for (param, mid), (_, origin) in zip(middle.pairs(), start.pairs(), strict=True):
+        first, second = (mid - origin).float(), (param - mid).float()
+        first_squared += float(whole(first.square().sum()))
+        cross += float(whole((first * second).sum()))
+        second_squared += float(whole(second.square().sum()))
+    return first_squared, cross, second_squared
+
+
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """A DTensor's reduction is a partial one until it is gathered."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

@@ -1,4 +1,4 @@
-"""Learning rates that advance once a batch of rollouts."""
+"""Learning rates that advance once a batch of rollouts; a warm-up may do so once a step."""
 
 import math
 from collections.abc import Sequence
@@ -24,13 +24,15 @@ LR_SCHEDULES = ("constant", "linear", "cosine")
 class LRSchedule:
     """Warm-up, then constant or down to a share of the peak.
 
-    All optimizer steps on one batch have one rate, whatever the passes of its update. It depends
-    on the number of the batch alone, so that a restored run goes on where it was.
+    All optimizer steps on one batch have one rate, whatever the passes of its update, but for those
+    of a warm-up in optimizer steps. It depends on the numbers of the batch and the step alone, so
+    that a restored run goes on where it was.
 
     Attributes:
         lr: The peak, >= 0.
         lr_schedule: "constant", "linear" or "cosine".
         lr_warmup_batches: So many batches are trained below the peak, rising in equal steps.
+        lr_warmup_steps: Instead, so many optimizer steps are. A decay does not wait for them.
         lr_total_batches: The batch from which on the rate is at its lowest; None if constant.
         lr_min_ratio: The lowest rate as a share of the peak, in [0, 1].
     """
@@ -38,6 +40,7 @@ class LRSchedule:
     lr: float
     lr_schedule: str = "constant"
     lr_warmup_batches: int = 0
+    lr_warmup_steps: int = 0
     lr_total_batches: int | None = None
     lr_min_ratio: float = 0.0
 
@@ -51,6 +54,7 @@ class LRSchedule:
             "lr": number(least=0.0),
             "lr_schedule": one_of(*LR_SCHEDULES),
             "lr_warmup_batches": integer(0),
+            "lr_warmup_steps": integer(0),
             "lr_min_ratio": number(least=0.0, most=1.0),
             "lr_total_batches": integer(1) | none(),
         }
@@ -64,10 +68,19 @@ class LRSchedule:
             problems.append(
                 f"lr_total_batches={total!r}: must be above lr_warmup_batches={warmup!r}"
             )
+        if not problems and warmup and self.lr_warmup_steps:
+            problems.append(
+                f"lr_warmup_steps={self.lr_warmup_steps!r}: must be 0 with "
+                f"lr_warmup_batches={warmup!r}; either steps or batches are warmed up over"
+            )
         return problems
 
+    def warmup_share(self, step: int) -> float:
+        """The share of the batch's rate that an optimizer step has, counted from 0, in (0, 1]."""
+        return min((step + 1) / (self.lr_warmup_steps + 1), 1.0)
+
     def at(self, batch: int) -> float:
-        """The learning rate of a batch, counted from 0."""
+        """The learning rate of a batch, counted from 0, once `lr_warmup_steps` are over."""
         warmup = self.lr_warmup_batches
         if batch < warmup:
             return self.lr * (batch + 1) / (warmup + 1)  # the first batch is not trained at 0
@@ -85,10 +98,12 @@ def timestep_schedule_problems(lr: Sequence[Any], beside: LRSchedule) -> list[st
     rates = [pair[-1] for pair in lr if isinstance(pair, list | tuple) and len(pair) == 2]
     if len(rates) < len(lr) or not all(is_number(rate, least=0.0) for rate in rates):
         return [f"lr={lr!r}: must be a number >= 0, or [[timestep, number >= 0], ...]"]
-    if beside.lr_schedule != "constant" or beside.lr_warmup_batches:
+    warmups = ("lr_warmup_batches", "lr_warmup_steps")
+    set_too = [name for name in warmups if getattr(beside, name)]
+    if beside.lr_schedule != "constant" or set_too:
+        own = [f"{n}={getattr(beside, n)!r}" for n in ("lr_schedule", *(set_too or warmups[:1]))]
         return [
-            f"lr={lr!r}: must be a number with lr_schedule={beside.lr_schedule!r} and "
-            f"lr_warmup_batches={beside.lr_warmup_batches!r}; either a schedule of timesteps or "
-            "one of batches"
+            f"lr={lr!r}: must be a number with {' and '.join(own)}; either a schedule of "
+            "timesteps or one of batches and steps"
         ]
     return []

@@ -30,6 +30,7 @@ from sfpo_rllib.core import (
     Extrapolated,
     MultiEpoch,
     SlowFast,
+    SlowFastGated,
     SlowFastReplay,
     UpdateRule,
     make_update_rule,
@@ -119,6 +120,10 @@ def test_a_rule_with_a_history_is_refused_by_name(rule: str | UpdateRule) -> Non
             SlowFast(fast_minibatches=8, slow_minibatches=1),
             r"^fast_minibatches=8: must be left out, as a pass is one .*\nslow_minibatches=1: must",
         ),
+        (
+            SlowFastGated(2),
+            r"^update_rule=SlowFastGated\(.*: looks at head_grad_norm of its passes",
+        ),
         (Extrapolated(fast_fraction=0.5), r"^fast_fraction=0.5: must be left out, as a pass is"),
         ("slow_fst", r"^update_rule='slow_fst': must be .* did you mean 'slow_fast'\?"),
         (None, r"^update_rule=None: must be an UpdateRule or one of"),
@@ -184,6 +189,8 @@ def test_a_setting_that_tune_changes_takes_effect(running: Running, steps: list[
         ({"epochs": 3}, "epochs=3: 'slow_fast' has only"),
         ({"update_rule": "slow_fast_replay"}, "update_rule='slow_fast_replay': keeps 5 earlier"),
         ({"entropy_window": 1}, "entropy_window=1: must be"),
+        ({"entropy_warmup": -1}, "entropy_warmup=-1: must be"),
+        ({"entropy_patience": 0}, "entropy_patience=0: must be"),
     ],
 )
 def test_settings_that_tune_makes_wrong_are_refused_at_the_start(

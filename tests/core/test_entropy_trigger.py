@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,3 +173,72 @@ def test_on_a_steady_decline_never_fires(shape):
         slope = -np.gradient(falling)
         entropies = falling + slope * jitter  # noise as large as what it falls by in a step
         assert iterations_until_fired(entropies, window=30, threshold=1.0) is None
+
+
+# Warm-up and patience.
+
+RISING = [1.0, 1.0, 2.0, 3.0, 1.0, 4.0, 6.0, 9.0]  # z >= 0.5 at 2, 3, 5, 6, 7 with a window of 3
+
+
+def fired_at(**settings: int) -> int | None:
+    trigger = EntropyTrigger(window=3, threshold=0.5, **settings)
+    for i, entropy in enumerate(RISING):
+        if trigger.update(entropy):
+            return i
+    return None
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 2),
+        ({"patience": 2}, 3),
+        ({"patience": 3}, 7),  # one below between them begins anew
+        ({"patience": 4}, None),
+        ({"warmup": 2}, 2),
+        ({"warmup": 3}, 3),  # the first three cannot fire it
+        ({"warmup": 4}, 5),
+        ({"warmup": 8}, None),
+        ({"warmup": 3, "patience": 2}, 6),  # nor count towards the patience
+    ],
+    ids=str,
+)
+def test_it_waits_for_its_warm_up_and_for_as_many_in_a_row_as_its_patience(
+    settings: dict[str, int], expected: int | None
+) -> None:
+    assert fired_at(**settings) == expected
+
+
+@pytest.mark.parametrize("saved_after", range(1, 7))
+def test_warm_up_and_patience_go_on_from_a_state(saved_after: int) -> None:
+    def make() -> EntropyTrigger:
+        return EntropyTrigger(window=3, threshold=0.5, warmup=3, patience=2)
+
+    first, second, whole = make(), make(), make()
+    expected = [whole.update(entropy) for entropy in RISING]
+    assert expected.index(True) == 6
+    actual = [first.update(entropy) for entropy in RISING[:saved_after]]
+    second.load_state_dict(first.state_dict())
+    assert actual + [second.update(entropy) for entropy in RISING[saved_after:]] == expected
+
+
+def test_a_state_of_an_earlier_release_has_seen_what_its_window_has() -> None:
+    trigger = EntropyTrigger(window=3, threshold=0.5, warmup=4, patience=2)
+    trigger.load_state_dict({"entropies": [1.0, 1.0, 2.0], "fired": False, "z": 1.4})
+    assert [trigger.update(entropy) for entropy in (3.0, 4.0, 6.0)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"warmup": -1}, "warmup=-1: must be an integer >= 0"),
+        ({"warmup": 1.0}, "warmup=1.0: must be an integer >= 0"),
+        ({"patience": 0}, "patience=0: must be an integer >= 1"),
+        ({"patience": True}, "patience=True: must be an integer >= 1"),
+    ],
+)
+def test_a_warm_up_or_patience_out_of_range_is_refused(
+    settings: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        EntropyTrigger(**settings)

@@ -20,6 +20,13 @@ def test_warm_up_rises_in_equal_steps_and_trains_the_first_batch() -> None:
     assert rates(6, lr_warmup_batches=4) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
 
 
+def test_a_warm_up_over_steps_rises_in_equal_steps_to_the_batchs_rate_and_stays() -> None:
+    schedule = LRSchedule(1.0, lr_warmup_steps=3, lr_schedule="linear", lr_total_batches=4)
+    assert [schedule.warmup_share(step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert [schedule.at(batch) for batch in range(3)] == [1.0, 0.75, 0.5]
+    assert {LRSchedule(1.0).warmup_share(step) for step in range(3)} == {1.0}
+
+
 def test_linear_falls_in_equal_steps_to_its_least_share_and_stays() -> None:
     got = rates(8, lr_schedule="linear", lr_warmup_batches=1, lr_total_batches=5, lr_min_ratio=0.2)
     assert got == pytest.approx([0.5, 1.0, 0.8, 0.6, 0.4, 0.2, 0.2, 0.2])
@@ -49,6 +56,12 @@ def test_no_batch_before_the_last_is_trained_at_zero() -> None:
         ({"lr_schedule": None}, "lr_schedule=None: must be one of"),
         ({"lr_warmup_batches": -1}, "lr_warmup_batches=-1: must be an integer >= 0"),
         ({"lr_warmup_batches": 1.5}, "lr_warmup_batches=1.5: must be an integer >= 0"),
+        ({"lr_warmup_steps": -1}, "lr_warmup_steps=-1: must be an integer >= 0"),
+        ({"lr_warmup_steps": 2.0}, "lr_warmup_steps=2.0: must be an integer >= 0"),
+        (
+            {"lr_warmup_steps": 2, "lr_warmup_batches": 3},
+            "lr_warmup_steps=2: must be 0 with lr_warmup_batches=3",
+        ),
         ({"lr_schedule": "cosine"}, "lr_total_batches=None: must be an integer with lr_schedule="),
         (
             {"lr_schedule": "linear", "lr_warmup_batches": 5, "lr_total_batches": 5},

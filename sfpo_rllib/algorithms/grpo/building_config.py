@@ -85,7 +85,12 @@ class BuildingConfig(MergingConfig):
         """The rule at work, with its trigger: one for each learner."""
         trigger = None
         if self.entropy_z_threshold is not None:
-            trigger = EntropyTrigger(self.entropy_window, self.entropy_z_threshold)
+            trigger = EntropyTrigger(
+                self.entropy_window,
+                self.entropy_z_threshold,
+                warmup=self.entropy_warmup,
+                patience=self.entropy_patience,
+            )
         # A learner in this process must not share a rule's state with the config.
         rule = copy.deepcopy(self.make_update_rule())
         return Updater(rule, trigger, snapshot_device=self.snapshot_device)

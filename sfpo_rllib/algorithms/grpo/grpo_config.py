@@ -69,6 +69,8 @@ class GRPOConfig(BuildingConfig):
         self.update_rule: str | UpdateRule = "single"
         self.entropy_window = 30
         self.entropy_z_threshold: float | None = None
+        self.entropy_warmup = 0
+        self.entropy_patience = 1
         self.loss: str | PolicyLoss | LossFunction = "grpo"
         # None: the loss's own default.
         self.loss_aggregation: str | None = None
@@ -155,6 +157,8 @@ class GRPOConfig(BuildingConfig):
         update_rule: str | UpdateRule = NotProvided,
         entropy_window: int = NotProvided,
         entropy_z_threshold: float | None = NotProvided,
+        entropy_warmup: int = NotProvided,
+        entropy_patience: int = NotProvided,
         group_size: int = NotProvided,
         minibatch_size: int | None = NotProvided,
         minibatches_per_pass: int | None = NotProvided,
@@ -182,6 +186,7 @@ class GRPOConfig(BuildingConfig):
         adam_betas: tuple[float, float] = NotProvided,
         lr_schedule: str = NotProvided,
         lr_warmup_batches: int = NotProvided,
+        lr_warmup_steps: int = NotProvided,
         lr_total_batches: int | None = NotProvided,
         lr_min_ratio: float = NotProvided,
         **kwargs: Any,
@@ -196,6 +201,8 @@ class GRPOConfig(BuildingConfig):
             entropy_z_threshold: The z-score from which on the rule is switched off for good and
                 every batch gets one pass. None: never. On flat, noisy entropy w = 30 and 1.0 fire
                 within about 60 iterations.
+            entropy_warmup: In so many first batches the trigger cannot fire.
+            entropy_patience: So many z-scores in a row must reach the threshold.
             group_size: Completions of one problem.
             minibatch_size: Completions of one optimizer step, per learner. None: the whole
                 rollout batch, or what `minibatches_per_pass` says.
@@ -245,6 +252,7 @@ class GRPOConfig(BuildingConfig):
             lr_schedule: "constant", or "linear" or "cosine" down to `lr_min_ratio`. Advances once
                 a rollout batch. Instead, `lr` may be RLlib's `[[timestep, value], ...]`.
             lr_warmup_batches: So many batches are trained below `lr`, rising in equal steps.
+            lr_warmup_steps: Instead, so many optimizer steps are, those of all passes.
             lr_total_batches: The batch from which on the rate is at its lowest.
             lr_min_ratio: The lowest rate as a share of `lr`.
             kwargs: Of `AlgorithmConfig.training()`, e.g. `lr` and `grad_clip`.
@@ -312,9 +320,14 @@ class GRPOConfig(BuildingConfig):
         if not (of_batches or of_rule or self.in_evaluation):
             yield from batches.pass_problems(self.make_update_rule().pass_settings)
         if self.entropy_z_threshold is not None:
-            names = ("entropy_window", "entropy_z_threshold")
-            window, threshold = (getattr(self, name) for name in names)
-            yield from trigger_problems(window, threshold, names, must_fire=True)
+            yield from trigger_problems(
+                self.entropy_window,
+                self.entropy_z_threshold,
+                ("entropy_window", "entropy_z_threshold", "entropy_warmup", "entropy_patience"),
+                warmup=self.entropy_warmup,
+                patience=self.entropy_patience,
+                must_fire=True,
+            )
         yield from of_attributes(UpdateSettings, self).problems()
         yield from problems_of(self.make_lr_schedule)
         unknown_loss = problems_of(lambda: self.policy_loss)

@@ -31,6 +31,8 @@ from sfpo_rllib.core.batch_guard import BatchGuard, BatchRefused
 from sfpo_rllib.core.importance import effective_sample_share
 from sfpo_rllib.core.metrics import Metrics, accumulate, over_learners, per_token
 from sfpo_rllib.core.step_guard import StepGuard
+from sfpo_rllib.core.update_rules import UpdateRule
+from sfpo_rllib.core.update_rules.slow_fast_gated import HEAD_GRAD_NORM
 from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.rl_modules.causal_lm import (
     ADVANTAGES,
@@ -67,12 +69,14 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
     def build(self) -> None:
         # Set before super().build(), which may already restore a state.
         self._updater: Updater[Minibatches, PassMetrics] = self.config.make_updater()
-        self._optimizer_steps = 0
         self._batch_guard = BatchGuard(self.config.max_engine_logp_diff)
         self._step_guard = StepGuard(self.config.max_skipped_steps)
         self._objective = self.config.make_objective()
         super().build()
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        self._head: torch.Tensor | None = None
+        if HEAD_GRAD_NORM in self._updater.rule.pass_metrics:
+            self._head = _trained_head(module, self._updater.rule)
         if self.config.kl_coeff and not hasattr(module, "reference_logp"):
             raise ValueError(
                 f"kl_coeff={self.config.kl_coeff}: must be 0 with {type(module).__name__}, which "
@@ -133,8 +137,9 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
 
         Returns:
             Over all learners: `loss` and `grad_norm` (before clipping), means over mini-batches;
-            the metrics of `core.Objective` as means over tokens, or as maxima; `engine_ess`. If no
-            token counts, a `loss` of 0 and an `entropy` that is not a number.
+            the metrics of `core.Objective` as means over tokens, or as maxima; `engine_ess`; if
+            the rule looks at it, `head_grad_norm`. If no token counts, a `loss` of 0 and an
+            `entropy` that is not a number.
         """
         recut = self._recut(num_minibatches, fraction, turn)
         if minibatches and recut is not None:
@@ -144,11 +149,13 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
         if not minibatches:
             return {"loss": 0.0, "entropy": math.nan}
         totals: Metrics = {}
-        grad_norms = []
+        grad_norms, head_grad_norms = [], []
         for minibatch in minibatches:
             metrics, grad_norm = self._optimizer_step(minibatch)
             accumulate(totals, metrics)
             grad_norms.append(grad_norm)
+            if self._head is not None:
+                head_grad_norms.append(self._head_grad_norm)
         sums = over_learners(totals, distributed=self._distributed)
         result = per_token(sums)
         result["engine_ess"] = effective_sample_share(
@@ -156,6 +163,8 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
         )
         result["loss"] = sums["loss"] / len(minibatches)
         result["grad_norm"] = sum(grad_norms) / len(minibatches)
+        if head_grad_norms:
+            result[HEAD_GRAD_NORM] = sum(head_grad_norms) / len(minibatches)
         return result
 
     def _optimizer_step(self, minibatch: list[Batch]) -> tuple[Metrics, float]:
@@ -186,11 +195,14 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
         norm = self._grad_norm = float(
             whole(torch.nn.utils.get_total_norm([g for g in gradients.values() if g is not None]))
         )
+        if self._head is not None and self._head.grad is not None:
+            self._head_grad_norm = float(whole(torch.linalg.vector_norm(self._head.grad)))
         if self._step_guard.allows(
             norm,
             parameters=module.unwrapped().named_parameters(),
             batch=lambda: moved(minibatch, "cpu"),
         ):
+            self._set_step_lr()
             self.apply_gradients(self.postprocess_gradients(gradients))
             self._optimizer_steps += 1
         return totals, norm
@@ -314,7 +326,6 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
     def get_update_state(self) -> StateDict:
         """What the update carries from batch to batch, besides weights and optimizer."""
         return {
-            "optimizer_steps": self._optimizer_steps,
             "batch_guard": self._batch_guard.state_dict(),
             "step_guard": self._step_guard.state_dict(),
             "several_turns": self._longest_episode.several_turns,
@@ -325,7 +336,6 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
 
     def set_update_state(self, state: StateDict) -> None:
         """Goes on from `get_update_state()`."""
-        self._optimizer_steps = int(state["optimizer_steps"])
         if "batch_guard" in state:  # earlier releases had none
             self._batch_guard.load_state_dict(state["batch_guard"])
         self._longest_episode.restore(several_turns=state.get("several_turns", False))
@@ -346,6 +356,19 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
     def set_recent_batches(self, batches: list[Any]) -> None:
         """Goes on from `get_recent_batches()`."""
         self._updater.recent = moved(batches, self._device)
+
+
+def _trained_head(module: Any, rule: UpdateRule) -> torch.Tensor:
+    """The weight of the model's output layer, which may be the embeddings', too."""
+    lm = getattr(module, "lm", None)
+    head = None if lm is None else lm.get_output_embeddings()
+    if head is None or not head.weight.requires_grad:
+        raise ValueError(
+            f"update_rule={rule!r}: must not look at the gradient of the output layer, which "
+            f"{type(module).__name__} does not train here"
+        )
+    weight: torch.Tensor = head.weight
+    return weight
 
 
 def _versions(parameters: list[torch.Tensor]) -> list[int]:

@@ -32,6 +32,7 @@ class OptimizerLearner(CheckpointedLearner):
         # Set before super().build(), which makes the optimizer.
         self._lr_schedule = self.config.make_lr_schedule()
         self._num_batches = 0
+        self._optimizer_steps = 0
         self._timesteps = 0
         super().build()
 
@@ -73,10 +74,18 @@ class OptimizerLearner(CheckpointedLearner):
         A plain number: RLlib begins its schedules with a tensor, which not every optimizer takes.
         """
         if self._lr_schedule:
-            lr = self._lr_schedule.at(self._num_batches)
+            self._batch_lr = self._lr_schedule.at(self._num_batches)
+            lr = self._batch_lr * self._lr_schedule.warmup_share(self._optimizer_steps)
         else:
             lr = self._optimizer_lr_schedules[optimizer].update(timestep=self._timesteps)
         self._set_optimizer_lr(optimizer, lr)
+
+    def _set_step_lr(self) -> None:
+        """The rate of the next optimizer step, where steps are warmed up over."""
+        if self._lr_schedule and self._lr_schedule.lr_warmup_steps:
+            lr = self._batch_lr * self._lr_schedule.warmup_share(self._optimizer_steps)
+            for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
+                self._set_optimizer_lr(optimizer, lr)
 
     @override(TorchLearner)
     def _set_optimizer_state(self, state: StateDict) -> None:
@@ -90,12 +99,14 @@ class OptimizerLearner(CheckpointedLearner):
         """How far training has come, and with which optimizer."""
         return {
             "optimizer": optimizer_name(self.config.optimizer),
+            "optimizer_steps": self._optimizer_steps,
             "num_batches": self._num_batches,
             "timesteps": self._timesteps,
         }
 
     def set_rate_state(self, state: StateDict) -> None:
         """Goes on from `get_rate_state()`."""
+        self._optimizer_steps = int(state["optimizer_steps"])
         self._num_batches = num_batches(state, self._weights_seq_no)
         self._timesteps = int(state.get("timesteps", 0))
 

@@ -15,6 +15,8 @@ def with_sfpo(
     reposition_alpha: float = 0.8,
     entropy_window: int | None = None,
     entropy_z_threshold: float = 1.0,
+    entropy_warmup: int = 0,
+    entropy_patience: int = 1,
 ) -> AlgorithmConfig:
     """Returns a copy of `config` whose learner repositions before it corrects.
 
@@ -28,6 +30,8 @@ def with_sfpo(
         reposition_alpha: alpha, in [0, 1].
         entropy_window: w of the entropy trigger. None: no trigger.
         entropy_z_threshold: z-score from which on SFPO is switched off for good.
+        entropy_warmup: So many first batches cannot fire it.
+        entropy_patience: So many z-scores in a row must reach the threshold.
 
     Returns:
         The new config. It can be changed further: its `validate()` looks at it again.
@@ -42,4 +46,6 @@ def with_sfpo(
         SlowFast(fast_steps=fast_steps, alpha=reposition_alpha),
         entropy_window=entropy_window,
         entropy_z_threshold=entropy_z_threshold,
+        entropy_warmup=entropy_warmup,
+        entropy_patience=entropy_patience,
     )

@@ -26,6 +26,8 @@ def with_update_rule(
     *,
     entropy_window: int | None = None,
     entropy_z_threshold: float = 1.0,
+    entropy_warmup: int = 0,
+    entropy_patience: int = 1,
 ) -> AlgorithmConfig:
     """Returns a copy of `config` whose learner updates by the rule.
 
@@ -33,13 +35,15 @@ def with_update_rule(
     gradient step. Whatever else the learner does once an update (metrics, target networks,
     learning rates, priorities of a replay buffer) it does once a batch, not a pass, from the last
     pass. The settings live in the learner config (`config.learner_config_dict["sfpo"]`: the rule's
-    own by name, `entropy_window`, `entropy_z_threshold`), where Tune can reach them.
+    own by name, and the trigger's, those from `entropy_window` on), where Tune can reach them.
 
     Args:
         config: Of an algorithm with a TorchLearner, e.g. PPOConfig. Left alone.
         update_rule: A name, or an instance of one of our rules or of an own one.
         entropy_window: w of the entropy trigger. None: no trigger.
         entropy_z_threshold: z-score from which on the rule is switched off for good.
+        entropy_warmup: So many first batches cannot fire it.
+        entropy_patience: So many z-scores in a row must reach the threshold.
 
     Returns:
         The new config. It can be changed further: its `validate()` looks at it again.
@@ -49,7 +53,13 @@ def with_update_rule(
             already, the rule wants a history, or `UpdateRuleConfigMixin.rule_problems()` has
             something to say.
     """
-    settings = make_settings(update_rule, entropy_window, entropy_z_threshold)
+    settings = make_settings(
+        update_rule,
+        entropy_window=entropy_window,
+        entropy_z_threshold=entropy_z_threshold,
+        entropy_warmup=entropy_warmup,
+        entropy_patience=entropy_patience,
+    )
     if not isinstance(config, AlgorithmConfig):
         raise ValueError(f"config={config!r}: must be an AlgorithmConfig, e.g. PPOConfig()")
     base = config.learner_class

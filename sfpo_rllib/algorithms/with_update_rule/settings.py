@@ -11,17 +11,24 @@ from sfpo_rllib.core.update_rules.passes import PASS_SETTINGS
 from sfpo_rllib.core.updater import Updater
 
 SETTINGS = "sfpo"
-_TRIGGER = ("entropy_window", "entropy_z_threshold")
+TRIGGER = {  # the trigger's settings, with their defaults
+    "entropy_window": None,
+    "entropy_z_threshold": 1.0,
+    "entropy_warmup": 0,
+    "entropy_patience": 1,
+}
 NO_POLICY = (
     "must be None, as the algorithm's modules have no distribution over actions whose entropy the "
     "trigger could watch"
 )
 
 
-def make_settings(
-    update_rule: str | UpdateRule, entropy_window: int | None, entropy_z_threshold: float
-) -> dict[str, Any]:
+def make_settings(update_rule: str | UpdateRule, **trigger: Any) -> dict[str, Any]:
     """The settings as Tune can reach them: those of our rules by name.
+
+    Args:
+        update_rule: The rule.
+        trigger: All of `TRIGGER`.
 
     Raises:
         ValueError: As `make_updater`.
@@ -33,7 +40,8 @@ def make_settings(
         # The passes' mini-batches are not ours to set: see make_updater.
         shown = {n: v for n, v in own if n not in PASS_SETTINGS or n in rule.pass_settings}
         settings = {"update_rule": rule_name(rule), **shown}
-    settings |= dict(zip(_TRIGGER, (entropy_window, entropy_z_threshold), strict=True))
+    always = ("entropy_window", "entropy_z_threshold")
+    settings |= {n: v for n, v in trigger.items() if n in always or v != TRIGGER[n]}
     make_updater(settings)
     return settings
 
@@ -51,8 +59,7 @@ def make_updater(settings: dict[str, Any]) -> Updater[Any, Any]:
             "'update_rule', as with_update_rule() sets it"
         )
     settings = dict(settings)
-    window = settings.pop("entropy_window", None)
-    threshold = settings.pop("entropy_z_threshold", 1.0)
+    window, threshold, warmup, patience = (settings.pop(n, v) for n, v in TRIGGER.items())
     rule = make_update_rule(copy.deepcopy(settings.pop("update_rule")), **settings)
     if rule.history:
         without = [name for name, cls in UPDATE_RULES.items() if cls.history == 0]
@@ -65,10 +72,22 @@ def make_updater(settings: dict[str, Any]) -> Updater[Any, Any]:
         "algorithm takes one on (its minibatch_size); GRPOConfig cuts passes otherwise"
         for name, value in rule.pass_settings.items()
     )
+    if rule.pass_metrics:
+        raise ValueError(
+            f"update_rule={rule!r}: looks at {', '.join(rule.pass_metrics)} of its passes, which "
+            "GRPOConfig's learners measure and RLlib's own do not"
+        )
     # A threshold that is no number is wrong without a window too.
     raise_problems(
         trigger_problems(
-            2 if window is None else window, threshold, _TRIGGER, must_fire=window is not None
+            2 if window is None else window,
+            threshold,
+            [*TRIGGER],
+            warmup=warmup,
+            patience=patience,
+            must_fire=window is not None,
         )
     )
-    return Updater(rule, None if window is None else EntropyTrigger(window, threshold))
+    if window is None:
+        return Updater(rule)
+    return Updater(rule, EntropyTrigger(window, threshold, warmup=warmup, patience=patience))

@@ -10,12 +10,15 @@ from typing import Any
 
 from sfpo_rllib.core.checks import nearest
 from sfpo_rllib.core.update_rules.baselines import MultiEpoch, Single
+from sfpo_rllib.core.update_rules.gxpo import GXPO
 from sfpo_rllib.core.update_rules.research import Extrapolated, Lookahead, SlowFastReplay
 from sfpo_rllib.core.update_rules.rule import Batch, PassResult, RunPass, UpdateContext, UpdateRule
 from sfpo_rllib.core.update_rules.slow_fast import SlowFast
 from sfpo_rllib.core.update_rules.slow_fast_ess import SlowFastESS
+from sfpo_rllib.core.update_rules.slow_fast_gated import SlowFastGated
 
 __all__ = [
+    "GXPO",
     "UPDATE_RULES",
     "Batch",
     "Extrapolated",
@@ -26,6 +29,7 @@ __all__ = [
     "Single",
     "SlowFast",
     "SlowFastESS",
+    "SlowFastGated",
     "SlowFastReplay",
     "UpdateContext",
     "UpdateRule",

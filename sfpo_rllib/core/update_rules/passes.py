@@ -32,7 +32,7 @@ class FastPasses(UpdateRule):
         return {n: getattr(self, n) for n, default in own.items() if getattr(self, n) != default}
 
     def __repr__(self) -> str:
-        names = [f.name for f in fields(self) if f.name not in PASS_SETTINGS]
+        names = [f.name for f in fields(self) if f.repr and f.name not in PASS_SETTINGS]
         shown = [f"{name}={getattr(self, name)!r}" for name in (*names, *self.pass_settings)]
         return f"{type(self).__qualname__}({', '.join(shown)})"
 

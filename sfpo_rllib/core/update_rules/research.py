@@ -3,9 +3,7 @@
 import itertools
 from dataclasses import dataclass
 
-import torch
-
-from sfpo_rllib.core.anchor import Anchor, whole
+from sfpo_rllib.core.anchor import Anchor, products
 from sfpo_rllib.core.checks import integer, value_problems
 from sfpo_rllib.core.slow_fast import slow_fast_problems, slow_fast_update
 from sfpo_rllib.core.update_rules.passes import FastPasses, FastSlowPasses
@@ -100,14 +98,9 @@ class Extrapolated(FastSlowPasses):
             return results
 
 
-@torch.no_grad()
 def _step_ratio(start: Anchor, middle: Anchor) -> float:
     """<d_0, d_1> / <d_0, d_0> of the steps start -> middle -> now; 1 if d_0 is 0."""
-    cross = squared = 0.0
-    for (param, mid), (_, origin) in zip(middle.pairs(), start.pairs(), strict=True):
-        first = (mid - origin).float()
-        cross += float(whole((first * (param - mid).float()).sum()))
-        squared += float(whole(first.square().sum()))
+    squared, cross, _ = products(start, middle)
     return cross / squared if squared > 0.0 else 1.0
 
 

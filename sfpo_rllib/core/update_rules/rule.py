@@ -88,12 +88,15 @@ class UpdateRule(ABC):
         first_pass_at_start: Whether its first pass is over the new batch, from the parameters as
             they were given. That pass then yields the ratio's denominators at no cost; for a rule
             that begins otherwise they are computed beforehand.
+        pass_metrics: What it looks at in the results of its passes that not all learners measure:
+            "head_grad_norm", the norm of the gradient of the model's output layer.
         metric_names: What it puts into `ctx.metrics`; 0 in updates that do not set it.
         parameter_copies: How many copies of the parameters it holds in an update, at most.
     """
 
     history: int = 0
     first_pass_at_start: ClassVar[bool] = True
+    pass_metrics: ClassVar[tuple[str, ...]] = ()
     metric_names: ClassVar[tuple[str, ...]] = ()
     parameter_copies: ClassVar[int] = 0
 

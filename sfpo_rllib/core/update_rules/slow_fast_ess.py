@@ -47,6 +47,8 @@ class SlowFastESS(SlowFast):
 
 def _effective_sample_share(result: object) -> float:
     share = result.get("engine_ess") if isinstance(result, Mapping) else None
+    if isinstance(result, Mapping) and math.isnan(result.get("entropy", 0.0)):
+        return 0.0  # no token counts, and no step was taken
     if share is None:
         raise ValueError(
             "update_rule=SlowFastESS: must be SlowFast with passes that measure no engine_ess, as "

@@ -145,7 +145,13 @@ def test_a_decay_without_an_end_is_refused(good, kind):
 
 
 @pytest.mark.parametrize(
-    "batches", [{"lr_schedule": "linear", "lr_total_batches": 9}, {"lr_warmup_batches": 2}], ids=str
+    "batches",
+    [
+        {"lr_schedule": "linear", "lr_total_batches": 9},
+        {"lr_warmup_batches": 2},
+        {"lr_warmup_steps": 2},
+    ],
+    ids=str,
 )
 def test_a_schedule_of_timesteps_and_one_of_batches_together_are_refused(good, batches):
     lr = [[0, 1e-6], [1000, 1e-7]]

@@ -72,6 +72,25 @@ def test_all_steps_on_a_batch_have_its_rate_which_is_logged(
     assert logged_rates(results) == pytest.approx(EXPECTED, rel=1e-6)
 
 
+def test_a_warm_up_over_optimizer_steps_goes_on_where_a_checkpoint_left_it(
+    make_config: MakeConfig, running: Running, tmp_path: Path
+) -> None:
+    settings = {"lr": 1e-2, "minibatch_size": 8, "fast_steps": 1, "lr_warmup_steps": 5}
+    config = make_config(env=ECHO).training(**settings)
+    whole = running(config.copy(copy_frozen=False).build_algo())
+    steps = step_rates(whole)
+    _, results = train(whole, 1)
+    second = running(SFPO.from_checkpoint(whole.save_to_path(tmp_path / "checkpoint")))
+    steps_of_second = step_rates(second)
+    for algo in (whole, second):
+        _, more = train(algo, 1)
+    # 2 passes of 2 mini-batches a batch.
+    rates = [1e-2 * min((step + 1) / 6, 1.0) for step in range(8)]
+    assert steps == [rates[:4], rates[4:]] and steps_of_second == [rates[4:]]
+    assert logged_rates([*results, *more]) == pytest.approx([rates[3], rates[7]])
+    assert_equal_weights(whole.get_module_weights(), second.get_module_weights())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_restored_run_goes_on_with_rate_and_optimizer_bit_for_bit(
     make_config: MakeConfig, running: Running, tmp_path: Path, name: str

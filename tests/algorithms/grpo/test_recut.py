@@ -24,7 +24,7 @@ from sfpo_rllib.algorithms.grpo.minibatches import (
     add_reference_logp,
 )
 from sfpo_rllib.algorithms.grpo.recut import Recut
-from sfpo_rllib.core import Lookahead, MultiEpoch, SlowFast, SlowFastReplay
+from sfpo_rllib.core import Lookahead, MultiEpoch, SlowFast, SlowFastGated, SlowFastReplay
 from sfpo_rllib.rl_modules.causal_lm import (
     ADVANTAGES,
     ATTENTION_MASK,
@@ -51,6 +51,7 @@ def make_learner(tiny_model: Path) -> MakeLearner:
             .env_runners(sampling={"max_tokens": WIDTH})
             .training(train_batch_size_per_learner=BATCH, group_size=GROUP_SIZE)
             .training(lr=1e-2, max_tokens_per_micro_batch=60, max_engine_logp_diff=None)
+            .training(grad_clip=1e6)
             .training(**training)
         )
         space = gym.spaces.Text(1)
@@ -261,6 +262,21 @@ def test_ratios_of_recut_passes_are_to_the_start_of_the_batch(make_learner, base
         assert micro[PLACE].unique().numel() == len(micro[PLACE])
         for i, row in enumerate(micro[ROW].tolist()):
             assert torch.equal(micro[START_LOGP][i][micro[LOSS_MASK][i]], start[row])
+
+
+def test_the_output_layers_gradient_is_measured_where_the_rule_looks_at_it(make_learner):
+    learner = make_learner(update_rule=SlowFastGated(3, 0.3, max_head_grad_growth=1e-3))
+    trained(learner, batches=1)
+    assert learner._optimizer_steps == 2 + 1  # the second pass's is more than next to nothing
+    minibatches = learner._partition(rollouts())
+    learner._start_versions = [p._version for p in learner._params.values() if p.requires_grad]
+    result = learner.run_pass(minibatches)
+    head = learner.module[DEFAULT_MODULE_ID].unwrapped().lm.get_output_embeddings().weight
+    assert result["head_grad_norm"] == pytest.approx(float(head.grad.norm()), rel=1e-5)
+    assert 0 < result["head_grad_norm"] < result["grad_norm"]
+    plain = make_learner()
+    plain._start_versions = [p._version for p in plain._params.values() if p.requires_grad]
+    assert "head_grad_norm" not in plain.run_pass(plain._partition(rollouts()))
 
 
 # Settings.
