@@ -15,6 +15,7 @@ try:
         with_sfpo,
         with_update_rule,
     )
+    from sfpo_rllib.env_runners.stream import Curriculum
     from sfpo_rllib.run_loop import RunResult, run
 except ImportError as error:
     _missing = error
@@ -28,6 +29,7 @@ except ImportError as error:
 __all__ = [
     "GRPO",
     "SFPO",
+    "Curriculum",
     "GRPOConfig",
     "RunResult",
     "SFPOConfig",

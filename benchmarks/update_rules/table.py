@@ -26,7 +26,7 @@ class Protocol:
 
     Attributes:
         variants: Names.
-        tasks: Names; the grid's is `GRID_TASK`.
+        tasks: Names; the grid's is the first.
         rates: The common learning rates, ascending. Where a variant's best is at an edge, it gets
             the next rate too.
         grid_seeds: Of the grid.
@@ -81,6 +81,7 @@ def run_grid(
         run_stage: Makes runs; told a stage's name.
         variants: Those named in the protocol.
     """
+    task = protocol.tasks[0]
     rates = {
         name: list(protocol.rates)
         for name in protocol.variants
@@ -89,7 +90,7 @@ def run_grid(
     for extra in range(protocol.max_extra_rates + 1):
         results = run_stage(
             [
-                Run(GRID_TASK, name, lr, seed)
+                Run(task, name, lr, seed)
                 for seed in protocol.grid_seeds
                 for name in rates
                 for lr in rates[name]
@@ -99,7 +100,7 @@ def run_grid(
         at_edge = {
             name: best
             for name in rates
-            if (best := best_rate(results, task=GRID_TASK, variant=name))
+            if (best := best_rate(results, task=task, variant=name))
             in (rates[name][0], rates[name][-1])
         }
         if not at_edge or extra == protocol.max_extra_rates:

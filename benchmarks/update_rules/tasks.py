@@ -38,6 +38,7 @@ class Task:
         alphabet: Characters of prompts and replies.
         symbols: The characters that a mistake in a demonstration may be.
         max_tokens: Longest reply, EOS included.
+        max_length: Context of its model.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Task:
     alphabet: str
     symbols: str
     max_tokens: int
+    max_length: int = 32
     env_config: dict[str, Any] = field(default_factory=dict)
 
     def problems(self, split: str) -> Iterator[Problem]:
@@ -103,6 +105,20 @@ def _words(min_length: int, max_length: int) -> list[tuple[str, str]]:
 
 gym.register("benchmark/SpellBackward-v0", f"{__name__}:SpellBackwardEnv")
 
+
+def _column_addition(num_columns: int) -> Task:
+    """Replies of 12 characters a column."""
+    return Task(
+        name=f"column_addition_{num_columns}",
+        env="benchmarks.time_to_accuracy.column_addition:benchmark/ColumnAddition-v0",
+        env_config={"num_columns": num_columns},
+        alphabet=f"{DIGITS}abcdefgh+=;>",
+        symbols=DIGITS,
+        max_tokens=12 * num_columns + 8,
+        max_length=128,
+    )
+
+
 TASKS = {
     task.name: task
     for task in (
@@ -121,6 +137,8 @@ TASKS = {
             symbols=LETTERS,
             max_tokens=8,
         ),
+        _column_addition(6),
+        _column_addition(2),
     )
 }
 
@@ -145,7 +163,12 @@ def make_model(task: Task, folder: Path) -> None:
     unfinished = folder / f"{task.name}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     build_char_llama(
-        unfinished, alphabet=task.alphabet, hidden_size=96, num_layers=2, max_length=32, seed=0
+        unfinished,
+        alphabet=task.alphabet,
+        hidden_size=96,
+        num_layers=2,
+        max_length=task.max_length,
+        seed=0,
     )
     right = [(problem.prompt, problem.answer) for problem in task.problems("train")]
     # Several times over, so that a problem comes with different mistakes.

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.pool import Job
 from benchmarks.update_rules.tasks import TASKS
 from benchmarks.update_rules.variants import Variant
@@ -96,27 +98,45 @@ def train(run: Run, variant: Variant, model: Path, budget: Budget) -> dict[str, 
         `curve`, a list a column: `rollouts`, `accuracy` (of the evaluation), `wall_s` and `cpu_s`
         (of training alone), `optimizer_steps` (a backward pass over the batch each, unless it is
         cut into mini-batches), `entropy`; `fired_at`, the batch after which the trigger switched
-        the rule off, or None.
+        the rule off, or None; `stages`: median seconds of `sample` and `learn` in a batch, the
+        first ones left out.
     """
     algo = make_config(run, variant, model, budget).build_algo()
     try:
-        return _curve(algo, budget)
+        return follow(algo, budget)
     finally:
         algo.stop()
 
 
-def _curve(algo: GRPO, budget: Budget) -> dict[str, Any]:
+def follow(algo: GRPO, budget: Budget, *, batch_size: int = BATCH_SIZE) -> dict[str, Any]:
+    """Trains to the end of the budget, with evaluations that no clock counts.
+
+    Args:
+        algo: Does.
+        budget: See `Budget`.
+        batch_size: Completions of a rollout batch.
+
+    Returns:
+        See `train`.
+    """
     wall = cpu = 0.0
     steps = 0
     entropy: float | None = None
     fired_at: int | None = None
     rows = []
+    stages: dict[str, list[float]] = {"sample": [], "learn": []}
     for batch in range(budget.num_batches + 1):
         if batch:
             wall_start, cpu_start = time.perf_counter(), time.process_time()
             result = algo.train()
+            if batch % budget.eval_every == 0:
+                # What is sampled ahead comes to its end in the evaluation, for which nobody would
+                # have waited; the next batch needs it first of all.
+                algo.finish_rollouts()
             wall += time.perf_counter() - wall_start
             cpu += time.process_time() - cpu_start
+            for name, seconds in stages.items():
+                seconds.append(float(result["timers"][name]))
             learner = result["learners"]["default_policy"]["sfpo"]
             entropy = float(learner["entropy"])
             steps = int(learner["optimizer_steps_lifetime"])
@@ -124,9 +144,10 @@ def _curve(algo: GRPO, budget: Budget) -> dict[str, Any]:
                 fired_at = batch
         if batch % budget.eval_every == 0:
             accuracy = float(algo.evaluate()["env_runners"]["accuracy"])
-            rows.append((batch * BATCH_SIZE, accuracy, wall, cpu, steps, entropy))
+            rows.append((batch * batch_size, accuracy, wall, cpu, steps, entropy))
     names = ("rollouts", "accuracy", "wall_s", "cpu_s", "optimizer_steps", "entropy")
     curve = {
         name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)
     }
-    return {"curve": curve, "fired_at": fired_at}
+    medians = {name: float(np.median(seconds[2:] or seconds)) for name, seconds in stages.items()}
+    return {"curve": curve, "fired_at": fired_at, "stages": medians}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import gymnasium
 
 from sfpo_envs.problems.permutation import KeyedPermutation
+from sfpo_envs.problems.streams import STREAM_LENGTH
 from sfpo_envs.spaces import MAX_TEXT_CHARS, UnicodeText
 
 
@@ -68,11 +69,29 @@ class SingleTurnEnv(gymnasium.Env[Any, str], ABC):
         Raises:
             ValueError: ``seed`` is negative.
         """
+        return self._problem_at(self._index_of(seed))
+
+    def problem_id(self, seed: int) -> int | None:
+        """Return which problem ``reset(seed=seed)`` shows, the same for each seed that shows it.
+
+        Args:
+            seed: Any integer from 0 on.
+
+        Returns:
+            A number of ``range(num_problems)``; ``None`` where there are so many, as in a stream
+            without ``size``, that none is shown twice in practice.
+
+        Raises:
+            ValueError: ``seed`` is negative.
+        """
+        index = self._index_of(seed)
+        return index if self.num_problems < STREAM_LENGTH else None
+
+    def _index_of(self, seed: int) -> int:
         if seed < 0:
             raise ValueError(f"seed={seed}: must not be negative")
         epoch, position = divmod(operator.index(seed), self.num_problems)
-        order = KeyedPermutation(self.num_problems, "epoch", self._shuffle_seed, epoch)
-        return self._problem_at(order(position))
+        return KeyedPermutation(self.num_problems, "epoch", self._shuffle_seed, epoch)(position)
 
     def problems(self) -> Iterator[Problem]:
         """Yield every problem once, in the order of the seeds ``0, ..., num_problems - 1``."""

@@ -19,10 +19,25 @@ from sfpo_rllib.env_runners.remote_group import digests_of
 
 Group = Sequence[SingleAgentEpisode]
 
+SOLVED, HOPELESS = "solved", "hopeless"
+
 
 def has_equal_rewards(group: Group) -> bool:
     """Whether all returns of a group are equal: such a group carries no gradient."""
     return len({digest.episode_return for digest in digests_of(group)}) == 1
+
+
+def equal_reward_kind(group: Group) -> str | None:
+    """Of a group whose rewards are equal, whether it is `SOLVED` or `HOPELESS`; None of another.
+
+    By the environment's verdict, or by the sign of the reward if it gives none.
+    """
+    if not has_equal_rewards(group):
+        return None
+    digests = digests_of(group)
+    verdicts = [d.is_success for d in digests if d.is_success is not None]
+    is_solved = fmean(verdicts) >= 0.5 if verdicts else digests[0].episode_return > 0.0
+    return SOLVED if is_solved else HOPELESS
 
 
 def num_sampled_tokens(groups: Sequence[Group]) -> int:

@@ -11,6 +11,7 @@ from sfpo_rllib.core.checks import first_line, is_number
 from sfpo_rllib.env_runners.env_call import DeadlineError
 from sfpo_rllib.env_runners.env_values import EnvFault, described, short, words
 from sfpo_rllib.env_runners.guarded_env import GuardedEnv
+from sfpo_rllib.env_runners.problem_ids import identity_problems
 from sfpo_rllib.env_runners.prompts import Observation, PromptFormatter
 from sfpo_rllib.env_runners.text_envs import UnmadeEnvSpace, make_text_env
 
@@ -26,6 +27,7 @@ def environment_problems(
     *,
     env_timeout_s: Any,
     rollout_timeout_s: Any,
+    needs_problem_ids: bool = False,
 ) -> Iterator[str]:
     """What is wrong with the environment and its first prompts.
 
@@ -36,6 +38,7 @@ def environment_problems(
         context: How long prompts may be, in tokens.
         env_timeout_s: How long a reset or step may take, if it is a number above 0.
         rollout_timeout_s: How long all of it may take, if it is a number above 0.
+        needs_problem_ids: Whether the driver must know which problem a seed shows.
     """
     name = f"env={env!r}"
     # What is out of range is reported elsewhere.
@@ -52,7 +55,8 @@ def environment_problems(
         yield f"{name}: could not be made: {first_line(described(error.__cause__ or error))}"
         return
     try:
-        yield from (f"{name}: {problem}" for problem in _first_problem(made, formatter, context))
+        problems = _first_problem(made, formatter, context, needs_problem_ids=needs_problem_ids)
+        yield from (f"{name}: {problem}" for problem in problems)
     except EnvFault as error:
         yield f"{name}: {first_line(error)}"
     finally:
@@ -74,7 +78,11 @@ def raise_if_unmade(env: Any, spaces: Mapping[str, Any] | None) -> None:
 
 
 def _first_problem(
-    env: GuardedEnv, formatter: PromptFormatter | None, context: float
+    env: GuardedEnv,
+    formatter: PromptFormatter | None,
+    context: float,
+    *,
+    needs_problem_ids: bool,
 ) -> Iterator[str]:
     shown: dict[int, Observation] = {}
     for seed in range(NUM_PROMPTS_CHECKED):
@@ -102,6 +110,8 @@ def _first_problem(
                 "`python -m sfpo_envs check` says what else is wrong with an environment"
             )
             return
+    if needs_problem_ids:
+        yield from identity_problems(env.env, list(shown.values()))
 
 
 def _not_text(env: GuardedEnv) -> str | None:

@@ -90,7 +90,7 @@ class GRPO(CheckpointedAlgorithm, Evaluated):
     @override(Algorithm)
     def training_step(self) -> None:
         self.learner_group.check()  # before a batch is sampled that none can learn from
-        self._before_batch = self._cursor, self.metrics.get_state()
+        self._before_batch = self._rollouts.stream.position(), self.metrics.get_state()
         start = time.monotonic()
         with self._timed_stage("sample"):
             groups = self._rollouts.sample_batch(self.learner_group, self.iteration)
@@ -134,7 +134,8 @@ class GRPO(CheckpointedAlgorithm, Evaluated):
         """
         if self.stage != "sample":
             return False
-        self._rollouts.stream.cursor, metrics = self._before_batch
+        go_back, metrics = self._before_batch
+        go_back()
         self.metrics.set_state(metrics)
         self.stage = None
         return True

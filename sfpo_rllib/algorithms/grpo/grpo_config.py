@@ -25,6 +25,7 @@ from sfpo_rllib.core.update_rules import UpdateRule
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import RolloutEngine, engine_class, gpu_share
 from sfpo_rllib.env_runners.engines.sampling import sampling_problems
+from sfpo_rllib.env_runners.stream import Curriculum
 from sfpo_rllib.preflight import Preflight
 from sfpo_rllib.rl_modules.causal_lm import ADDED_BY_CONFIG
 from sfpo_rllib.rl_modules.model_settings import model_problems
@@ -164,6 +165,7 @@ class GRPOConfig(BuildingConfig):
         minibatches_per_pass: int | None = NotProvided,
         equal_reward_groups: str = NotProvided,
         max_resampling_rounds: int = NotProvided,
+        curriculum: Curriculum | None = NotProvided,
         truncated_replies: str = NotProvided,
         loss: str | PolicyLoss | LossFunction = NotProvided,
         loss_aggregation: str | None = NotProvided,
@@ -212,6 +214,8 @@ class GRPOConfig(BuildingConfig):
                 trains on them all the same (they count in the loss's mean), "drop" does not count
                 them, "resample" replaces them by other problems.
             max_resampling_rounds: With "resample", how often; what is then still equal is kept.
+            curriculum: Skips problems whose last groups had equal rewards before they are sampled;
+                see `Curriculum`. None: none is skipped.
             truncated_replies: "train" on replies that were cut, or "mask" them: their tokens do not
                 count, their rewards still do in the group's baseline (DAPO's overlong filtering).
             loss: "grpo", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", a `core.PolicyLoss`, or
@@ -362,6 +366,7 @@ class GRPOConfig(BuildingConfig):
             engine_kwargs=self.engine_kwargs,
             env=self.env,
             env_config=self.env_config,
+            needs_problem_ids=self.curriculum is not None and not self.in_evaluation,
         )
 
     def update_rule_problems(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -13,12 +13,14 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from ray.rllib.utils.typing import StateDict
 
 from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
+from sfpo_rllib.env_runners.problem_ids import ProblemIds
 from sfpo_rllib.env_runners.rollout import stable_hash
 from sfpo_rllib.env_runners.stream import (
     Collection,
     Fleet,
     Group,
     GroupStream,
+    ProblemChooser,
     collect,
     pack,
     unpack,
@@ -83,6 +85,8 @@ class Rollouts:
         self.version = -1
         self._is_synced = False
         batch_size = config.total_train_batch_size // config.group_size
+        self._problem_ids = ProblemIds(config.env, config.env_config)
+        curriculum = config.curriculum
         self.stream = GroupStream(
             self._fleets[0],
             run_seed=run_seed,
@@ -93,6 +97,7 @@ class Rollouts:
             max_staleness=config.max_staleness,
             timeout_s=config.rollout_timeout_s,
             num_runners=config.num_env_runners,
+            chooser=None if curriculum is None else ProblemChooser(curriculum, self._problem_ids),
         )
         self._last_batch_at: float | None = None
 
@@ -159,6 +164,7 @@ class Rollouts:
         self._last_batch_at = time.monotonic()
         ages = [self.version - version for version in batch.versions]
         counts: Counter[str] = self.stream.ledger.counts
+        chooser = self.stream.chooser
         masked = num_cut_replies(batch.groups) if config.truncated_replies == "mask" else 0
         self.log_runner_metrics()
         log_rollouts(
@@ -179,10 +185,13 @@ class Rollouts:
                     if self._mailbox is None
                     else {"renewed_fraction": renewed_fraction(batch.groups)}
                 ),
+                **({} if chooser is None else _under("curriculum", chooser.metrics())),
             },
             seconds=self._last_batch_at - start,
         )
         counts.clear()
+        if chooser is not None:
+            chooser.counts.clear()
         return batch.groups
 
     def evaluate(self, learners: GRPOLearnerGroup, seeds: Sequence[int]) -> Collection:
@@ -226,19 +235,28 @@ class Rollouts:
             "cursor": stream.cursor,
             "job_size": stream.job_size,
             "open": pack(stream.ledger.outcomes()),
+            **({} if stream.chooser is None else {"curriculum": stream.chooser.get_state()}),
         }
 
     def set_state(self, state: StateDict) -> None:
         """Goes on from `get_state()`, with jobs of the size that they had there.
 
-        States of earlier releases have nothing open.
+        States of earlier releases have nothing open. A curriculum that the state knows nothing of
+        begins anew.
         """
         self.stream.reset(state["run_seed"], state["cursor"], unpack(state.get("open", [])))
+        if self.stream.chooser is not None and "curriculum" in state:
+            self.stream.chooser.set_state(state["curriculum"])
         if self._config.groups_per_job is None:
             self.stream.job_size = state.get("job_size", self.stream.job_size)
 
     def stop(self) -> None:
         """Ends what is under way."""
         self.stream.forget()
+        self._problem_ids.close()
         if self._mailbox is not None:
             self._mailbox.close()
+
+
+def _under(name: str, numbers: Mapping[str, float]) -> dict[str, float]:
+    return {f"{name}/{key}": value for key, value in numbers.items()}

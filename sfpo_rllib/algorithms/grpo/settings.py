@@ -10,6 +10,7 @@ from typing import Any
 from sfpo_rllib.algorithms.grpo.recut import groups_of_a_turn
 from sfpo_rllib.connectors.token_batch import TRUNCATED_REPLIES
 from sfpo_rllib.core.checks import (
+    Kind,
     integer,
     is_int,
     none,
@@ -20,8 +21,10 @@ from sfpo_rllib.core.checks import (
 from sfpo_rllib.core.optimizers import Optimizer, optimizer_problems
 from sfpo_rllib.env_runners.engines import RolloutEngine
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS
+from sfpo_rllib.env_runners.stream import Curriculum
 
 EQUAL_REWARD_GROUPS = ("keep", "drop", "resample")
+_CURRICULUM = Kind(lambda value: isinstance(value, Curriculum), "a Curriculum")
 _SECONDS = number(above=0.0, unit=" (seconds)")
 
 
@@ -36,6 +39,7 @@ class BatchSettings:
     max_tokens_per_micro_batch: int = 16_384
     equal_reward_groups: str = "keep"
     max_resampling_rounds: int = 3
+    curriculum: Curriculum | None = None
     truncated_replies: str = "train"
 
     def problems(self, *, evaluation: bool = False) -> list[str]:
@@ -55,6 +59,7 @@ class BatchSettings:
             "max_tokens_per_micro_batch": integer(1),
             "equal_reward_groups": one_of(*EQUAL_REWARD_GROUPS),
             "max_resampling_rounds": integer(0),
+            "curriculum": _CURRICULUM | none("no problem is skipped"),
             "truncated_replies": one_of(*TRUNCATED_REPLIES),
         }
         problems = value_problems(self, kinds)

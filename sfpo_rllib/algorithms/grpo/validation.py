@@ -64,6 +64,7 @@ def task_problems(
     engine_kwargs: Any,
     env: Any,
     env_config: Mapping[str, Any],
+    needs_problem_ids: bool = False,
 ) -> Iterator[str]:
     """What is wrong with model and environment, and whether its prompts fit the model.
 
@@ -73,6 +74,7 @@ def task_problems(
         engine_kwargs: See `context_length`.
         env: The environment.
         env_config: Its options.
+        needs_problem_ids: Whether the driver must know which problem a seed shows.
     """
     model = ModelSettings.of(given)
     name = f"model_config['model']={model.model!r}"
@@ -113,6 +115,7 @@ def task_problems(
         context,
         env_timeout_s=rollouts.env_timeout_s,
         rollout_timeout_s=rollouts.rollout_timeout_s,
+        needs_problem_ids=needs_problem_ids,
     )
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sfpo_rllib.env_runners.rollout import RolloutJob
+from sfpo_rllib.env_runners.stream.curriculum import ProblemChooser
 from sfpo_rllib.env_runners.stream.fleet import Fleet
 from sfpo_rllib.env_runners.stream.ledger import Group, Ledger, Outcome, cut
 
@@ -35,12 +36,14 @@ class GroupStream:
 
     A batch is taken from the front, in order. What is stepped over there is replaced by the next
     seeds, at once and under the newest weights. So which problems are in a batch, in which order,
-    and under which weights each was sampled, depends on what comes of them and not on when.
+    and under which weights each was sampled, depends on what comes of them and not on when. With a
+    chooser seeds are skipped on the way, by what came of the batches that were taken before.
 
     Attributes:
         cursor: The next seed.
         job_size: Groups that a runner is asked for at once.
         ledger: Of the open seeds.
+        chooser: Skips seeds, if there is one.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class GroupStream:
         max_staleness: int,
         timeout_s: float,
         num_runners: int,
+        chooser: ProblemChooser | None = None,
     ) -> None:
         """Initializes a stream of which nothing is open.
 
@@ -66,11 +70,13 @@ class GroupStream:
             max_staleness: Batches that are open besides the one that is taken.
             timeout_s: Of a job.
             num_runners: Of the fleet.
+            chooser: Skips seeds.
         """
         self.run_seed = run_seed
         self.cursor = cursor
         self.job_size = job_size
         self.ledger = Ledger(num_runners)
+        self.chooser = chooser
         self._fleet = fleet
         self._batch_size = batch_size
         self._max_staleness = max_staleness
@@ -121,7 +127,20 @@ class GroupStream:
                     self._issue(owed, number + self._max_staleness, version)
                     owed = 0
             self._fleet.hand_out_all()  # who learns now hands out nothing
+            if self.chooser is not None:
+                self.chooser.learn((s, o.group) for s, o in taken if o.group is not None)
         return batch
+
+    def position(self) -> Callable[[], None]:
+        """Remembers what comes next; what is returned goes back there."""
+        cursor = self.cursor
+        undo = (lambda: None) if self.chooser is None else self.chooser.snapshot()
+
+        def go_back() -> None:
+            self.cursor = cursor
+            undo()
+
+        return go_back
 
     def drain(self) -> None:
         """Waits until all open seeds are whole."""
@@ -146,16 +165,23 @@ class GroupStream:
 
     def _issue(self, count: int, number: int, version: int) -> None:
         """Opens the next seeds for a batch."""
-        seeds = range(self.cursor, self.cursor + count)
-        self.cursor += count
-        for part in cut(seeds, self.job_size):
+        for part in cut(self._next_seeds(count), self.job_size):
             stream = (self.run_seed, number)
             self.ledger.open(RolloutJob(part, version, stream, False, self._timeout_s))
+
+    def _next_seeds(self, count: int) -> list[int]:
+        """So many of the next seeds, without those that are skipped."""
+        seeds: list[int] = []
+        while len(seeds) < count:
+            if self.chooser is None or not self.chooser.skips(self.run_seed, self.cursor):
+                seeds.append(self.cursor)
+            self.cursor += 1
+        return seeds
 
     @contextmanager
     def _undone_on_error(self) -> Iterator[list[Taken]]:
         """Undoes what was done in the body if it raises; it notes there what it has taken."""
-        first_new = self.cursor
+        first_new, go_back = self.cursor, self.position()
         taken: list[Taken] = []
         try:
             yield taken
@@ -163,7 +189,7 @@ class GroupStream:
             self.ledger.forget(lambda seed: seed >= first_new)
             self.ledger.put_back([t for t in taken if t[0] < first_new])
             if not isinstance(error, Exception):  # Ctrl-C: the next attempt is at the same problems
-                self.cursor = first_new
+                go_back()
             self._fleet.look_after_calls()
             raise
 

@@ -11,7 +11,14 @@ pytest.importorskip("ray")
 from fake_runners import FakeRunners, Sample, complete, weights
 
 from sfpo_rllib.env_runners.rollout import RolloutJob, RolloutResult
-from sfpo_rllib.env_runners.stream import Batch, Fleet, GroupStream, fleet
+from sfpo_rllib.env_runners.stream import (
+    Batch,
+    Curriculum,
+    Fleet,
+    GroupStream,
+    ProblemChooser,
+    fleet,
+)
 from sfpo_rllib.env_runners.stream.ledger import MAX_ATTEMPTS
 
 BATCH = 6
@@ -33,6 +40,7 @@ class Driver:
         job_size: int = 2,
         at_most: int = 0,
         version: int = 0,
+        chooser: ProblemChooser | None = None,
     ) -> None:
         self.runners = runners
         self.fleet = Fleet(
@@ -50,6 +58,7 @@ class Driver:
             max_staleness=max_staleness,
             timeout_s=5.0,
             num_runners=len(runners.samples),
+            chooser=chooser,
         )
         self.version, self._at_most = version, at_most
         self.fleet.publish(weights(version))
@@ -108,16 +117,28 @@ def chaotic(chance: random.Random | None = None) -> Sample:
     return sample
 
 
+def chooser() -> ProblemChooser:
+    """Of 17 problems, of which some are always solved and some never."""
+    return ProblemChooser(
+        Curriculum(),
+        lambda seed: seed % 17,
+        lambda group: {0: "solved", 1: "hopeless"}.get(group[0][1] % 17 % 3),  # type: ignore
+    )
+
+
+@pytest.mark.parametrize("choose", [lambda: None, chooser])
 @pytest.mark.parametrize("staleness", [0, 1, 2])
-def test_batches_do_not_depend_on_the_runners_or_on_what_befalls_them(staleness: int) -> None:
+def test_batches_do_not_depend_on_the_runners_or_on_what_befalls_them(
+    staleness: int, choose: Any
+) -> None:
     settings: dict[str, Any] = {"max_staleness": staleness, "at_most": BATCH}
-    calm = Driver(FakeRunners([chaotic()]), **settings)
+    calm = Driver(FakeRunners([chaotic()]), chooser=choose(), **settings)
     expected = contents([calm.step() for _ in range(6)])
     for seed in range(12):
         chance = random.Random(seed)
         runners = FakeRunners([chaotic(chance)] * chance.choice([1, 2, 3, 5]), chance=chance)
         runners.come_back = chance.random() < 0.5
-        driver = Driver(runners, **settings)
+        driver = Driver(runners, chooser=choose(), **settings)
         batches = []
         for _ in range(6):
             batches.append(driver.step())
@@ -127,6 +148,10 @@ def test_batches_do_not_depend_on_the_runners_or_on_what_befalls_them(staleness:
                 runners.die_idle(1)
         assert contents(batches) == expected
         assert driver.stream.cursor == calm.stream.cursor
+        if calm.stream.chooser is not None:
+            assert driver.stream.chooser.get_state() == calm.stream.chooser.get_state()
+            assert driver.stream.chooser.counts == calm.stream.chooser.counts
+            assert min(calm.stream.chooser.counts.values()) > 0
 
 
 def test_what_is_stepped_over_is_replaced_under_the_newest_weights_and_no_bound_is_passed() -> None:
@@ -180,11 +205,12 @@ def test_a_slow_runner_keeps_nothing_but_the_jobs_that_it_is_at() -> None:
 
 @pytest.mark.parametrize("staleness", [0, 1, 2])
 @pytest.mark.parametrize("nth", [0, 1, 4, 7])
+@pytest.mark.parametrize("choose", [lambda: None, chooser])
 def test_an_interrupt_leaves_what_was_open_and_the_next_batch_is_what_it_would_have_been(
-    staleness: int, nth: int
+    staleness: int, nth: int, choose: Any
 ) -> None:
-    undisturbed = Driver(FakeRunners([complete] * 2), max_staleness=staleness)
-    expected = contents([undisturbed.step() for _ in range(4)])
+    undisturbed = Driver(FakeRunners([complete] * 2), max_staleness=staleness, chooser=choose())
+    expected = contents([undisturbed.step() for _ in range(6)])
 
     interrupts = iter([])
 
@@ -193,11 +219,11 @@ def test_an_interrupt_leaves_what_was_open_and_the_next_batch_is_what_it_would_h
             raise KeyboardInterrupt
         return complete(job)
 
-    driver = Driver(FakeRunners([sample] * 2), max_staleness=staleness)
+    driver = Driver(FakeRunners([sample] * 2), max_staleness=staleness, chooser=choose())
     batches = [driver.step()]
     cursor, open_seeds = driver.stream.cursor, driver.stream.ledger.seeds
     interrupts = iter(range(nth, -1, -1))
-    for _ in range(3):
+    for _ in range(5):
         try:
             batches.append(driver.step())
         except KeyboardInterrupt:
@@ -205,26 +231,31 @@ def test_an_interrupt_leaves_what_was_open_and_the_next_batch_is_what_it_would_h
             at = [call.about.job.seeds for call in driver.runners.all() if call.about]
             assert {seed for seeds in at for seed in seeds} <= set(open_seeds)
         cursor, open_seeds = driver.stream.cursor, driver.stream.ledger.seeds
-    while len(batches) < 4:
+    while len(batches) < 6:
         batches.append(driver.step())
     assert contents(batches) == expected
+    if driver.stream.chooser is not None:
+        assert driver.stream.chooser.counts == undisturbed.stream.chooser.counts
 
 
 @pytest.mark.parametrize("staleness", [0, 1, 2])
-def test_what_is_drained_goes_on_elsewhere_with_other_runners(staleness: int) -> None:
-    whole = Driver(FakeRunners([complete] * 2), max_staleness=staleness, at_most=BATCH)
+@pytest.mark.parametrize("choose", [lambda: None, chooser])
+def test_what_is_drained_goes_on_elsewhere_with_other_runners(staleness: int, choose: Any) -> None:
+    settings: dict[str, Any] = {"max_staleness": staleness, "at_most": BATCH}
+    whole = Driver(FakeRunners([complete] * 2), chooser=choose(), **settings)
     expected = contents([whole.step() for _ in range(6)])
-    first = Driver(FakeRunners([complete] * 2), max_staleness=staleness, at_most=BATCH)
+    first = Driver(FakeRunners([complete] * 2), chooser=choose(), **settings)
     batches = [first.step() for _ in range(3)]
     first.stream.drain()
     assert not any(call.about for call in first.runners.all())
     outcomes = first.stream.ledger.outcomes()
     assert len(outcomes) == staleness * BATCH
 
-    other = Driver(
-        FakeRunners([complete] * 3), max_staleness=staleness, at_most=BATCH, version=first.version
-    )
+    runners = FakeRunners([complete] * 3)
+    other = Driver(runners, version=first.version, chooser=choose(), **settings)
     other.stream.reset(3, first.stream.cursor, outcomes)
+    if other.stream.chooser is not None:
+        other.stream.chooser.set_state(first.stream.chooser.get_state())
     batches += [other.step() for _ in range(3)]
     assert contents(batches) == expected
 

@@ -1,0 +1,1 @@
+"""GRPO and SFPO on a pretrained model of 135M parameters."""
