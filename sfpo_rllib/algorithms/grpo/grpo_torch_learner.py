@@ -147,7 +147,7 @@ class GRPOTorchLearner(OptimizerLearner, WeightsLearner):
         return result
 
     def _optimizer_step(self, minibatch: list[Batch]) -> tuple[Metrics, float]:
-        """One optimizer step, unless its gradient is not finite.
+        """One optimizer step, unless its gradient is zero, or not finite.
 
         Returns:
             Metrics, sums over this learner's tokens or maxima, and the gradient's norm over all
@@ -291,6 +291,7 @@ class GRPOTorchLearner(OptimizerLearner, WeightsLearner):
                 "entropy": passes[-1]["entropy"],
                 "optimizer_steps_lifetime": self._optimizer_steps,
                 "skipped_steps_lifetime": self._step_guard.skipped,
+                "zero_gradient_steps_lifetime": self._step_guard.zero,
                 "refused_batches_lifetime": self._batch_guard.refused,
             }
         )

@@ -51,6 +51,7 @@ SFPO_KEYS = {
     "optimizer_steps_lifetime",
     "refused_batches_lifetime",
     "skipped_steps_lifetime",
+    "zero_gradient_steps_lifetime",
     "engine_logp_diff",
     "engine_logp_diff_max",
     "engine_ratio",
