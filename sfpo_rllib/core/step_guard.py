@@ -1,4 +1,4 @@
-"""Optimizer steps that are not taken: of a gradient that is zero, or not finite; they are counted."""
+"""Optimizer steps whose gradient is not finite: skipped, counted, and after too many the end."""
 
 import math
 import os
@@ -20,21 +20,17 @@ class StepGuard:
     """Says of each optimizer step whether it may be taken.
 
     Its answer depends on nothing but the gradient's norm: learners that share a gradient agree.
-    Where the gradient is exactly zero, as that of groups of equal rewards, there is nothing to
-    learn: a step would be weight decay and the moments' own, away from what was learned before.
 
     Attributes:
-        max_in_a_row: So many steps in a row whose gradient is not finite are borne.
-        skipped: Steps skipped so far as their gradient was not finite.
-        in_a_row: Those since the last finite one.
-        zero: Steps not taken so far as their gradient was zero.
+        max_in_a_row: So many skipped steps in a row are borne.
+        skipped: Steps skipped so far.
+        in_a_row: Those since the last good one.
     """
 
     def __init__(self, max_in_a_row: int) -> None:
         self.max_in_a_row = max_in_a_row
         self.skipped = 0
         self.in_a_row = 0
-        self.zero = 0
 
     def allows(
         self,
@@ -51,15 +47,14 @@ class StepGuard:
             batch: Returns what the gradient is of, in host memory, to be saved.
 
         Raises:
-            FloatingPointError: If it is not finite, and neither were the `max_in_a_row` before it. It
+            FloatingPointError: If it may not, and neither might the `max_in_a_row` before it. It
                 names a file, to be read by `torch.load`, with the batch and the names of the
                 parameters whose gradients are not finite. At once, if parameters themselves are
                 not: no later gradient would be.
         """
         if math.isfinite(norm):
             self.in_a_row = 0
-            self.zero += norm == 0.0
-            return norm != 0.0
+            return True
         parameters = list(parameters)
         require_finite({name: local(param) for name, param in parameters})
         self.skipped += 1
@@ -86,13 +81,12 @@ class StepGuard:
 
     def state_dict(self) -> dict[str, int]:
         """The counters."""
-        return {"skipped": self.skipped, "in_a_row": self.in_a_row, "zero": self.zero}
+        return {"skipped": self.skipped, "in_a_row": self.in_a_row}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes on from `state_dict()`."""
         self.skipped = int(state["skipped"])
         self.in_a_row = int(state.get("in_a_row", 0))
-        self.zero = int(state.get("zero", 0))
 
 
 def require_finite(weights: Mapping[str, torch.Tensor]) -> None:

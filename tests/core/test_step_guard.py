@@ -27,21 +27,9 @@ def allows(guard: StepGuard, norm: float) -> bool:
 @pytest.mark.parametrize("norm", BAD)
 def test_only_steps_of_a_finite_gradient_are_allowed_and_the_others_counted(norm):
     guard = StepGuard(2)
-    answers = [allows(guard, n) for n in (1.0, norm, 0.5, norm, norm, 3.0)]
+    answers = [allows(guard, n) for n in (1.0, norm, 0.0, norm, norm, 3.0)]
     assert answers == [True, False, True, False, False, True]
-    assert (guard.skipped, guard.in_a_row, guard.zero) == (3, 0, 0)
-
-
-@pytest.mark.parametrize("zero", [0.0, -0.0])
-def test_a_step_of_a_gradient_of_zero_is_not_taken_and_counted_apart(zero):
-    guard, restored = StepGuard(1), StepGuard(1)
-    answers = [allows(guard, n) for n in (math.nan, zero, math.nan, zero, 1e-45)]
-    assert answers == [False, False, False, False, True]  # and none was the second NaN in a row
-    assert (guard.skipped, guard.zero) == (2, 2)
-    restored.load_state_dict(guard.state_dict())
-    assert restored.zero == 2
-    restored.load_state_dict({"skipped": 2})  # of an earlier release
-    assert restored.zero == 0
+    assert (guard.skipped, guard.in_a_row) == (3, 0)
 
 
 @pytest.mark.parametrize("limit", [0, 2])

@@ -138,6 +138,20 @@ def test_presets_reposition_once_a_batch(
     assert sfpo_results(result)["pass_0"]["kl_to_start"] >= 0
 
 
+def test_batches_of_equal_rewards_are_warned_of_once_and_move_nothing(
+    make_config: MakeConfig, running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    algo = running(make_config().training(weight_decay=0.1).build_algo())
+    before = algo.get_module_weights()
+    for _ in range(2):
+        result = algo.train()
+    assert result["env_runners"]["num_groups_equal_reward"] == 4
+    assert sfpo_results(result)["zero_gradient_steps_lifetime"] == 8
+    assert_equal_weights(algo.get_module_weights(), before)
+    said = [r.getMessage() for r in caplog.records if "equal rewards" in r.getMessage()]
+    assert len(said) == 1 and "no optimizer step" in said[0]
+
+
 def test_grpo_steps_once_a_minibatch(
     make_config: MakeConfig, running: Running, update_events: list[str]
 ) -> None:
