@@ -97,7 +97,7 @@ class RunReport:
     def _add_events(self, result: Mapping[str, Any], iteration: int) -> dict[str, float]:
         values = dict(flatten(result))
         for path, value in values.items():
-            if math.isfinite(value):
+            if math.isfinite(value) and not path.startswith("config/"):
                 self._tensorboard.add_scalar(path, value, iteration)
         return values
 

@@ -1,6 +1,7 @@
 """Algorithms whose checkpoints are whole, checked, and can be taken from strangers."""
 
 import os
+import pickle
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from ray.rllib.core import (
 )
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.utils.annotations import override
+from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.typing import StateDict
 
 from sfpo_rllib.checkpoints import places, states
@@ -202,3 +204,14 @@ def read_weights(path: places.PathLike, filesystem: Any = None) -> dict[str, Any
             )
         state: dict[str, Any] = states.read(module, RLModule.STATE_FILE_NAME, unpickle=False)
     return state
+
+
+def read_config(path: str | Path) -> AlgorithmConfig:
+    """The config that an algorithm was saved with. It is unpickled, which can run any code.
+
+    Args:
+        path: The checkpoint, a local folder.
+    """
+    with open(Path(path) / Checkpointable.CLASS_AND_CTOR_ARGS_FILE_NAME, "rb") as file:
+        (state, *_), _ = pickle.load(file)["ctor_args_and_kwargs"]
+    return AlgorithmConfig.from_state(state)

@@ -1,6 +1,11 @@
 """What commands share: errors in one line, and results as text or JSON."""
 
+import contextlib
 import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +16,50 @@ JsonOption = Annotated[
 
 
 class CommandError(Exception):
-    """What the user has to mend, said in one line."""
+    """What the user has to mend, said in one line, or in one for each of several things."""
+
+
+@contextlib.contextmanager
+def mendable() -> Iterator[None]:
+    """Makes a `CommandError` of what our checks and the file system refuse."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise CommandError(in_few_lines(error)) from error
+
+
+def in_few_lines(error: Exception) -> str:
+    """An error's text: one line where one thing is wrong, else a line for each."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith(("invalid settings", "invalid arguments")):
+        lines = lines[1:]
+    if not lines:
+        return type(error).__name__
+    if len(lines) == 1:
+        return lines[0]
+    return "\n  ".join(lines)
+
+
+@contextlib.contextmanager
+def stdout_for_json(only: bool) -> Iterator[None]:
+    """If `only` is set, what is printed in the body, by whichever process, goes to stderr."""
+    if not only:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def finite(row: Mapping[str, float]) -> dict[str, float]:
+    """A row without the values that JSON has no name for."""
+    return {name: value for name, value in row.items() if math.isfinite(value)}
 
 
 def print_json(result: Any) -> None:

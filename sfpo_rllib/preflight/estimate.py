@@ -119,7 +119,8 @@ class Preflight:
         changed = learner_memory(self.model, replace(self.settings, **changes))
         return changed.peak <= self.learner_limit
 
-    def __str__(self) -> str:
+    def tables(self) -> dict[str, dict[str, int | None]]:
+        """The estimate in bytes, by label, of learner, engine and object store."""
         settings, learner, engine = self.settings, self.learner, self.engine
         cached = "" if engine.cached_tokens is None else f", {engine.cached_tokens} tokens"
         frozen = {"weights that are not trained": learner.frozen} if learner.frozen else {}
@@ -143,18 +144,19 @@ class Preflight:
             f"key-value cache{cached}": engine.kv_cache,
             "may use": engine.limit,
         }
-        heading = f"learner, 1 of {settings.num_learners} ({settings.parallelism})"
-        stored = {
+        stored: dict[str, int | None] = {
             f"weights, {self.weight_copies} versions": self.published,
             f"episodes, at most {self.open_tokens} tokens": self.stored - self.published,
         }
-        return "\n".join(
-            [
-                *_table(heading, rows),
-                *_table("engine", engine_rows),
-                *_table("object store", stored),
-            ]
-        )
+        return {
+            f"learner, 1 of {settings.num_learners} ({settings.parallelism})": rows,
+            "engine": engine_rows,
+            "object store": stored,
+        }
+
+    def __str__(self) -> str:
+        tables = (_table(heading, rows) for heading, rows in self.tables().items())
+        return "\n".join(line for table in tables for line in table)
 
 
 def preflight(

@@ -65,14 +65,18 @@ def adapter_weights(lm: PreTrainedModel) -> dict[str, torch.Tensor]:
     return {_PREFIX + name: tensor.detach() for name, tensor in state.items()}
 
 
-@torch.no_grad()
 def load_adapter(lm: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:
     """Puts weights into a model's adapter, in place.
 
     Raises:
         ValueError: If one is missing, unknown, or of another shape.
     """
-    own = adapter_weights(lm)
+    _fill(adapter_weights(lm), weights)
+
+
+@torch.no_grad()
+def _fill(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
+    """Copies weights into tensors of the same names, in place."""
     shapes, given = (
         {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         for tensors in (own, weights)
@@ -129,6 +133,28 @@ def write_adapter(
         # By name, and so the same whoever reads it and whatever the selection was.
         **{**kept, "target_modules": sorted(layers)},
     ).save_pretrained(folder)
+
+
+@torch.no_grad()
+def merged_weights(
+    lm: PreTrainedModel, weights: Mapping[str, torch.Tensor], settings: LoraSettings
+) -> dict[str, torch.Tensor]:
+    """The weights of a model with an adapter added to them, under transformers' names.
+
+    Args:
+        lm: The model that the adapter was trained on, in float32; it is changed in place.
+        weights: Of the adapter, see `adapter_weights`.
+        settings: Arguments of `peft.LoraConfig` that it was made with.
+
+    Raises:
+        ValueError: If the adapter is of another model.
+    """
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+
+    adapted = get_peft_model(lm, LoraConfig(task_type="CAUSAL_LM", **settings))
+    _fill(get_peft_model_state_dict(adapted, save_embedding_layers=False), weights)
+    merged: PreTrainedModel = adapted.merge_and_unload()
+    return {name: tensor.detach() for name, tensor in merged.state_dict().items()}
 
 
 def largest_rank(settings: LoraSettings) -> int:

@@ -3,7 +3,7 @@
 import fcntl
 import json
 import logging
-import pickle
+import secrets
 import shutil
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
@@ -13,9 +13,8 @@ from typing import Any, Self
 from pyarrow.fs import LocalFileSystem
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.utils.checkpoints import Checkpointable
 
-from sfpo_rllib.checkpoints import CheckpointError, newest_valid, verify
+from sfpo_rllib.checkpoints import CheckpointError, newest_valid, read_config, verify
 from sfpo_rllib.checkpoints.manifest import own_files
 from sfpo_rllib.checkpoints.places import files_below
 from sfpo_rllib.reporting import PROGRESS, replacing
@@ -54,12 +53,14 @@ class Record:
         identity: What the run trains.
         checkpoints: Names of those that the run has written, or is writing, and not deleted.
         sessions: One a process.
+        id: By which trackers know the run.
         finished: The iterations of the run, once it is at its end.
     """
 
     identity: Identity
     checkpoints: list[str] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
     finished: int | None = None
 
     @classmethod
@@ -187,7 +188,7 @@ class RunFolder:
         """Of the newest checkpoint, which need not be of `run()`'s making."""
         if self.checkpoint is None or self.checkpoint.name in self.record.checkpoints:
             return self.record.identity
-        return Identity.of(_config_in(self.checkpoint))
+        return Identity.of(read_config(self.checkpoint))
 
     def _newest_checkpoint(self) -> Path | None:
         found = newest_valid(self.path)
@@ -216,10 +217,3 @@ class RunFolder:
 
     def _refusal(self, what: str, why: str = "") -> ValueError:
         return ValueError(f"folder={str(self.path)!r}: must be {what}{why}")
-
-
-def _config_in(checkpoint: Path) -> AlgorithmConfig:
-    """The config that an algorithm was saved with."""
-    with open(checkpoint / Checkpointable.CLASS_AND_CTOR_ARGS_FILE_NAME, "rb") as file:
-        (state, *_), _ = pickle.load(file)["ctor_args_and_kwargs"]
-    return AlgorithmConfig.from_state(state)

@@ -59,10 +59,9 @@ class Identity:
     @classmethod
     def of(cls, config: AlgorithmConfig) -> Self:
         """Of a validated config."""
-        defaults = _values(type(config)())
-        settings = {
-            name: value for name, value in _values(config).items() if value != defaults.get(name)
-        }
+        defaults = plain_settings(type(config)())
+        given = plain_settings(config)
+        settings = {name: value for name, value in given.items() if value != defaults.get(name)}
         return cls(config.algo_class.__name__, settings, _fingerprint(config.model_config["model"]))
 
     def differences(
@@ -80,7 +79,7 @@ class Identity:
         ignored = {*may_differ}
         if self.model == before.model is not None:
             ignored.add(_MODEL)  # the folder may have been moved
-        default = _values(defaults)
+        default = plain_settings(defaults)
         for name in sorted({*self.settings, *before.settings} - FREE - ignored):
             if name.startswith("callbacks"):  # they watch
                 continue
@@ -118,7 +117,8 @@ def _unequal(name: str, here: Any, there: Any) -> Iterator[tuple[str, Any, Any]]
         yield name, here, there
 
 
-def _values(config: AlgorithmConfig) -> dict[str, Any]:
+def plain_settings(config: AlgorithmConfig) -> dict[str, Any]:
+    """All settings of a config as JSON has them, equal where what is trained is equal."""
     return {
         name.lstrip("_"): _plain(value)
         for name, value in unpacked(config.to_dict()).items()

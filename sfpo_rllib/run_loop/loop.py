@@ -6,7 +6,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,16 @@ from typing import Any, NoReturn
 import ray
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
 from ray.rllib.utils.typing import ResultDict
+from ray.tune import Callback
 
 from sfpo_rllib.algorithms.grpo import GRPO, GRPOConfig
 from sfpo_rllib.core.checks import is_int, is_number
 from sfpo_rllib.core.registry import name_of
 from sfpo_rllib.env_runners.runner_calls import kill_runners
 from sfpo_rllib.interrupt import BatchGivenUp, StopRequest, is_interactive
-from sfpo_rllib.reporting import PROGRESS, RunReport, iteration_line, read_rows, replacing
+from sfpo_rllib.reporting import PROGRESS, iteration_line, read_rows, replacing
 from sfpo_rllib.run_loop.folder import PREFIX, SUMMARY, RunFolder, Session
+from sfpo_rllib.run_loop.journal import Journal
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ class Plan:
     keep: int
     grace_s: float
     evaluate_ends: bool
+    trackers: Sequence[Callback]
     on_result: OnResult | None
     on_end: OnEnd | None
 
@@ -75,6 +78,13 @@ class Plan:
                 yield f"{name}={getattr(self, name)!r}: must be an integer of at least 1"
         if not is_number(self.grace_s, least=0):
             yield f"grace_s={self.grace_s!r}: must be a number of seconds, at least 0"
+        if not isinstance(self.trackers, list | tuple) or not all(
+            isinstance(tracker, Callback) for tracker in self.trackers
+        ):
+            yield (
+                f"trackers={self.trackers!r}: must be a list of Ray Tune's callbacks, e.g. "
+                "[WandbLoggerCallback(project='sums')]"
+            )
         for name in ("on_result", "on_end"):
             if not (getattr(self, name) is None or callable(getattr(self, name))):
                 yield f"{name}={getattr(self, name)!r}: must be None or a function"
@@ -90,6 +100,7 @@ def run(
     grace_s: float = 60.0,
     evaluate_ends: bool = False,
     may_differ: Collection[str] = (),
+    trackers: Sequence[Callback] = (),
     on_result: OnResult | None = print_line,
     on_end: OnEnd | None = None,
 ) -> RunResult:
@@ -115,6 +126,8 @@ def run(
         evaluate_ends: Evaluates before the first iteration and after the last one too, whatever
             `evaluation_interval` says.
         may_differ: Settings that may differ from those of the run in the folder, e.g. `("lr",)`.
+        trackers: Callbacks of Ray Tune's that log, such as `WandbLoggerCallback`: they are told
+            the numbers of each iteration, and of the evaluations at the ends.
         on_result: Called with algorithm and result after each iteration; prints a line by default.
         on_end: Called with the algorithm after the last iteration.
 
@@ -133,6 +146,7 @@ def run(
         keep=keep,
         grace_s=grace_s,
         evaluate_ends=evaluate_ends,
+        trackers=trackers,
         on_result=on_result,
         on_end=on_end,
     )
@@ -232,7 +246,7 @@ class _Session:
         self._place.record.sessions.append(Session(began_at, began_at))
         self._place.record.finished = None
         self._place.write_record()
-        report = RunReport(self._place.path, after=began_at)
+        report = Journal(self._place, algo, self._plan.trackers)
         ended = "error"
         try:
             self._train_on(algo, report)
@@ -247,9 +261,10 @@ class _Session:
             with suppress(OSError) if ended == "error" else nullcontext():  # e.g. the disk is full
                 self._note(algo, report, ended)
                 report.close()
+            report.end(failed=ended == "error")
         return self.result(algo.iteration, resumed_from, report.rows)
 
-    def _train_on(self, algo: GRPO, report: RunReport) -> None:
+    def _train_on(self, algo: GRPO, report: Journal) -> None:
         """Trains to the end, or until it is told to stop."""
         plan, stop = self._plan, self._stop
         if plan.evaluate_ends and algo.iteration == 0 and not report.rows:
@@ -279,7 +294,7 @@ class _Session:
         elif plan.evaluate_ends and report.rows and "heldout_accuracy" not in report.rows[-1]:
             self._evaluate(algo, report.add_to_last)
 
-    def _save_last(self, algo: GRPO, report: RunReport) -> None:
+    def _save_last(self, algo: GRPO, report: Journal) -> None:
         """Saves what has not been saved yet, if the last iteration is whole."""
         if self._lost or self._place.record.sessions[-1].to_iteration == algo.iteration:
             return
@@ -304,7 +319,7 @@ class _Session:
     def _interrupting(self, algo: GRPO) -> AbstractContextManager[None]:
         return self._stop.interrupting(self._plan.grace_s, when=algo.expect_interrupt)
 
-    def _save(self, algo: GRPO, report: RunReport) -> None:
+    def _save(self, algo: GRPO, report: Journal) -> None:
         """Saves, if what is sampled ahead comes to its end in time once it is told to stop."""
         try:
             if algo.samples_ahead:  # it has as long again as the iteration had
@@ -314,11 +329,11 @@ class _Session:
             self._lost = f"; iteration {algo.iteration} was not saved, as it samples ahead still"
             return
         report.sync()  # a checkpoint's rows are there when it is
-        self._place.save(algo)
+        report.saved(self._place.save(algo))
         self._place.record.sessions[-1].to_iteration = algo.iteration
         self._note(algo, report, "")
 
-    def _note(self, algo: GRPO, report: RunReport, ended: str) -> None:
+    def _note(self, algo: GRPO, report: Journal, ended: str) -> None:
         """Writes run.json and summary.json."""
         place, config = self._place, algo.config
         session = place.record.sessions[-1]

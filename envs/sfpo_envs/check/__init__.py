@@ -7,6 +7,7 @@ it, and returns what is wrong, each finding with what to change. It runs as a co
 """
 
 from sfpo_envs.check.checker import check_text_env
+from sfpo_envs.check.episodes import Episode, show_episodes
 from sfpo_envs.check.findings import Finding, Findings
 
-__all__ = ["Finding", "Findings", "check_text_env"]
+__all__ = ["Episode", "Finding", "Findings", "check_text_env", "show_episodes"]

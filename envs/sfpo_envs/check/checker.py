@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import inspect
+import logging
 import random
 import re
 import statistics
 import time
+import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Text
 
-from sfpo_envs import plugins
+from sfpo_envs.check.call_limit import CallLimit
 from sfpo_envs.check.findings import Findings, short
 from sfpo_envs.check.garbage import GARBAGE
+from sfpo_envs.check.making import maker
 from sfpo_envs.check.player import BrokenEnv, Player, Step, TextEnv
+from sfpo_envs.check.replies import known_replies
 from sfpo_envs.spaces import ChatMessages, texts
 
 _SLOW_STEP = 10  # times the budget: one step that takes so long is named
@@ -36,6 +40,7 @@ def check_text_env(
     max_problems: int = 1000,
     reset_budget_s: float = 0.5,
     step_budget_s: float = 1.0,
+    call_limit_s: float = 60.0,
 ) -> Findings:
     """Check that an environment can be trained on.
 
@@ -51,26 +56,30 @@ def check_text_env(
             more than seconds.
         reset_budget_s: A median reset that takes longer is a warning.
         step_budget_s: A median step that takes longer is a warning.
+        call_limit_s: A reset or step that takes longer hangs: it is interrupted, and the checks
+            end there. Only in the main thread.
 
     Returns:
         What was found; empty if all is well. ``check_text_env(...).raise_if_errors()`` is for
         tests.
     """
     findings = Findings()
-    player = Player(findings, reward_range, max_turns)
-    checker = _Checker(_maker(env, config or {}), player, num_seeds, max_problems)
-    checker.run(takes_options=not isinstance(env, gymnasium.Env))
+    with CallLimit(call_limit_s) as limit:
+        player = Player(findings, reward_range, max_turns, limit)
+        checker = _Checker(maker(env, config or {}), player, num_seeds, max_problems)
+        try:
+            checker.run(takes_options=not isinstance(env, gymnasium.Env))
+        except KeyboardInterrupt:
+            if limit.expired is None:  # it is the user's
+                raise
+            findings.error(
+                "hang",
+                f"{limit.expired} has not returned after {limit.seconds:g} s",
+                "end its loops, and give up on what it waits for after a time",
+            )
+            return findings
     checker.check_speed(reset_budget_s, step_budget_s)
     return findings
-
-
-def _maker(env: Any, config: dict[str, Any]) -> Callable[..., TextEnv]:
-    """Return what makes a fresh environment, with further options."""
-    if isinstance(env, str):
-        return lambda **more: plugins.make(env, disable_env_checker=True, **(config | more))
-    if isinstance(env, gymnasium.Env):
-        return lambda: copy.deepcopy(env)
-    return lambda **more: env(**(config | more))
 
 
 class _Checker:
@@ -79,11 +88,15 @@ class _Checker:
     def __init__(
         self, make: Callable[..., TextEnv], player: Player, num_seeds: int, max_problems: int
     ) -> None:
-        self._make = make
+        self._make_it = make
         self._player = player
         self._findings = player.findings
         self._seeds = range(num_seeds)
         self._max_problems = max_problems
+
+    def _make(self, **options: Any) -> TextEnv:
+        with self._player.limit.of("making it"):
+            return self._make_it(**options)
 
     def run(self, takes_options: bool) -> None:
         """Run all checks that do not need the others' results."""
@@ -256,7 +269,8 @@ class _Checker:
         env = self._make()
         for seed, (name, reply) in enumerate(GARBAGE.items()):
             try:
-                last = self._player.play(env, seed, reply)[-1]
+                with _unlogged():  # that such a reply is none is no news
+                    last = self._player.play(env, seed, reply)[-1]
             except BrokenEnv:
                 env = self._make()
                 continue
@@ -271,7 +285,8 @@ class _Checker:
         env = self._make()
         self._player.play(env, 0, "1")
         try:
-            _, reward, terminated, truncated, _ = env.step("1")
+            with self._player.limit.of("a step after the end"):
+                _, reward, terminated, truncated, _ = env.step("1")
         except Exception:
             return
         if reward or not (terminated or truncated):
@@ -329,11 +344,7 @@ class _Checker:
 
     def _replies(self, env: TextEnv, seed: int) -> list[str]:
         """Return replies to try: right ones if the environment knows them, and what it shows."""
-        try:
-            answer = str(env.get_wrapper_attr("problem")(seed).answer)
-            known = [answer, f"\\boxed{{{answer}}}"]
-        except Exception:  # it has no such method, or another one of that name
-            known = []
+        known = known_replies(env, seed)
         words = re.findall(r"\w+", " ".join(texts(self._player.reset(env, seed))))
         return [*known, *words[-2:], "", "1", "yes", "yes", "\\boxed{1}"]
 
@@ -346,6 +357,19 @@ class _Checker:
                 break
             shown[repr(self._player.reset(env, seed))] += 1
         return shown
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """What an environment logs and warns of meanwhile goes nowhere."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _num_problems(env: TextEnv) -> int | None:

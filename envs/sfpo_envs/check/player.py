@@ -13,6 +13,7 @@ import cloudpickle
 import gymnasium
 import numpy as np
 
+from sfpo_envs.check.call_limit import CallLimit
 from sfpo_envs.check.findings import Findings, short
 from sfpo_envs.spaces import texts
 
@@ -40,6 +41,7 @@ class Player:
         findings: Where to report.
         reward_range: What rewards are allowed; ``None``: what the environment declares, or [-1, 1].
         max_turns: An episode must be over after so many.
+        limit: Of each reset and step.
         reset_seconds: How long each reset took.
         step_seconds: How long each step took, with the reply.
         says_success: Whether final infos had ``is_success``, as far as seen.
@@ -48,6 +50,7 @@ class Player:
     findings: Findings
     reward_range: tuple[float, float] | None
     max_turns: int
+    limit: CallLimit = field(default_factory=lambda: CallLimit(math.inf))
     reset_seconds: list[float] = field(default_factory=list)
     step_seconds: list[tuple[float, str]] = field(default_factory=list)
     says_success: set[bool] = field(default_factory=set)
@@ -57,7 +60,8 @@ class Player:
         call = f"reset(seed={seed})"
         started = time.perf_counter()
         try:
-            result = env.reset(seed=seed)
+            with self.limit.of(call):
+                result = env.reset(seed=seed)
         except (Exception, SystemExit) as error:
             self._broken("reset", f"{call} raised {error!r}", "reset must take any seed from 0 on")
         self.reset_seconds.append(time.perf_counter() - started)
@@ -75,7 +79,8 @@ class Player:
         call = f"step({short(reply)})"
         started = time.perf_counter()
         try:
-            result = env.step(reply)
+            with self.limit.of(call):
+                result = env.step(reply)
         except (Exception, SystemExit) as error:
             change = "take any text: what cannot be read is a wrong reply, or draws an observation"
             self._broken("step", f"{call} raised {error!r}", change)

@@ -12,7 +12,11 @@ from sfpo_rllib.algorithms.grpo import validation
 from sfpo_rllib.algorithms.grpo.building_config import BuildingConfig
 from sfpo_rllib.algorithms.grpo.evaluation_settings import exploration_problems
 from sfpo_rllib.algorithms.grpo.preflight import preflight
-from sfpo_rllib.algorithms.grpo.rllib_settings import bypassed_problems, rllib_problems
+from sfpo_rllib.algorithms.grpo.rllib_settings import (
+    bypassed_problems,
+    rllib_problems,
+    shape_problems,
+)
 from sfpo_rllib.algorithms.grpo.settings import BatchSettings, RolloutSettings, UpdateSettings
 from sfpo_rllib.core.advantages import AdvantageEstimator
 from sfpo_rllib.core.checks import BOOL, of_attributes, problems_of, raise_problems, value_problems
@@ -307,7 +311,7 @@ class GRPOConfig(BuildingConfig):
     @override(AlgorithmConfig)
     def validate(self) -> None:
         """Collects every problem, cheap ones first, and raises one ValueError that lists all."""
-        problems = [*self.cheap_problems(), *self.costly_problems()]
+        problems = shape_problems(vars(self)) or [*self.cheap_problems(), *self.costly_problems()]
         raise_problems(problems, of=type(self).__name__)
         super().validate()
 

@@ -69,6 +69,7 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
     def build(self) -> None:
         # Set before super().build(), which may already restore a state.
         self._updater: Updater[Minibatches, PassMetrics] = self.config.make_updater()
+        self._zero_gradient_steps = 0
         self._batch_guard = BatchGuard(self.config.max_engine_logp_diff)
         self._step_guard = StepGuard(self.config.max_skipped_steps)
         self._objective = self.config.make_objective()
@@ -168,7 +169,7 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
         return result
 
     def _optimizer_step(self, minibatch: list[Batch]) -> tuple[Metrics, float]:
-        """One optimizer step, unless its gradient is not finite.
+        """One optimizer step, unless its gradient is not finite, or there is nothing to learn.
 
         Returns:
             Metrics, sums over this learner's tokens or maxima, and the gradient's norm over all
@@ -197,7 +198,10 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
         )
         if self._head is not None and self._head.grad is not None:
             self._head_grad_norm = float(whole(torch.linalg.vector_norm(self._head.grad)))
-        if self._step_guard.allows(
+        if norm == 0.0 and not self._has_advantages(minibatch):
+            # A step would be weight decay and what the moments remember.
+            self._zero_gradient_steps += 1
+        elif self._step_guard.allows(
             norm,
             parameters=module.unwrapped().named_parameters(),
             batch=lambda: moved(minibatch, "cpu"),
@@ -206,6 +210,13 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
             self.apply_gradients(self.postprocess_gradients(gradients))
             self._optimizer_steps += 1
         return totals, norm
+
+    def _has_advantages(self, minibatch: list[Batch]) -> bool:
+        """Whether any is not 0, with any learner: else no clip has made the gradient 0."""
+        advantages = torch.cat([micro[ADVANTAGES] for micro in minibatch])
+        count = advantages.count_nonzero().double()
+        self._all_reduce(count)
+        return bool(count)
 
     def _accumulating(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Around a micro-batch: DDP reduces gradients in the backward pass, the last one's only."""
@@ -292,6 +303,7 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
                 "entropy": passes[-1]["entropy"],
                 "optimizer_steps_lifetime": self._optimizer_steps,
                 "skipped_steps_lifetime": self._step_guard.skipped,
+                "zero_gradient_steps_lifetime": self._zero_gradient_steps,
                 "refused_batches_lifetime": self._batch_guard.refused,
             }
         )
@@ -328,6 +340,7 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
         return {
             "batch_guard": self._batch_guard.state_dict(),
             "step_guard": self._step_guard.state_dict(),
+            "zero_gradient_steps": self._zero_gradient_steps,
             "several_turns": self._longest_episode.several_turns,
             "partition_rng": self._partition_rng.get_state().numpy(),
             **self.get_rate_state(),
@@ -338,6 +351,7 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
         """Goes on from `get_update_state()`."""
         if "batch_guard" in state:  # earlier releases had none
             self._batch_guard.load_state_dict(state["batch_guard"])
+        self._zero_gradient_steps = int(state.get("zero_gradient_steps", 0))  # likewise
         self._longest_episode.restore(several_turns=state.get("several_turns", False))
         # Earlier releases had one of the guard's two counters.
         guard = state.get("step_guard", {"skipped": state.get("skipped_steps", 0)})

@@ -1,6 +1,7 @@
 """RLlib's own settings: each is honoured, or refused by name, so that nothing is ignored."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -158,6 +159,17 @@ KEYWORDS = {
 def refused() -> list[str]:
     """Which of RLlib's settings must be left at their defaults."""
     return [n for n in vars(AlgorithmConfig()) if n not in HONOURED and n not in HARMLESS]
+
+
+def shape_problems(given: Mapping[str, Any]) -> list[str]:
+    """What of a config's attributes RLlib itself stumbles over, whatever it is asked for."""
+    model, policies = given["_model_config"], given["policies"]
+    problems = []
+    if not (isinstance(model, Mapping) or dataclasses.is_dataclass(model)):
+        problems.append(f"model_config={model!r}: must be a dict")
+    if not isinstance(policies, Collection) or isinstance(policies, str):
+        problems.append(f"policies={policies!r}: must be left alone, as there is one policy")
+    return problems
 
 
 def rllib_problems(config: AlgorithmConfig, defaults: Mapping[str, Any]) -> list[str]:

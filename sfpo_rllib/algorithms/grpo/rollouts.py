@@ -1,5 +1,6 @@
 """What the algorithm knows of sampling: batches, evaluations, and the weights for both."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,8 @@ from sfpo_rllib.env_runners.summary import (
     renewed_fraction,
 )
 from sfpo_rllib.env_runners.weights import Mailbox
+
+logger = logging.getLogger(__name__)
 
 
 class Rollouts:
@@ -100,6 +103,7 @@ class Rollouts:
             chooser=None if curriculum is None else ProblemChooser(curriculum, self._problem_ids),
         )
         self._last_batch_at: float | None = None
+        self._has_warned = False
 
     def weights_change(self) -> None:
         """Says that the learner's weights are about to be others than the engines'.
@@ -192,7 +196,27 @@ class Rollouts:
         counts.clear()
         if chooser is not None:
             chooser.counts.clear()
+        self._warn_if_nothing_is_learned(batch.groups)
         return batch.groups
+
+    def _warn_if_nothing_is_learned(self, groups: Sequence[Group]) -> None:
+        """Says once that a batch has no advantage but 0."""
+        config = self._config
+        own = callable(config.policy_loss.advantages)  # it may give equal rewards another one
+        if self._has_warned or own or not all(map(has_equal_rewards, groups)):
+            return
+        self._has_warned = True
+        other = config.kl_coeff or config.entropy_coeff
+        logger.warning(
+            "All %d groups of a batch have equal rewards, so that every advantage is 0: %s. Are "
+            "the problems all too hard or too easy, replies cut at max_tokens, or not in the form "
+            "that the grader reads? num_groups_equal_reward counts such groups in each batch; "
+            "this is said once.",
+            len(groups),
+            "only its KL and entropy terms train"
+            if other
+            else "it teaches nothing, and no optimizer step is taken",
+        )
 
     def evaluate(self, learners: GRPOLearnerGroup, seeds: Sequence[int]) -> Collection:
         """One group a seed under the evaluation settings and the newest weights."""

@@ -4,9 +4,13 @@ No weights are loaded, and nothing is started.
 """
 
 import math
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from huggingface_hub import get_session, try_to_load_from_cache
+from huggingface_hub.constants import ENDPOINT
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -23,6 +27,8 @@ from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS, PromptFormatter
 from sfpo_rllib.rl_modules.export import export_problems
 from sfpo_rllib.rl_modules.lora_settings import adapter_model_problems, adapter_problems
 from sfpo_rllib.rl_modules.model_settings import ModelSettings
+
+_HUB_SECONDS = 10.0
 
 
 def unknown_problems(given: Mapping[str, Any], known: Mapping[str, Any], cls: type) -> list[str]:
@@ -77,18 +83,12 @@ def task_problems(
         needs_problem_ids: Whether the driver must know which problem a seed shows.
     """
     model = ModelSettings.of(given)
-    name = f"model_config['model']={model.model!r}"
     formatter, context = None, math.inf
     try:
         model_config = _load_model_config(model)
         tokenizer = AutoTokenizer.from_pretrained(model.model, **model.source)
-    except _NotThisModel as error:
-        yield f"{name}: {error}"
     except Exception as error:
-        yield (
-            f"{name}: must be a transformers folder with its tokenizer, or a hub id that can be "
-            f"reached ({first_line(described(error))})"
-        )
+        yield _model_problem(model, error)
     else:
         known = engine_kwargs if isinstance(engine_kwargs, Mapping) else {}
         context = context_length(model_config, known)
@@ -119,19 +119,66 @@ def task_problems(
     )
 
 
+def model_problems(given: Mapping[str, Any]) -> list[str]:
+    """Whether a model's configuration can be found, and is of the right kind.
+
+    Args:
+        given: `model_config`.
+    """
+    model = ModelSettings.of(given)
+    try:
+        _load_model_config(model)
+    except Exception as error:
+        return [_model_problem(model, error)]
+    return []
+
+
+def _model_problem(model: ModelSettings, error: Exception) -> str:
+    name = f"model_config['model']={model.model!r}"
+    if isinstance(error, _NotThisModel):
+        return f"{name}: {error}"
+    return (
+        f"{name}: must be a transformers folder with its tokenizer, or a hub id that can be "
+        f"reached ({first_line(described(error))})"
+    )
+
+
 class _NotThisModel(Exception):
     """A model that is there, and not what is needed."""
 
 
 def _load_model_config(model: ModelSettings) -> PretrainedConfig:
-    if not model.model:
+    if not model.model or not isinstance(model.model, str | os.PathLike):
         raise _NotThisModel("must be a transformers folder or a hub id")
+    _require_found(str(model.model))
     model_config = AutoConfig.from_pretrained(model.model, **model.source)
     if not model.trust_remote_code and not _is_causal_lm(model_config):
         raise _NotThisModel(
             f"must be a causal language model, and is a {model_config.model_type!r}"
         )
     return model_config
+
+
+def _require_found(name: str) -> None:
+    """Raises if a model is none of this machine's, and no hub can be asked for it.
+
+    Transformers would ask again and again, for half a minute.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        what = "is a file" if path.exists() else "there is no such folder"
+        raise _NotThisModel(f"must be a transformers folder or a hub id; {what}")
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    try:
+        get_session().head(ENDPOINT, timeout=_HUB_SECONDS)
+    except Exception as error:
+        raise _NotThisModel(
+            "must be a transformers folder or a hub id; there is no such folder, and the hub "
+            f"cannot be reached ({type(error).__name__})"
+        ) from error
 
 
 def _is_causal_lm(model_config: PretrainedConfig) -> bool:

@@ -51,6 +51,7 @@ SFPO_KEYS = {
     "optimizer_steps_lifetime",
     "refused_batches_lifetime",
     "skipped_steps_lifetime",
+    "zero_gradient_steps_lifetime",
     "engine_logp_diff",
     "engine_logp_diff_max",
     "engine_ratio",
@@ -135,6 +136,20 @@ def test_presets_reposition_once_a_batch(
     assert update_events == ["step"] * fast + ["reposition"] + ["step"] * slow
     assert sfpo_results(result)["optimizer_steps_lifetime"] == fast + slow
     assert sfpo_results(result)["pass_0"]["kl_to_start"] >= 0
+
+
+def test_batches_of_equal_rewards_are_warned_of_once_and_move_nothing(
+    make_config: MakeConfig, running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    algo = running(make_config().training(weight_decay=0.1).build_algo())
+    before = algo.get_module_weights()
+    for _ in range(2):
+        result = algo.train()
+    assert result["env_runners"]["num_groups_equal_reward"] == 4
+    assert sfpo_results(result)["zero_gradient_steps_lifetime"] == 8
+    assert_equal_weights(algo.get_module_weights(), before)
+    said = [r.getMessage() for r in caplog.records if "equal rewards" in r.getMessage()]
+    assert len(said) == 1 and "no optimizer step" in said[0]
 
 
 def test_grpo_steps_once_a_minibatch(

@@ -104,6 +104,36 @@ def test_a_batch_whose_log_probs_are_of_other_replies_is_refused_before_the_firs
     assert greatest_difference(weights_of(learner), before) > 1e-4
 
 
+@pytest.mark.parametrize("training", [{}, {"minibatch_size": 4}, {"optimizer": "sgd"}], ids=str)
+def test_a_batch_of_equal_rewards_moves_nothing_whatever_the_moments_remember(
+    make_config: MakeConfig, training: dict[str, Any]
+) -> None:
+    momentum = {"momentum": 0.9} if "optimizer" in training else {}
+    training = {"weight_decay": 0.1, "optimizer_kwargs": momentum, **training}
+    learner = build_learner(make_config, **training)
+    steps = update(learner, sampled(learner, 0))["optimizer_steps_lifetime"]
+    before = weights_of(learner)
+    equal = {**sampled(learner, 1), ADVANTAGES: torch.zeros(16)}
+    logged = update(learner, equal)
+    assert_equal_weights(weights_of(learner), before)
+    assert logged["zero_gradient_steps_lifetime"] == steps
+    assert (logged["optimizer_steps_lifetime"], logged["skipped_steps_lifetime"]) == (steps, 0)
+    update(learner, sampled(learner, 2))
+    assert greatest_difference(weights_of(learner), before) > 1e-6
+
+
+@pytest.mark.parametrize("term", ["kl_coeff", "entropy_coeff"])
+def test_a_batch_of_equal_rewards_still_trains_by_another_term(
+    make_config: MakeConfig, term: str
+) -> None:
+    learner = build_learner(make_config, weight_decay=0.0, **{term: 0.1})
+    update(learner, sampled(learner, 0))
+    before = weights_of(learner)
+    equal = {**sampled(learner, 1), ADVANTAGES: torch.zeros(16)}
+    assert update(learner, equal)["zero_gradient_steps_lifetime"] == 0
+    assert greatest_difference(weights_of(learner), before) > 1e-6
+
+
 @pytest.mark.parametrize("noise", [1e-7, 0.05, 0.3])
 def test_batches_that_differ_by_rounding_or_quantization_are_learned_from(
     make_config: MakeConfig, noise: float
