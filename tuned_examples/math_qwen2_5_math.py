@@ -39,6 +39,7 @@ from pathlib import Path
 import gymnasium
 
 from sfpo_rllib import SFPOConfig, run
+from sfpo_rllib.progress import Progress
 
 ENV = "sfpo_envs:sfpo/MathReasoning-v0"
 MODELS = {"1.5B": "Qwen/Qwen2.5-Math-1.5B", "7B": "Qwen/Qwen2.5-Math-7B"}
@@ -152,12 +153,14 @@ def main() -> None:
     print(estimate)
     if problems := list(estimate.problems()):
         sys.exit("\n".join(problems))
-    run(
-        config,
-        args.output,
-        iterations=args.iterations,
-        checkpoint_every=args.checkpoint_every,
-    )
+    with Progress(args.iterations) as progress:
+        run(
+            config,
+            args.output,
+            iterations=args.iterations,
+            checkpoint_every=args.checkpoint_every,
+            on_result=progress,
+        )
 
 
 if __name__ == "__main__":

@@ -11,17 +11,21 @@ How to run this script
 `python tuned_examples/quickstart_arithmetic.py [--rollout-engine transformers] [--iterations N]`
 With `--lora-rank 8` an adapter is trained (peft), and `model_after` is the adapter's folder.
 
-Interrupted or killed, it goes on where it was when it is run again. To begin anew, name another
-folder with `--output`, or remove the old one.
+Interrupted or killed, it goes on where it was when it is run again; with more `--iterations` a
+finished run is lengthened. To begin anew, name another folder with `--output`. Nothing in a folder
+is removed but old checkpoints of the run itself.
+
+The plot has GRPO's curves beside SFPO's, from the same model: docs/quickstart_grpo.json, made by
+`--grpo-epochs 1 --lr 3e-4` (GRPO) and `--grpo-epochs 8 --lr 1.5e-4` (with each batch used 8
+times), the rates at which each was best on this task (docs/update_rules.md).
 
 Results to expect
 -----------------
 Accuracy on the held-out sums (sampled at temperature 1, 8 samples each) rises from about 0.25 to
 about 0.70 in 150 iterations; by an adapter, which leaves the embeddings as they are, to about
-0.45. `runs/quickstart` then holds summary.json, metrics as CSV
-(progress.csv) and for TensorBoard, a plot (accuracy.png), a checkpoint, and the model before and
-after as transformers folders. The entropy trigger is off (`entropy_z_threshold=None`): in so short
-a run one noisy value would switch SFPO off for good.
+0.45. `runs/quickstart` then holds summary.json, progress.csv, a plot (accuracy.png), checkpoints,
+and the model before and after as transformers folders. The entropy trigger is off
+(`entropy_z_threshold=None`): in so short a run one noisy value would switch SFPO off for good.
 """
 
 import argparse
@@ -29,22 +33,24 @@ import json
 import logging
 import os
 import random
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import ray
 import sfpo_envs  # noqa: F401  (registers the environments)
 import torch
 import transformers
-from tqdm import tqdm
 from warm_start import WarmStart, supervised_warm_start
 
-from sfpo_rllib import SFPO, SFPOConfig, run
+from sfpo_rllib import GRPOConfig, RunResult, SFPOConfig, run
+from sfpo_rllib.accuracy_plot import Curve, plot_accuracy
+from sfpo_rllib.core import MultiEpoch, Single
 from sfpo_rllib.env_runners.engines.vllm_engine import vllm_is_cpu_build
-from sfpo_rllib.reporting import iteration_line, plot_accuracy
+from sfpo_rllib.progress import INDENT, Heartbeat, Progress
+from sfpo_rllib.reporting import replacing
 from sfpo_rllib.rl_modules.char_llama import build_char_llama
 
 ENV = "sfpo_envs:sfpo/Arithmetic-v0"
@@ -53,10 +59,12 @@ MISTAKES = 0.6  # share of the demonstrations that are wrong
 EVAL_SAMPLES = 8
 BATCH_SIZE = 128
 LR = 1.5e-4
+NUM_HELD_OUT = 512
+GRPO_CURVES = Path(__file__).resolve().parents[1] / "docs" / "quickstart_grpo.json"
 
 
-def parse_args() -> argparse.Namespace:
-    """Reads the command line."""
+def parse_args(options: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line, or these options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rollout-engine", default="vllm", choices=["vllm", "transformers"])
     parser.add_argument("--num-env-runners", type=int, default=1)
@@ -64,23 +72,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--iterations", type=int, default=150)
     parser.add_argument("--evaluation-interval", type=int, default=50)
     parser.add_argument("--lora-rank", type=int, default=0, help="0: all weights are trained")
+    parser.add_argument("--lr", type=float, help=f"{LR} by default, or 4 times that of an adapter")
+    parser.add_argument("--grpo-epochs", type=int, default=0, help="GRPO; each batch so many times")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"))
-    return parser.parse_args()
+    return parser.parse_args(options)
 
 
-def make_config(model: Path, args: argparse.Namespace) -> SFPOConfig:
+def make_config(model: Path, args: argparse.Namespace) -> GRPOConfig:
     """The training run, from the model in `model`."""
-    lora, lr = None, LR
+    lora, lr = None, args.lr or LR
     if args.lora_rank:
         lora = {
             "r": args.lora_rank,
             "lora_alpha": 2 * args.lora_rank,
             "target_modules": "all-linear",
         }
-        lr = 4 * LR  # the less is trained, the larger its steps may be
+        lr = args.lr or 4 * LR  # the less is trained, the larger its steps may be
     config = (
-        SFPOConfig()
+        algorithm_config(args.grpo_epochs)
         .environment(ENV, env_config={"num_digits": 2, "split": "train"})
         .rl_module(model_config={"model": str(model), "lora": lora})
         .env_runners(
@@ -93,15 +103,12 @@ def make_config(model: Path, args: argparse.Namespace) -> SFPOConfig:
             lr=[[0, lr / 15], [10 * BATCH_SIZE, lr]],
             train_batch_size_per_learner=BATCH_SIZE // max(args.num_learners, 1),
             group_size=8,
-            fast_steps=3,
-            reposition_alpha=0.8,
-            entropy_z_threshold=None,
         )
         .learners(num_learners=args.num_learners)
         .evaluation(
             evaluation_interval=args.evaluation_interval,
-            evaluation_duration=512 * EVAL_SAMPLES,
-            evaluation_config=SFPOConfig.overrides(
+            evaluation_duration=NUM_HELD_OUT * EVAL_SAMPLES,
+            evaluation_config=GRPOConfig.overrides(
                 env_config={"split": "test"}, group_size=EVAL_SAMPLES
             ),
         )
@@ -113,6 +120,14 @@ def make_config(model: Path, args: argparse.Namespace) -> SFPOConfig:
             config.env_runners(num_gpus_per_env_runner=0.5)
             config.learners(num_gpus_per_learner=0.5)
     return config
+
+
+def algorithm_config(grpo_epochs: int) -> GRPOConfig:
+    """SFPO, or GRPO with each batch used so many times."""
+    if grpo_epochs:
+        rule = MultiEpoch(grpo_epochs) if grpo_epochs > 1 else Single()
+        return GRPOConfig().training(update_rule=rule)
+    return SFPOConfig().training(fast_steps=3, reposition_alpha=0.8, entropy_z_threshold=None)
 
 
 def warm_started_model(folder: Path, seed: int) -> WarmStart:
@@ -133,11 +148,11 @@ def teach(folder: Path, seed: int) -> WarmStart:
     right = [(problem.prompt, problem.answer) for problem in train.problems()]
     # Four times over, so that a sum comes with different mistakes.
     demonstrations = with_mistakes(4 * right, share=MISTAKES, seed=seed)
-    with tqdm(total=100, desc="warm start", unit="%", disable=None) as bar:
+    with Heartbeat("warm start") as heartbeat:
 
         def show(state: WarmStart) -> None:
-            bar.n = min(round(100 * state.accuracy / WARM_START_ACCURACY), 100)
-            bar.set_postfix(steps=state.steps, accuracy=f"{state.accuracy:.3f}")
+            so_far = f"accuracy {state.accuracy:.3f} of {WARM_START_ACCURACY}"
+            heartbeat.note(f"warm start, {state.steps} steps, {so_far}")
 
         return supervised_warm_start(
             folder,
@@ -174,24 +189,103 @@ def write_eval_file(path: Path) -> Path:
     return path
 
 
-def progress_bar(iterations: int) -> Callable[[SFPO, dict[str, Any]], None]:
-    """Shows a bar, and a line an iteration."""
-    bar = tqdm(total=iterations, desc="training", unit="iter", disable=None)
+def start_ray(args: argparse.Namespace) -> None:
+    """Starts ray; once more if that fails, as it does now and then on a busy machine.
 
-    def show(algo: SFPO, result: dict[str, Any]) -> None:
-        bar.n = algo.iteration
-        bar.refresh()
-        tqdm.write(iteration_line(result))
-        if bar.n == iterations:
-            bar.close()
+    Raises:
+        SystemExit: If it failed again, with the reason in one line.
+    """
+    for attempt in (1, 2):
+        try:
+            # Logical CPUs: an actor waits for one of its own, however few the machine has.
+            ray.init(
+                num_cpus=max(os.cpu_count() or 1, args.num_env_runners + args.num_learners + 1),
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+            return
+        except Exception as error:
+            ray.shutdown()
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
+            if attempt == 2:
+                sys.exit(f"quickstart: ray does not start, twice tried: {reason}")
+            print(f"{INDENT}ray did not start ({reason}); once more", flush=True)
 
-    return show
+
+def train(args: argparse.Namespace, output: Path) -> tuple[RunResult, float]:
+    """Makes the model, unless it is there, and trains it; returns the seconds spent before, too."""
+    start = time.monotonic()
+    print("[1/3] starting ray", flush=True)
+    with Heartbeat("starting ray"):
+        start_ray(args)
+    try:
+        model = output / "model_before"
+        if model.exists():
+            print(f"[2/3] warm start: {model} is there", flush=True)
+        else:
+            print("[2/3] warm start: supervised steps on a character-level Llama", flush=True)
+            state = warm_started_model(model, args.seed)
+            print(f"{INDENT}{state.steps} steps, expected accuracy {state.accuracy:.3f}")
+        config = make_config(model, args)
+        rollouts = f"{args.iterations} iterations of {BATCH_SIZE} rollouts"
+        print(f"[3/3] {config.algo_class.__name__}, {rollouts}, {args.rollout_engine}", flush=True)
+        seconds = time.monotonic() - start
+        with Progress(args.iterations) as progress:
+            done = run(
+                config,
+                output,
+                iterations=args.iterations,
+                evaluate_ends=True,
+                on_result=progress,
+                on_end=lambda algo: algo.save_pretrained(output / "model_after"),
+            )
+        return done, seconds
+    finally:
+        ray.shutdown()
+
+
+def plot(done: RunResult, args: argparse.Namespace) -> Path:
+    """Plots the run, and GRPO's beside it where they began with the same model and problems."""
+    if args.grpo_epochs:
+        curves = [Curve(f"GRPO, {args.grpo_epochs} epochs", done.rows)]
+    else:
+        curves = [Curve("SFPO, K=3, alpha=0.8", done.rows)]
+        if not args.lora_rank and args.seed == 0 and GRPO_CURVES.exists():
+            stored = json.loads(GRPO_CURVES.read_text())["runs"]
+            curves += [Curve(run["label"], run["rows"]) for run in stored]
+    title = "Two-digit addition, from rewards alone"
+    return plot_accuracy(curves, done.folder / "accuracy.png", title, num_problems=NUM_HELD_OUT)
+
+
+def write_summary(done: RunResult, args: argparse.Namespace, seconds: float) -> tuple[float, float]:
+    """Adds to the run's summary.json; returns the held-out accuracy before and after."""
+    output = done.folder
+    heldout = [row["heldout_accuracy"] for row in done.rows if "heldout_accuracy" in row]
+    path = output / "summary.json"
+    summary = {
+        **(json.loads(path.read_text()) if path.exists() else {}),
+        "command": " ".join(["python", *sys.argv]),
+        "sfpo_active_iterations": sum(row.get("sfpo_active") == 1 for row in done.rows),
+        "rollouts": done.iterations * BATCH_SIZE,
+        "accuracy_before": heldout[0],
+        "accuracy_after": heldout[-1],
+        "wall_seconds": round(seconds + done.seconds, 1),
+        "model_before": str(output / "model_before"),
+        "model_after": str(output / "model_after"),
+        "eval_file": str(write_eval_file(output / "heldout.jsonl")),
+        "eval_samples": EVAL_SAMPLES,
+        "plot": str(plot(done, args)),
+    }
+    with replacing(path) as file:
+        json.dump(summary, file, indent=2)
+        file.write("\n")
+    return heldout[0], heldout[-1]
 
 
 def main() -> None:
     """Runs the quickstart and writes its files."""
     args = parse_args()
-    start = time.monotonic()
     # So small a model gains little from a second thread, and loses much where cores are busy.
     torch.set_num_threads(1)
     # Their progress bars and notices would drown ours.
@@ -201,62 +295,19 @@ def main() -> None:
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     output = args.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
-    model = output / "model_before"
-
-    if model.exists():
-        print(f"[1/3] {model} is there: going on")
-    else:
-        print("[1/3] warm start: supervised steps on a character-level Llama", flush=True)
-        state = warm_started_model(model, args.seed)
-        print(f"      {state.steps} steps, expected accuracy {state.accuracy:.3f}", flush=True)
-
-    print(f"[2/3] starting ray, {args.num_env_runners} env runner(s), {args.rollout_engine}")
-    # Logical CPUs: an actor waits for one of its own, however few the machine has.
-    ray.init(
-        num_cpus=max(os.cpu_count() or 1, args.num_env_runners + args.num_learners + 1),
-        include_dashboard=False,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
-    print(f"[3/3] SFPO, {args.iterations} iterations of {BATCH_SIZE} rollouts", flush=True)
-    seconds = time.monotonic() - start
     try:
-        done = run(
-            make_config(model, args),
-            output,
-            iterations=args.iterations,
-            evaluate_ends=True,
-            on_result=progress_bar(args.iterations),
-            on_end=lambda algo: algo.save_pretrained(output / "model_after"),
-        )
-    finally:
-        ray.shutdown()
-    heldout = [row["heldout_accuracy"] for row in done.rows if "heldout_accuracy" in row]
-    before, after = heldout[0], heldout[-1]
-    summary = {
-        "algorithm": "SFPO",
-        "rollout_engine": args.rollout_engine,
-        "seed": args.seed,
-        "iterations": done.iterations,
-        "sfpo_active_iterations": sum(row.get("sfpo_active") == 1 for row in done.rows),
-        "rollouts": done.iterations * BATCH_SIZE,
-        "accuracy_before": before,
-        "accuracy_after": after,
-        "wall_seconds": round(seconds + done.seconds, 1),
-        "model_before": str(model),
-        "model_after": str(output / "model_after"),
-        "eval_file": str(write_eval_file(output / "heldout.jsonl")),
-        "eval_samples": EVAL_SAMPLES,
-        "checkpoint": str(done.checkpoint),
-        "plot": str(
-            plot_accuracy(done.rows, output / "accuracy.png", "SFPO on two-digit addition")
-        ),
-    }
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    print(f"accuracy {before:.3f} -> {after:.3f} in {summary['wall_seconds']:.0f} s\nresults:")
+        done, seconds = train(args, output)
+    except KeyboardInterrupt:
+        print("Ctrl-C: stopped before training. To go on, run the same again.", file=sys.stderr)
+        sys.exit(130)
+    except ValueError as error:
+        if not str(error).startswith("folder="):  # it holds something else
+            raise
+        sys.exit(f"quickstart: {error}\nName another folder with --output.")
+    before, after = write_summary(done, args, seconds)
+    print(f"accuracy {before:.3f} -> {after:.3f} in {seconds + done.seconds:.0f} s\nresults:")
     for name in ("summary.json", "progress.csv", "accuracy.png", done.checkpoint, "model_after"):
         print(f"  {output / name}")
-    print(f"  tensorboard --logdir {output}")
 
 
 if __name__ == "__main__":

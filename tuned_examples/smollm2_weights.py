@@ -66,7 +66,8 @@ def _require_modules() -> None:
     missing = [name for name in NEEDED_MODULES if importlib.util.find_spec(name) is None]
     if missing:
         raise WeightsError(
-            f"{' and '.join(missing)} missing in {sys.executable}: `make setup` installs them"
+            f"{' and '.join(missing)} missing in {sys.executable}: "
+            f"{sys.executable} -m pip install 'accelerate>=1.10' 'gguf>=0.17'"
         )
 
 

@@ -35,9 +35,10 @@ import gymnasium
 import torch
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
-from warm_start import supervised_warm_start
+from warm_start import WarmStart, supervised_warm_start
 
 from sfpo_rllib import SFPOConfig
+from sfpo_rllib.progress import Heartbeat
 from sfpo_rllib.rl_modules.char_llama import build_char_llama
 
 ENV = "sfpo_envs:sfpo/Arithmetic-v0"
@@ -53,7 +54,20 @@ def build_model(folder: Path, accuracy: float) -> Path:
     env = gymnasium.make(ENV, **ENV_CONFIG).unwrapped
     problems = [env.problem(seed) for seed in range(env.num_problems)]
     examples = [(problem.prompt, problem.answer) for problem in problems]
-    supervised_warm_start(folder, examples, target_accuracy=accuracy, batch_size=128, lr=3e-3)
+    with Heartbeat("warm start") as heartbeat:
+
+        def show(state: WarmStart) -> None:
+            so_far = f"accuracy {state.accuracy:.3f} of {accuracy}"
+            heartbeat.note(f"warm start, {state.steps} steps, {so_far}")
+
+        supervised_warm_start(
+            folder,
+            examples,
+            target_accuracy=accuracy,
+            batch_size=128,
+            lr=3e-3,
+            on_check=show,
+        )
     return folder
 
 

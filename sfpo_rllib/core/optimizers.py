@@ -323,15 +323,18 @@ def keeping_settings(optimizer: torch.optim.Optimizer) -> Iterator[None]:
                 state.setdefault("max_exp_avg_sq", state["exp_avg_sq"].clone())
 
 
+REQUIREMENTS = {"bitsandbytes": "bitsandbytes>=0.50"}  # what to install, by package
+
+
 def _imported(spec: OptimizerSpec, name: str) -> Callable[..., Any]:
     """What makes the optimizer."""
     if not isinstance(spec.make, str):
         return spec.make
-    package = spec.make.partition(".")[0]  # also the extra's name
+    package = spec.make.partition(".")[0]
     if importlib.util.find_spec(package) is None:
         raise ValueError(
             f"optimizer={name!r}: {package} is not installed; pip install "
-            f"'sfpo-rllib[{package}]', or use optimizer='adamw'"
+            f"'{REQUIREMENTS.get(package, package)}', or use optimizer='adamw'"
         )
     made: Callable[..., Any] = imported(spec.make)
     return made

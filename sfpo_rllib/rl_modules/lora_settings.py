@@ -79,7 +79,7 @@ def adapter_problems(lora: Any) -> list[str]:
             "{'r': 16, 'lora_alpha': 32, 'target_modules': 'all-linear'}"
         ]
     if importlib.util.find_spec("peft") is None:
-        return [f"{FIELD}={lora!r}: peft is not installed; pip install 'sfpo-rllib[peft]'"]
+        return [f"{FIELD}={lora!r}: peft is not installed; pip install 'peft>=0.21,<0.22'"]
     supported = {key: value for key, value in lora.items() if key in SUPPORTED}
     return [*_unsupported(lora), *AdapterSettings(**supported).problems()]
 

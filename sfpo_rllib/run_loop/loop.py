@@ -22,6 +22,7 @@ from sfpo_rllib.core.checks import is_int, is_number
 from sfpo_rllib.core.registry import name_of
 from sfpo_rllib.env_runners.runner_calls import kill_runners
 from sfpo_rllib.interrupt import BatchGivenUp, StopRequest, is_interactive
+from sfpo_rllib.provenance import machine, versions
 from sfpo_rllib.reporting import PROGRESS, iteration_line, read_rows, replacing
 from sfpo_rllib.run_loop.folder import PREFIX, SUMMARY, RunFolder, Session
 from sfpo_rllib.run_loop.journal import Journal
@@ -350,6 +351,9 @@ class _Session:
             "checkpoint": place.checkpoint and str(place.checkpoint),
             "first": _finite(report.rows[:1]),
             "last": _finite(report.rows[-1:]),
+            "settings": place.record.identity.settings,
+            "versions": versions(),
+            "machine": machine(),
         }
         with replacing(place.path / SUMMARY) as file:
             json.dump(summary, file, indent=2)

@@ -263,7 +263,7 @@ def test_betas_out_of_range_are_refused(betas: Any) -> None:
 
 
 @pytest.mark.parametrize("name", EIGHT_BIT)
-def test_a_missing_package_is_named_with_its_extra(name, monkeypatch) -> None:
+def test_a_missing_package_is_named_with_what_to_install(name, monkeypatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda n, *a: None if n == "bitsandbytes" else found(n, *a)
@@ -272,7 +272,7 @@ def test_a_missing_package_is_named_with_its_extra(name, monkeypatch) -> None:
         make_optimizer(name, [torch.nn.Parameter(torch.zeros(1))])
     assert str(caught.value) == (
         f"optimizer={name!r}: bitsandbytes is not installed; pip install "
-        "'sfpo-rllib[bitsandbytes]', or use optimizer='adamw'"
+        "'bitsandbytes>=0.50', or use optimizer='adamw'"
     )
 
 

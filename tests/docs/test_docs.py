@@ -1,7 +1,6 @@
 """The docs' code runs, and their numbers are those of the committed results."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -138,7 +137,17 @@ def test_the_settings_on_the_learners_page_are_good() -> None:
         assert list(names["config"].cheap_problems()) == []
 
 
-def test_pages_are_linked_from_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    for page in Path(ROOT / "docs").glob("*.md"):
-        assert f"docs/{page.name}" in readme
+def test_every_page_is_on_the_site() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f" {page.name}\n" in nav
+
+
+def test_messages_on_the_troubleshooting_page_are_those_there_are() -> None:
+    folders = ("sfpo_rllib", "envs", "tools")
+    source = "".join(p.read_text() for f in folders for p in sorted((ROOT / f).rglob("*.py")))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)  # texts over several lines
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `([^`]+)`", page, flags=re.MULTILINE)
+    assert len(messages) > 15
+    assert [message for message in messages if message not in source] == []

@@ -84,7 +84,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     path.write_bytes(b"")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(
-        ImportError, match=r"some\.parquet: .* needs pyarrow: pip install 'sfpo-rllib\[datasets\]'"
+        ImportError, match=r"some\.parquet: .* needs pyarrow: pip install 'datasets>=4' pyarrow"
     ):
         load_math_dataset(path)
 

@@ -268,7 +268,7 @@ def test_check_env_passes():
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
-    with pytest.raises(ImportError, match=r"pip install 'sfpo-rllib\[reasoning-gym\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'reasoning-gym==0\.1\.25'"):
         ReasoningGymEnv("gcd")
 
 

@@ -121,14 +121,24 @@ def test_quickstart_trains_all_weights_or_an_adapter_at_a_higher_rate(
     assert config.lr[-1][1] == pytest.approx(6e-4 if rank else 1.5e-4)
 
 
-@pytest.mark.parametrize("rows", [3, 0])
-def test_quickstart_leaves_what_is_in_its_folder(
-    rows: int,
-    load: Callable[[str], ModuleType],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+@pytest.mark.parametrize(("epochs", "rule"), [(1, "Single"), (8, "MultiEpoch")])
+def test_quickstart_trains_by_grpo_for_the_plot(
+    epochs: int, rule: str, load: Callable[[str], ModuleType], model: str
 ) -> None:
-    from sfpo_rllib import RunResult
+    script = load("quickstart_arithmetic")
+    options = ["--grpo-epochs", str(epochs), "--lr", "3e-4", "--rollout-engine", "transformers"]
+    config = script.make_config(Path(model), script.parse_args(options))
+    config.validate()
+    update_rule = config.make_update_rule()
+    assert (type(update_rule).__name__, getattr(update_rule, "epochs", 1)) == (rule, epochs)
+    assert config.lr[-1][1] == 3e-4 and config.entropy_z_threshold is None
+
+
+@pytest.fixture
+def quickstart(
+    load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> ModuleType:
+    """The script, with neither ray nor a warm start, to write into a folder that holds a thesis."""
     from tuned_examples.warm_start import WarmStart
 
     script = load("quickstart_arithmetic")
@@ -140,30 +150,86 @@ def test_quickstart_leaves_what_is_in_its_folder(
         folder.mkdir()
         return WarmStart(steps=1, accuracy=0.25)
 
-    def run(config: Any, folder: Path, **settings: Any) -> RunResult:
-        if not rows:
-            raise SystemExit(130)
-        assert folder == output and settings["iterations"] == rows - 1
-        accuracies = [{"iteration": float(i), "rollouts": 128.0 * i} for i in range(rows)]
-        accuracies[0]["heldout_accuracy"], accuracies[-1]["heldout_accuracy"] = 0.25, 0.5
-        return RunResult(folder, folder / "checkpoint_000002", rows - 1, None, accuracies, 1.0)
-
     monkeypatch.setattr(script, "teach", teach)
-    monkeypatch.setattr(script, "run", run)
     monkeypatch.setattr(script.ray, "init", lambda **settings: None)
     monkeypatch.setattr(script.ray, "shutdown", lambda: None)  # other tests share this one
-    options = ["--output", str(output), "--iterations", str(rows - 1)]
+    options = ["--output", str(output), "--iterations", "2", "--rollout-engine", "transformers"]
     monkeypatch.setattr(sys, "argv", ["quickstart_arithmetic.py", *options])
-    if rows:
-        script.main()
-        summary = json.loads((output / "summary.json").read_text())
-        assert (summary["accuracy_before"], summary["accuracy_after"]) == (0.25, 0.5)
+    return script
+
+
+def test_quickstart_leaves_what_is_in_its_folder_and_goes_on_with_its_warm_start(
+    quickstart: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from sfpo_rllib import RunResult
+
+    output, rows = tmp_path / "mine", []
+    for i in range(3):
+        rows.append({"iteration": float(i), "rollouts": 128.0 * i, "accuracy": 0.25})
+    rows[0]["heldout_accuracy"], rows[-1]["heldout_accuracy"] = 0.25, 0.5
+
+    def run(config: Any, folder: Path, **settings: Any) -> RunResult:
+        assert folder == output and settings["iterations"] == 2
+        (folder / "summary.json").write_text('{"versions": {"ray": "2.60.0"}}')
+        return RunResult(folder, folder / "checkpoint_000002", 2, None, rows, 1.0)
+
+    monkeypatch.setattr(quickstart, "run", run)
+    quickstart.main()
+    summary = json.loads((output / "summary.json").read_text())
+    assert (summary["accuracy_before"], summary["accuracy_after"]) == (0.25, 0.5)
+    assert summary["versions"] == {"ray": "2.60.0"}
+    assert (output / "accuracy.png").stat().st_size > 1000
+    monkeypatch.setattr(quickstart, "teach", None)  # would fail if it was called again
+    quickstart.main()
+    assert (output / "thesis.tex").read_text() == "years of work"
+
+
+def test_quickstart_that_is_stopped_before_training_ends_in_one_line(
+    quickstart: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(folder: Path, seed: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(quickstart, "teach", stopped)
+    with pytest.raises(SystemExit) as ended:
+        quickstart.main()
+    assert ended.value.code == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "Ctrl-C: stopped before training. To go on, run the same again."
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_quickstart_starts_ray_twice_at_most_and_ends_in_one_line(
+    times: int,
+    quickstart: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    failing = [OSError(f"no room {number}\nand more") for number in range(times)]
+
+    def init(**settings: Any) -> None:
+        if failing:
+            raise failing.pop(0)
+
+    monkeypatch.setattr(quickstart.ray, "init", init)
+    args = quickstart.parse_args()
+    if times == 1:
+        quickstart.start_ray(args)
     else:
         with pytest.raises(SystemExit) as ended:
-            script.main()
-        assert ended.value.code == 130
-    assert (output / "thesis.tex").read_text() == "years of work"
-    assert (output / "model_before").is_dir()
+            quickstart.start_ray(args)
+        assert ended.value.code == "quickstart: ray does not start, twice tried: no room 1"
+    assert capsys.readouterr().out == "      ray did not start (no room 0); once more\n"
+
+
+def test_quickstart_refuses_a_folder_of_something_else_by_name(
+    quickstart: ModuleType, monkeypatch: pytest.MonkeyPatch, model: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine" / "model_before").symlink_to(model)
+    (tmp_path / "mine" / "progress.csv").write_text("theirs")
+    with pytest.raises(SystemExit, match=r"folder='.*mine'.*\nName another folder with --output"):
+        quickstart.main()
+    assert (tmp_path / "mine" / "progress.csv").read_text() == "theirs"
 
 
 def test_gsm8k_shares_one_gpu(

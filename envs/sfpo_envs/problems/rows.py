@@ -137,4 +137,4 @@ def _import(module: str, what: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise ImportError(f"{what} needs {package}: pip install 'sfpo-rllib[datasets]'") from error
+        raise ImportError(f"{what} needs {package}: pip install 'datasets>=4' pyarrow") from error

@@ -55,7 +55,7 @@ class ReasoningGymEnv(StreamEnv[ReasoningGymItem]):
     is 1.0 for a reply that is fully right and else 0.0, because reasoning-gym's scores in between
     mostly reward something other than progress. The final ``info`` has ``is_success`` (fully
     right), ``task``, and in ``metrics`` ``score``, ``has_answer`` and ``scorer_error`` (the scorer
-    raised; the score is 0). Needs ``pip install 'sfpo-rllib[reasoning-gym]'``.
+    raised; the score is 0). Needs ``pip install 'reasoning-gym==0.1.25'``.
 
     Slow tasks, in seconds a problem: ``knight_swap`` 0.4, ``futoshiki`` 0.3,
     ``intermediate_integration``, ``puzzle24``, ``quantum_lock`` and ``zebra_puzzles`` 0.1;

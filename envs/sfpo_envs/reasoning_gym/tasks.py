@@ -55,7 +55,7 @@ def import_reasoning_gym() -> ModuleType:
         import reasoning_gym.factory
     except ImportError as error:
         raise ImportError(
-            "sfpo/ReasoningGym-v0 needs reasoning-gym: pip install 'sfpo-rllib[reasoning-gym]'"
+            "sfpo/ReasoningGym-v0 needs reasoning-gym: pip install 'reasoning-gym==0.1.25'"
         ) from error
     return reasoning_gym
 

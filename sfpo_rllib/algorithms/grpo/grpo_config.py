@@ -39,19 +39,19 @@ from sfpo_rllib.rl_modules.parallelism import parallelism_class
 class GRPOConfig(BuildingConfig):
     """Configures GRPO on a language model.
 
-    .. code-block:: python
+    ```python
+    from sfpo_rllib import GRPOConfig
 
-        from sfpo_rllib import GRPOConfig
-
-        config = (
-            GRPOConfig()
-            .environment("sfpo_envs:sfpo/Arithmetic-v0", env_config={"num_digits": 2})
-            .rl_module(model_config={"model": "path/to/model"})
-            .env_runners(num_env_runners=2, sampling={"max_tokens": 16})
-            .training(lr=1e-6, train_batch_size_per_learner=128, group_size=8)
-        )
-        algo = config.build_algo()
-        print(algo.train())
+    config = (
+        GRPOConfig()
+        .environment("sfpo_envs:sfpo/Arithmetic-v0", env_config={"num_digits": 2})
+        .rl_module(model_config={"model": "path/to/model"})
+        .env_runners(num_env_runners=2, sampling={"max_tokens": 16})
+        .training(lr=1e-6, train_batch_size_per_learner=128, group_size=8)
+    )
+    algo = config.build_algo()
+    print(algo.train())
+    ```
     """
 
     merged = {"sampling": None, "engine_kwargs": "rollout_engine"}  # noqa: RUF012 (never changed)

@@ -35,18 +35,18 @@ PRESETS: dict[str, dict[str, Any]] = {
 class SFPOConfig(GRPOConfig):
     """Configures SFPO on a language model: GRPO with the rule "slow_fast", its trigger on.
 
-    .. code-block:: python
+    ```python
+    from ray import tune
+    from sfpo_rllib import SFPOConfig
 
-        from ray import tune
-        from sfpo_rllib import SFPOConfig
-
-        config = (
-            SFPOConfig()
-            .environment("sfpo_envs:sfpo/Arithmetic-v0", env_config={"num_digits": 2})
-            .rl_module(model_config={"model": "path/to/model"})
-            .training(preset="paper", reposition_alpha=tune.grid_search([0.5, 0.8, 1.0]))
-        )
-        tune.Tuner("SFPO", param_space=config).fit()
+    config = (
+        SFPOConfig()
+        .environment("sfpo_envs:sfpo/Arithmetic-v0", env_config={"num_digits": 2})
+        .rl_module(model_config={"model": "path/to/model"})
+        .training(preset="paper", reposition_alpha=tune.grid_search([0.5, 0.8, 1.0]))
+    )
+    tune.Tuner("SFPO", param_space=config).fit()
+    ```
     """
 
     def __init__(self, algo_class: type[Algorithm] | None = None) -> None:

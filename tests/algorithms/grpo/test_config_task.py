@@ -229,7 +229,7 @@ def pretend_vllm(monkeypatch: pytest.MonkeyPatch, distribution: str | None) -> N
 def test_vllm_that_is_not_installed_is_refused_with_what_to_install(good, monkeypatch):
     pretend_vllm(monkeypatch, None)
     good.env_runners(rollout_engine="vllm")
-    one_problem(good, "rollout_engine", "vllm", "not installed", "sfpo-rllib[vllm]", "transformers")
+    one_problem(good, "rollout_engine", "vllm", "not installed", "'vllm==0.32.0'", "transformers")
 
 
 def test_the_gpu_build_of_vllm_without_a_gpu_is_refused(good, monkeypatch):

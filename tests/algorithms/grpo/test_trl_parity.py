@@ -14,7 +14,7 @@ import torch
 
 pytest.importorskip("ray")
 if importlib.util.find_spec("trl") is None:
-    pytest.skip("trl is not installed: pip install 'sfpo-rllib[trl]'", allow_module_level=True)
+    pytest.skip("trl is not installed: pip install 'trl==1.16.0'", allow_module_level=True)
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
