@@ -347,6 +347,11 @@ BLOCKS: dict[str, dict[str, Block]] = {
             load(PIPELINE / "overlap.json"), load(PIPELINE / "real_engine.json")
         )
     },
+    "docs/weights.md": {
+        "weights": lambda: tables.weight_sync(
+            load(PIPELINE / "weights_before.json"), load(PIPELINE / "weights.json")
+        )
+    },
     "docs/models.md": {"families": lambda: families(load(FAMILIES))},
 }
 

@@ -26,6 +26,21 @@ def slow_environments(results: Results) -> Iterator[str]:
     )
 
 
+def weight_sync(before: Results, now: Results) -> Iterator[str]:
+    """Copies of the weights that a sync makes."""
+    labels = {
+        "stored_copies": "put into the object store",
+        "learner_copies": "held by the learner besides, at most",
+        "driver_copies": "by the driver",
+        "runner_0_copies": "by a runner besides its engine",
+    }
+    yield "| copies of the weights | before | now |"
+    yield "|---|---|---|"
+    for name, label in labels.items():
+        cells = [f"{results['median'][name]:.2f}" for results in (before, now)]
+        yield f"| {label} | " + " | ".join(cells) + " |"
+
+
 def overlap(sleeping: Results, real: Results) -> Iterator[str]:
     """Seconds an iteration in turns and overlapped: first where all sleep, then with vLLM."""
     yield "| | s an iteration | times as fast as in turns |"

@@ -17,6 +17,17 @@ def test_slow_environments_are_waited_for_together(tmp_path):
     assert rows["64"]["seconds"] < rows["16"]["seconds"] * 2 < rows["0"]["seconds"] * 2
 
 
+def test_the_committed_syncs_are_of_the_same_weights_and_now_of_one_copy() -> None:
+    folder = ROOT / "benchmarks" / "pipeline" / "results"
+    before, now = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("weights_before", "weights")
+    )
+    assert before["bytes"] == now["bytes"] > 0.5e9
+    assert before["environment"]["commit"] != now["environment"]["commit"]
+    assert 1.95 < before["median"]["stored_copies"] < 2.1
+    assert 0.99 < now["median"]["stored_copies"] < 1.01
+
+
 @pytest.mark.slow
 def test_weights_are_put_into_the_object_store_once_and_copied_no_further(
     ray_cluster: None, tmp_path: Path
