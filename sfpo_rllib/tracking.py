@@ -40,9 +40,7 @@ def numbers_only(callback: AnyCallback) -> AnyCallback:
     Without it MLflow is sent each setting as a metric in each iteration, and both it and W&B the
     NaN of what there is no value of.
     """
-    callback.on_trial_result = functools.partial(
-        _on_numbers, callback.on_trial_result
-    )
+    callback.on_trial_result = functools.partial(_on_numbers, callback.on_trial_result)
     return callback
 
 
