@@ -79,7 +79,7 @@ MISTAKES = {
     "evaluation_duration=auto": "evaluation_duration='auto': must be an integer >= 1",
     "evaluation_interval=-1": "evaluation_interval=-1: must be None or an integer >= 0",
     "evaluation_interval=often": "evaluation_interval='often': must be None or an integer >= 0",
-    "evaluation_config.lr=x": "lr='x': must be a number >= 0",
+    "evaluation_interval=1 & evaluation_config.lr=x": "lr='x': must be a number >= 0",
     "group_size=1": "group_size=1: must be an integer >= 2, a baseline needs other completions",
     "group_size=3": "train_batch_size_per_learner=16: must be a multiple of group_size=3, e.g. 15",
     "train_batch_size_per_learner=0": "train_batch_size_per_learner=0: must be an integer >= 1",
@@ -115,7 +115,7 @@ MISTAKES = {
 def test_a_mistake_is_one_line(
     call: Call, config: Path, tmp_path: Path, override: str, without_a_hub: None
 ) -> None:
-    called = call("train", config, override, "--output", tmp_path / "run")
+    called = call("train", config, *override.split(" & "), "--output", tmp_path / "run")
     assert MISTAKES[override] in called.line
     assert called.out.count("\n") <= 1 and not (tmp_path / "run").exists()
 
