@@ -110,7 +110,7 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
     ray.init(
         address="local",
-        num_cpus=1,
+        num_cpus=2,  # a learner and, where it samples ahead, a runner
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",

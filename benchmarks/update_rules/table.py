@@ -1,6 +1,6 @@
 """The main comparison: rates chosen on a grid, then every variant on every task from new seeds."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from benchmarks.update_rules.analysis import (
     select,
 )
 from benchmarks.update_rules.training import Run
-from benchmarks.update_rules.variants import BASELINE, VARIANTS
+from benchmarks.update_rules.variants import BASELINE, VARIANTS, Variant
 
 GRID_TASK = "arithmetic"
 
@@ -71,17 +71,20 @@ SMOKE = Protocol(
 RunStage = Callable[[Sequence[Run], str], list[Result]]
 
 
-def run_grid(protocol: Protocol, run_stage: RunStage) -> list[Result]:
+def run_grid(
+    protocol: Protocol, run_stage: RunStage, variants: Mapping[str, Variant] = VARIANTS
+) -> list[Result]:
     """Runs the grid, and further rates of variants whose best is at an edge.
 
     Args:
         protocol: Which runs.
         run_stage: Makes runs; told a stage's name.
+        variants: Those named in the protocol.
     """
     rates = {
         name: list(protocol.rates)
         for name in protocol.variants
-        if not (VARIANTS[name].like or VARIANTS[name].conservative)
+        if not (variants[name].like or variants[name].conservative)
     }
     for extra in range(protocol.max_extra_rates + 1):
         results = run_stage(

@@ -56,14 +56,15 @@ class Run:
 
 
 def make_config(run: Run, variant: Variant, model: Path, budget: Budget) -> GRPOConfig:
-    """GRPO with the variant's rule, engine and learner in this process."""
+    """GRPO with the variant's rule, all in this process but a runner that samples ahead."""
     task = TASKS[run.task]
     return (
         GRPOConfig()
         .environment(task.env, env_config={**task.env_config, "split": "train"})
         .rl_module(model_config={"model": str(model)})
         .env_runners(
-            num_env_runners=0,
+            num_env_runners=int(variant.max_staleness > 0),
+            max_staleness=variant.max_staleness,
             rollout_engine="transformers",
             sampling={"temperature": 1.0, "max_tokens": task.max_tokens},
         )

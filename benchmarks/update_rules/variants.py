@@ -29,6 +29,8 @@ class Variant:
         conservative: Whether it is run at the smallest common rate alone, for which its settings
             were chosen, on the grid's task.
         minibatches: Optimizer steps a pass.
+        max_staleness: So many updates the sampling weights are behind; above 0 a runner samples
+            while the learner learns.
     """
 
     rule: UpdateRule
@@ -37,11 +39,26 @@ class Variant:
     like: str | None = None
     conservative: bool = False
     minibatches: int = 1
+    max_staleness: int = 0
 
     @property
     def what(self) -> str:
         """Rule and settings, for the record."""
-        return repr(self.rule) + (f", {self.minibatches} mini-batches" * (self.minibatches > 1))
+        return (
+            repr(self.rule)
+            + f", {self.minibatches} mini-batches" * (self.minibatches > 1)
+            + f", max_staleness={self.max_staleness}" * (self.max_staleness > 0)
+        )
+
+    @property
+    def passes(self) -> float:
+        """How often a batch is gone through, once the rule's history is full."""
+        rule = self.rule
+        share = getattr(rule, "fast_fraction", 1.0)
+        if isinstance(rule, Extrapolated):
+            return 2 * share + 1
+        fast = getattr(rule, "epochs", getattr(rule, "fast_steps", 0)) + rule.history
+        return fast * share + (not isinstance(rule, MultiEpoch | Lookahead))
 
 
 def _like_sfpo(name: str) -> str:
