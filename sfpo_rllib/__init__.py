@@ -1,9 +1,10 @@
 """SFPO and GRPO for reasoning language models, as Ray RLlib algorithms.
 
 Importing this registers "SFPO" and "GRPO" with Ray Tune. The core (`sfpo_rllib.core`) needs torch
-alone and imports where ray is not installed.
+alone and imports where ray is not installed; a warning says then what is missing.
 """
 
+import warnings
 from typing import Any
 
 try:
@@ -19,6 +20,11 @@ try:
     from sfpo_rllib.run_loop import RunResult, run
 except ImportError as error:
     _missing = error
+    warnings.warn(
+        f'"SFPO" and "GRPO" are not registered with Ray Tune, which will not know them: {error}. '
+        "Only sfpo_rllib.core can be used.",
+        stacklevel=2,
+    )
 
     def __getattr__(name: str) -> Any:
         if name in __all__:

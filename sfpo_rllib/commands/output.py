@@ -35,8 +35,8 @@ def in_few_lines(error: Exception) -> str:
         lines = lines[1:]
     if not lines:
         return type(error).__name__
-    if len(lines) == 1:
-        return lines[0]
+    if len(lines) == 2 and "=" not in lines[0].split(":")[0]:  # what is wrong, and with which value
+        return f"{lines[0].rstrip(':')}: {lines[1]}"
     return "\n  ".join(lines)
 
 

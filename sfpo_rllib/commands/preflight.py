@@ -25,7 +25,8 @@ def preflight(
 ) -> None:
     """Estimates the memory that learners and engines need.
 
-    If it does not fit, the exit code is 1, but on a CPU, whose host may swap. Neither engine nor environment need be installed here: the devices may be elsewhere.
+    If it does not fit, the exit code is 1, but on a CPU, whose host may swap. Neither engine
+    nor environment need be installed here: the devices may be elsewhere.
     """
     if device_memory_gb is not None and not device_memory_gb > 0:
         raise CommandError(f"--device-memory-gb={device_memory_gb}: must be a number > 0")

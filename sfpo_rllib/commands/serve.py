@@ -25,8 +25,9 @@ def serve(
 ) -> None:
     """Runs vLLM's server on what was trained.
 
-    Options that are not listed are those of `vllm serve`. A checkpoint is exported to a folder beside it first, an adapter merged. The model's name for
-    clients is that folder, or what --served-model-name says.
+    Options that are not listed are those of `vllm serve`. A checkpoint is exported to a folder
+    beside it first, an adapter merged. The model's name for clients is that folder, or what
+    --served-model-name says.
     """
     with mendable():
         serve_command(source, context.args)  # no vLLM, or no port: said before there is work

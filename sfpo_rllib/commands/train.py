@@ -42,7 +42,7 @@ def train(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the run: new, or its own.")
+        str | None, typer.Option("--output", "-o", help="Folder of the run: new, or its own.")
     ] = None,
     iterations: Annotated[int, typer.Option(help="To be done in all.")] = 100,
     checkpoint_every: Annotated[int, typer.Option(help="Iterations between checkpoints.")] = 10,

@@ -72,6 +72,15 @@ assert not hasattr(sfpo_rllib, "PPO")
     assert done.returncode == 0, done.stderr
 
 
+def test_it_is_said_once_why_tune_does_not_know_the_algorithms(without_them):
+    done = run_code("import sfpo_rllib, sfpo_rllib.core, sfpo_rllib", without_them)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if "Warning" in line]
+    assert len(said) == 1
+    assert '"SFPO" and "GRPO" are not registered with Ray Tune' in said[0]
+    assert "No module named 'ray'" in said[0]
+
+
 def test_the_tests_of_the_core_pass(without_them):
     tests = Path(__file__).parent
     files = [

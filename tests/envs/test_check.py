@@ -1,12 +1,16 @@
 """The checker: environments of ours pass it, and one broken environment of each kind is caught."""
 
+import contextlib
 import json
+import logging
 import random
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -487,6 +491,79 @@ def test_no_file_is_left_by_garbage_that_is_code():
         text.encode()
 
 
+class Hangs(Fine):
+    """In a loop, in a wait, and in one that catches what is raised in it."""
+
+    def __init__(self, how: str, where: str = "step") -> None:
+        super().__init__()
+        if where == "init":
+            self.hang(how)
+        self.how = how
+
+    def hang(self, how: str) -> None:
+        while how == "loop":
+            pass
+        if how == "wait":
+            time.sleep(1000)
+        if how == "pattern":
+            re.match("(a*)*b", "a" * 40)
+        for _ in range(3):
+            with contextlib.suppress(BaseException):
+                time.sleep(1000)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict]:
+        self.hang(self.how)
+        return "", 0.0, True, False, {}
+
+
+@pytest.mark.parametrize("how", ["loop", "wait", "pattern", "caught"])
+def test_a_step_that_never_returns_is_an_error_and_ends_the_check(how):
+    start = time.monotonic()
+    findings = check_text_env(Hangs, config={"how": how}, call_limit_s=0.3)
+    assert time.monotonic() - start < 20
+    (error,) = findings.errors
+    assert (error.check, error.seen) == ("hang", "step('1') has not returned after 0.3 s")
+
+
+def test_an_environment_whose_making_never_returns_is_an_error():
+    config = {"how": "wait", "where": "init"}
+    (error,) = check_text_env(Hangs, config=config, call_limit_s=0.3).errors
+    assert (error.check, error.seen) == ("hang", "making it has not returned after 0.3 s")
+
+
+def test_a_ctrl_c_of_the_users_ends_the_check():
+    class Interrupts(Fine):
+        def step(self, action):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        check_text_env(Interrupts)
+
+
+def test_in_another_thread_the_check_is_made_without_a_limit():
+    found: list[Findings] = []
+    thread = threading.Thread(target=lambda: found.append(check_text_env(Fine)))
+    thread.start()
+    thread.join()
+    assert found == [[]]
+
+
+def test_what_is_logged_of_hostile_replies_is_not_shown_and_all_else_is(caplog):
+    class Talks(Fine):
+        def step(self, action):
+            logging.getLogger("talks").error("read %r", action)
+            warnings.warn(action[:10], stacklevel=1)
+            return super().step(action)
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert check_text_env(Talks, **PATIENT) == []
+    read = {record.args[0] for record in caplog.records}
+    assert "1" in read and not read & {text for text in GARBAGE.values() if text}
+    assert not {str(w.message) for w in warned} & {GARBAGE["code"][:10], GARBAGE["emoji"][:10]}
+    assert logging.root.manager.disable == logging.NOTSET
+
+
 # The command.
 
 
@@ -501,6 +578,54 @@ def test_the_command_fails_on_errors_and_takes_options(capsys):
     out = capsys.readouterr().out
     assert "error: reward: step('" in out and "change: " in out
     assert "sfpo/Arithmetic-v0: 1 errors" in out
+
+
+def test_the_command_shows_problems_with_replies_and_what_they_earn(capsys):
+    assert main(["check", "sfpo/Calculator-v0", "--seeds", "2", "--show", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["errors"], result["findings"]) == (0, [])
+    assert [episode["seed"] for episode in result["episodes"]] == [0, 1]
+    for episode in result["episodes"]:
+        assert "Calculate" in episode["problem"] and "<answer>" in episode["reply"]
+        assert (episode["reward"], episode["is_success"]) == (1.0, True)
+    assert main(["check", "sfpo/Arithmetic-v0", "--seeds", "2", "--show", "1"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"seed 0\n    \d+\+\d+=\n  reply '\d+': reward 1, success\n", out)
+
+
+def test_the_command_shows_what_it_can_of_a_broken_environment(capsys, monkeypatch):
+    class Breaks(Fine):
+        def step(self, action):
+            raise KeyError(action)
+
+    monkeypatch.setitem(
+        gymnasium.registry,
+        "Breaks-v0",
+        gymnasium.envs.registration.EnvSpec("Breaks-v0", entry_point=Breaks),
+    )
+    assert main(["check", "Breaks-v0", "--seeds", "2", "--show", "1"]) == 1
+    assert "  reply '1': broken: step('1') raised KeyError('1')" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "what"),
+    [
+        ("--show", "-1", "an integer >= 0"),
+        ("--show", "many", "an integer >= 0"),
+        ("--seeds", "0", "an integer >= 1"),
+        ("--seeds", "1.5", "an integer >= 1"),
+        ("--max-turns", "-3", "an integer >= 1"),
+        ("--call-limit", "0", "a number > 0"),
+        ("--call-limit", "nan", "a number > 0"),
+        ("--call-limit", "inf", "a number > 0"),
+    ],
+)
+def test_the_command_refuses_numbers_out_of_range_in_one_line(option, value, what, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["check", "sfpo/Arithmetic-v0", f"{option}={value}"], "sfpo-rllib envs")
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("sfpo-rllib envs check: ") and f"{value!r}: must be {what}" in line
 
 
 @pytest.mark.parametrize("config", ["{", "[1]"])

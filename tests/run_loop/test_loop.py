@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("ray")
 
 from probes import assert_equal_weights
+from ray.tune.logger import LoggerCallback
 from run_probe import make_config
 
 from benchmarks.faults.training import digest
@@ -77,18 +78,50 @@ def test_evaluations_at_the_ends_stand_in_the_rows_and_change_nothing(
 ) -> None:
     config.evaluation(evaluation_duration=8)
     weights = []
+    told: list[tuple[str, Any]] = []
+
+    class Tracker(LoggerCallback):
+        def log_trial_start(self, trial: Any) -> None:
+            told.append(("start", trial.config["fast_steps"]))
+
+        def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+            told.append(("result", (iteration, "evaluation" in result, "config" in result)))
+
+        def log_trial_save(self, trial: Any) -> None:
+            told.append(("save", Path(trial.checkpoint.path).name))
+
+        def log_trial_end(self, trial: Any, failed: bool = False) -> None:
+            told.append(("end", failed))
+
     for place, ends in ((folder, True), (tmp_path / "other", False)):
         result = run(
             config,
             place,
             iterations=2,
             evaluate_ends=ends,
+            trackers=[Tracker()] if ends else [],
             on_end=lambda algo: weights.append(algo.get_module_weights()),
         )
         evaluated = [row["iteration"] for row in result.rows if "heldout_accuracy" in row]
         assert evaluated == ([0, 2] if ends else [])
     assert_equal_weights(*weights)
     assert iterations(folder) == [0, 1, 2]
+    assert told == [
+        ("start", 3),
+        ("result", (0, True, False)),
+        ("result", (1, False, False)),
+        ("result", (2, False, False)),
+        ("save", "checkpoint_000002"),
+        ("result", (2, True, False)),
+        ("end", False),
+    ]
+    assert not (tmp_path / "other" / "trackers").exists()
+
+
+@pytest.mark.parametrize("trackers", ["wandb", [3], None, [LoggerCallback]])
+def test_what_is_no_tracker_is_refused(config: SFPOConfig, folder: Path, trackers: Any) -> None:
+    with pytest.raises(ValueError, match="must be a list of Ray Tune's callbacks"):
+        run(config, folder, iterations=2, trackers=trackers)
 
 
 def test_a_checkpoint_of_another_loop_is_gone_on_from_if_its_config_is_the_same(

@@ -49,6 +49,8 @@ class CallLimit:
             yield
         finally:
             self._deadline = math.inf
+        if self.expired is not None:  # it was caught
+            raise KeyboardInterrupt
 
     def _watch(self) -> None:
         main = threading.main_thread().ident
