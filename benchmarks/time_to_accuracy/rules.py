@@ -11,16 +11,12 @@ from sfpo_rllib.core import MultiEpoch, Single, SlowFast
 ALPHA = 0.3
 BASELINE = "grpo-1x1"
 RULES: dict[str, Variant] = {
-    BASELINE: Variant(Single(), "GRPO, one step", passes=1),
-    "grpo-1x4": Variant(Single(), "GRPO, 4 mini-batches", minibatches=4, passes=1),
-    "grpo-2x4": Variant(MultiEpoch(2), "GRPO, 2 epochs x 4", minibatches=4, passes=2),
-    "grpo-4x4": Variant(MultiEpoch(4), "GRPO, 4 epochs x 4", minibatches=4, passes=4),
-    "sfpo-1x4": Variant(
-        SlowFast(1, ALPHA), f"SFPO, K=1, alpha={ALPHA}, x 4", minibatches=4, passes=2
-    ),
-    "sfpo-3x4": Variant(
-        SlowFast(3, ALPHA), f"SFPO, K=3, alpha={ALPHA}, x 4", minibatches=4, passes=4
-    ),
+    BASELINE: Variant(Single(), "GRPO, one step"),
+    "grpo-1x4": Variant(Single(), "GRPO, 4 mini-batches", minibatches=4),
+    "grpo-2x4": Variant(MultiEpoch(2), "GRPO, 2 epochs x 4", minibatches=4),
+    "grpo-4x4": Variant(MultiEpoch(4), "GRPO, 4 epochs x 4", minibatches=4),
+    "sfpo-1x4": Variant(SlowFast(1, ALPHA), f"SFPO, K=1, alpha={ALPHA}, x 4", minibatches=4),
+    "sfpo-3x4": Variant(SlowFast(3, ALPHA), f"SFPO, K=3, alpha={ALPHA}, x 4", minibatches=4),
 }
 STALENESS = (0, 1)
 

@@ -26,7 +26,7 @@ def strongest(
     return max((name for name, rule in rules.items() if is_plain(rule)), key=accuracy)
 
 
-def modelled_s(sample_s: float, pass_s: float, passes: int, max_staleness: int) -> float:
+def modelled_s(sample_s: float, pass_s: float, passes: float, max_staleness: int) -> float:
     """Seconds a batch takes: s + P l where sampling and learning take turns, else the longer."""
     learn_s = passes * pass_s
     return max(sample_s, learn_s) if max_staleness else sample_s + learn_s
@@ -60,11 +60,11 @@ def summarize(
     }
     sample_s = float(np.median([r["stages"]["sample"] for name in rules for r in runs[name, 0]]))
     pass_s = {
-        name: float(np.median([r["stages"]["learn"] for r in runs[name, 0]])) / _passes(rule)
+        name: float(np.median([r["stages"]["learn"] for r in runs[name, 0]])) / rule.passes
         for name, rule in rules.items()
     }
     modelled = {
-        (name, s): modelled_s(sample_s, pass_s[name], _passes(rules[name]), s) for name, s in runs
+        (name, s): modelled_s(sample_s, pass_s[name], rules[name].passes, s) for name, s in runs
     }
     rows = []
     for (name, s), of_rule in runs.items():
@@ -79,7 +79,7 @@ def summarize(
                 "label": rules[name].label,
                 "max_staleness": s,
                 "lr": rates[name],
-                "passes": _passes(rules[name]),
+                "passes": rules[name].passes,
                 **describe(of_rule, target),
                 "vs_strongest": versus,
                 "vs_in_turns": compare(of_rule, runs[reference, 0]),
@@ -91,8 +91,3 @@ def summarize(
             }
         )
     return {"strongest": reference, "sample_s": sample_s, "goal": GOAL, "rows": rows}
-
-
-def _passes(rule: Variant) -> int:
-    assert rule.passes is not None
-    return rule.passes

@@ -21,7 +21,7 @@ def time_to_accuracy(results: Results) -> Iterator[str]:
             row["label"],
             f"{row['max_staleness']}",
             f"{row['lr']:g}",
-            f"{row['passes']}",
+            f"{row['passes']:g}",
             _interval(row["best_accuracy"], 3),
             _interval(versus["rollouts_ratio"], 2, "x"),
             _interval(versus["wall_s_ratio"], 2, "x"),
@@ -64,7 +64,7 @@ def pretrained(results: Results) -> Iterator[str]:
         cells = [
             row["label"],
             f"{row['lr']:g}",
-            f"{row['passes']}",
+            f"{row['passes']:g}",
             f"{row['start_accuracy']:.3f}",
             _interval(row["best_accuracy"], 3),
             _interval(versus["rollouts_ratio"], 2, "x"),
