@@ -4,13 +4,13 @@ from collections import Counter
 
 import pytest
 
-from sfpo_rllib.core.update_rules.group_history import GroupHistory
+from sfpo_rllib.core.update_rules.group_history import GroupHistory, GroupReplay
 
 History = GroupHistory[str]
 
 
 def filled(*, max_age: int = 2, exponent: float = 1.0, batches: int = 4) -> History:
-    history: History = GroupHistory(max_age=max_age, exponent=exponent)
+    history: History = GroupHistory(GroupReplay(max_age, exponent))
     for batch in range(batches):
         history.add([(f"{batch}{name}", p) for name, p in zip("abc", (0.1, 0.0, 0.9), strict=True)])
     return history

@@ -2,11 +2,43 @@
 
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+Batch = TypeVar("Batch")
 Group = TypeVar("Group")
+
+
+@dataclass(frozen=True)
+class GroupReplay:
+    """How groups are replayed.
+
+    Attributes:
+        max_age: For so many batches a group is kept.
+        exponent: A group is drawn in proportion to its priority to this power; 0: all alike.
+    """
+
+    max_age: int
+    exponent: float = 1.0
+
+
+class Groups(Protocol[Batch]):
+    """What a learner knows of the groups of its batches.
+
+    Attributes:
+        count: Groups of a batch.
+    """
+
+    count: int
+
+    def split(self, batch: Batch) -> Iterable[tuple[Any, float]]:
+        """The groups of a batch, each with its mean |advantage|."""
+        ...
+
+    def join(self, groups: Sequence[Any], like: Batch) -> Batch:
+        """A batch of groups, cut as another one is; there may be none."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,17 +67,12 @@ class GroupHistory(Generic[Group]):
         num_batches: How many have been added so far.
     """
 
-    def __init__(self, *, max_age: int, exponent: float) -> None:
-        """Initializes an empty history.
-
-        Args:
-            max_age: For so many batches a group is kept.
-            exponent: A group is drawn in proportion to its priority to this power; 0: all alike.
-        """
+    def __init__(self, settings: GroupReplay) -> None:
+        """Initializes an empty history."""
         self.kept: list[Kept[Group]] = []
         self.num_batches = 0
-        self._max_age = max_age
-        self._exponent = exponent
+        self._max_age = settings.max_age
+        self._exponent = settings.exponent
 
     def add(self, groups: Iterable[tuple[Group, float]]) -> None:
         """Adds a batch, by group and priority, and lets go of what has become too old.
