@@ -7,48 +7,24 @@ timed have the machine to themselves.
 """
 
 import argparse
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks.common import environment_record, write_json
 from benchmarks.pool import Result, run_all, workers
 from benchmarks.time_to_accuracy.plot import plot
 from benchmarks.time_to_accuracy.rules import BASELINE, FULL, SMOKE, is_plain, overlapped
 from benchmarks.time_to_accuracy.summary import strongest, summarize
+from benchmarks.time_to_accuracy.training import train
 from benchmarks.update_rules.analysis import best_rate
 from benchmarks.update_rules.table import run_grid
 from benchmarks.update_rules.tasks import warm_start
-from benchmarks.update_rules.training import (
-    BATCH_SIZE,
-    GROUP_SIZE,
-    Budget,
-    Run,
-    follow,
-    make_config,
-)
+from benchmarks.update_rules.training import BATCH_SIZE, GROUP_SIZE, Run
 from benchmarks.update_rules.variants import Variant
 
 HERE = Path(__file__).parent
-KV_CACHE_BYTES = 1 << 28
-
-
-def train(run: Run, variant: Variant, model: Path, budget: Budget) -> dict[str, Any]:
-    """One run: what `follow` returns."""
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    config = make_config(run, variant, model, budget).env_runners(
-        num_env_runners=1,
-        rollout_engine="vllm",
-        engine_kwargs={"kv_cache_memory_bytes": KV_CACHE_BYTES},
-    )
-    algo = config.build_algo()
-    try:
-        return follow(algo, budget)
-    finally:
-        algo.stop()
 
 
 def parse_args() -> argparse.Namespace:

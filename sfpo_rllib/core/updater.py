@@ -9,6 +9,7 @@ import torch
 
 from sfpo_rllib.core.entropy_trigger import EntropyTrigger
 from sfpo_rllib.core.update_rules import Batch, PassResult, Single, UpdateContext, UpdateRule
+from sfpo_rllib.core.update_rules.group_history import GroupHistory, Groups
 
 
 class Updater(Generic[Batch, PassResult]):
@@ -31,6 +32,8 @@ class Updater(Generic[Batch, PassResult]):
         self.trigger = trigger
         self.snapshot_device = snapshot_device
         self._recent: deque[Batch] = deque(maxlen=rule.history)
+        replay = rule.group_replay
+        self._groups: GroupHistory[Any] | None = None if replay is None else GroupHistory(replay)
 
     @property
     def fired(self) -> bool:
@@ -49,6 +52,7 @@ class Updater(Generic[Batch, PassResult]):
         *,
         parameters: Iterable[torch.Tensor],
         optimizers: Sequence[torch.optim.Optimizer],
+        groups: Groups[Batch] | None = None,
     ) -> tuple[list[PassResult], dict[str, float]]:
         """Updates the parameters on a new batch, and keeps it if the rule wants a history.
 
@@ -58,6 +62,7 @@ class Updater(Generic[Batch, PassResult]):
                 where the rule asks for mini-batches of its own.
             parameters: What is trained.
             optimizers: Theirs.
+            groups: For rules that replay single groups.
 
         Returns:
             What the passes returned, and the rule's metrics with `active`: 1 if the update took
@@ -72,16 +77,30 @@ class Updater(Generic[Batch, PassResult]):
             parameters=list(parameters),
             optimizers=optimizers,
             run_pass=run,
-            recent=tuple(self._recent),
+            recent=self._recent_for(batch, groups),
             metrics=dict.fromkeys(self.rule.metric_names, 0.0),
             snapshot_device=self.snapshot_device,
         )
         results = self.active_rule.update(ctx)
         if self.fired:
-            self._recent.clear()  # for good
-        else:
+            self.recent = []  # for good
+        elif self._groups is None:
             self._recent.append(batch)
+        elif groups is not None:
+            self._groups.add(groups.split(batch))
+            ctx.metrics["num_kept_groups"] = float(len(self._groups.kept))
         return results, {"active": float(len(results) > 1), **ctx.metrics}
+
+    def _recent_for(self, batch: Batch, groups: Groups[Batch] | None) -> tuple[Batch, ...]:
+        """The earlier batches of an update, or draws of groups that stand for them."""
+        if self._groups is None:
+            return tuple(self._recent)
+        if groups is None:
+            raise ValueError(f"update_rule={self.rule!r}: this learner knows of no groups")
+        if self.fired or not self._groups.num_batches:
+            return ()
+        draws = [self._groups.draw(groups.count, nth) for nth in range(self.rule.history)]
+        return tuple(groups.join(drawn, batch) for drawn in draws)
 
     def observe(self, entropy: float) -> float:
         """Tells the trigger the entropy after an update.
@@ -98,13 +117,24 @@ class Updater(Generic[Batch, PassResult]):
         return math.nan if self.trigger.z is None else self.trigger.z
 
     @property
-    def recent(self) -> list[Batch]:
-        """The batches that are kept, oldest first. They are no part of `state_dict()`."""
-        return list(self._recent)
+    def recent(self) -> list[Any]:
+        """The batches that are kept, oldest first. They are no part of `state_dict()`.
+
+        By group, one state that has all of them.
+        """
+        return list(self._recent) if self._groups is None else [self._groups.state()]
 
     @recent.setter
-    def recent(self, batches: Iterable[Batch]) -> None:
-        self._recent = deque(batches, maxlen=self.rule.history)
+    def recent(self, batches: Iterable[Any]) -> None:
+        batches = list(batches)
+        by_group = [batch for batch in batches if isinstance(batch, dict) and "kept" in batch]
+        replay = self.rule.group_replay
+        if replay is not None:
+            self._groups = GroupHistory(replay)
+            for state in by_group:
+                self._groups.restore(state)
+        elif not by_group:  # else another rule's, of which nothing can be made
+            self._recent = deque(batches, maxlen=self.rule.history)
 
     def state_dict(self) -> dict[str, Any]:
         """The rule's state and the trigger's."""

@@ -372,6 +372,10 @@ WITH_FAST_STEPS = ("slow_fast", "lookahead", "extrapolated", "slow_fast_replay")
         *((name, "fast_steps", value) for name in WITH_FAST_STEPS for value in NOT_COUNTS),
         *((name, "alpha", value) for name in WITH_FAST_STEPS for value in NOT_SHARES),
         *(("slow_fast_replay", "num_batches", value) for value in NOT_COUNTS),
+        *(("slow_fast_replay", "max_age", value) for value in NOT_COUNTS if value is not None),
+        ("slow_fast_replay", "max_age", 3),  # by batch
+        ("slow_fast_replay", "priority", -1.0),
+        ("slow_fast_replay", "by", "sequence"),
         ("extrapolated", "fast_steps", 1),
         *((name, "alpha", 0.0) for name in ("lookahead", "extrapolated")),
     ],

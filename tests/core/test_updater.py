@@ -96,6 +96,63 @@ def test_a_fired_trigger_drops_the_history() -> None:
         updater.observe(1.0)
 
 
+class Pairs:
+    """A batch n is of the groups na and nb, of which nb has a gradient in even batches alone."""
+
+    count = 2
+
+    def split(self, batch: Any) -> list[tuple[str, float]]:
+        return [(f"{batch}a", 1.0), (f"{batch}b", 0.5 * (batch % 2 == 0))]
+
+    def join(self, groups: Any, like: Any) -> str:
+        return "+".join(groups)
+
+
+def walk_by_group(updater: AnyUpdater, batches: Any) -> list[list[Any]]:
+    """The batches that each update passes over."""
+    walks = []
+    for batch in batches:
+        passes = Passes()
+        updater.update(batch, passes, parameters=[passes.param], optimizers=[], groups=Pairs())
+        walks.append(passes.batches)
+    return walks
+
+
+def test_a_replay_of_groups_walks_draws_of_young_groups_that_have_a_gradient() -> None:
+    updater = AnyUpdater(SlowFastReplay(1, num_batches=3, by="group", max_age=2))
+    walks = walk_by_group(updater, range(5))
+    assert walks[0] == [0, 0]
+    assert walks[1] == ["0a+0b"] * 2 + [1, 1]  # there are no others
+    for batch, walk in enumerate(walks[2:], start=2):
+        *draws, new, slow = walk
+        young = {f"{batch - 1}a", f"{batch - 2}a", f"{(batch - 1) // 2 * 2}b"}
+        assert new == slow == batch and len(draws) == 2
+        assert all(set(draw.split("+")) < young for draw in draws)
+
+
+def test_a_replay_of_groups_goes_on_from_its_history_and_loses_it_with_the_rule() -> None:
+    rule = SlowFastReplay(1, num_batches=4, by="group")
+    whole, other = AnyUpdater(rule), AnyUpdater(rule)
+    walk_by_group(whole, range(4))
+    other.recent = whole.recent
+    assert walk_by_group(other, range(4, 8)) == walk_by_group(whole, range(4, 8))
+    other.recent = []
+    assert walk_by_group(other, [8]) == [[8, 8]]
+    by_batch = AnyUpdater(SlowFastReplay(1, num_batches=4))
+    by_batch.recent = whole.recent  # of another rule: nothing can be made of it
+    assert by_batch.recent == []
+    fired = AnyUpdater(rule, EntropyTrigger(window=2, threshold=AT_ONCE))
+    for batch in range(2):
+        walk_by_group(fired, [batch])
+        fired.observe(1.0)
+    assert walk_by_group(fired, [2]) == [[2]] and not fired.recent[0]["kept"]
+
+
+def test_a_learner_that_knows_no_groups_refuses_a_replay_of_them() -> None:
+    with pytest.raises(ValueError, match="knows of no groups"):
+        Passes().update(AnyUpdater(SlowFastReplay(by="group")), 0)
+
+
 def test_without_a_trigger_it_never_fires() -> None:
     updater, passes = AnyUpdater(MultiEpoch(2)), Passes()
     for batch in range(40):

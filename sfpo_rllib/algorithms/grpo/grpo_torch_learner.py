@@ -13,6 +13,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.typing import ModuleID, ParamDict, StateDict, TensorType
 
+from sfpo_rllib.algorithms.grpo.group_batches import GroupBatches
 from sfpo_rllib.algorithms.grpo.minibatches import (
     START_LOGP,
     WEIGHTS,
@@ -118,6 +119,12 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
             self.run_pass,
             parameters=parameters,
             optimizers=[opt for _, opt in self.get_optimizers_for_module(DEFAULT_MODULE_ID)],
+            groups=GroupBatches(
+                self._micro_batches,
+                batch_size=self.config.train_batch_size_per_learner,
+                group_size=self.config.group_size,
+                minibatch_size=self.config.effective_minibatch_size,
+            ),
         )
 
     def run_pass(

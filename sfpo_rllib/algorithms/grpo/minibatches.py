@@ -119,9 +119,9 @@ def engine_logp_diff(minibatches: Minibatches, version: int) -> torch.Tensor:
 
 
 def moved(tree: Any, device: Any) -> Any:
-    """Nested lists and dicts of tensors, on another device."""
+    """Nested lists and dicts, their tensors on another device."""
     if isinstance(tree, list):
         return [moved(branch, device) for branch in tree]
     if isinstance(tree, dict):
         return {name: moved(branch, device) for name, branch in tree.items()}
-    return tree.to(device)
+    return tree.to(device) if isinstance(tree, torch.Tensor) else tree

@@ -269,8 +269,8 @@ class Rollouts:
         begins anew.
         """
         self.stream.reset(state["run_seed"], state["cursor"], unpack(state.get("open", [])))
-        if self.stream.chooser is not None and "curriculum" in state:
-            self.stream.chooser.set_state(state["curriculum"])
+        if self.stream.chooser is not None:
+            self.stream.chooser.set_state(state.get("curriculum"))
         if self._config.groups_per_job is None:
             self.stream.job_size = state.get("job_size", self.stream.job_size)
 

@@ -32,8 +32,13 @@ class FastPasses(UpdateRule):
         return {n: getattr(self, n) for n, default in own.items() if getattr(self, n) != default}
 
     def __repr__(self) -> str:
-        names = [f.name for f in fields(self) if f.repr and f.name not in PASS_SETTINGS]
-        shown = [f"{name}={getattr(self, name)!r}" for name in (*names, *self.pass_settings)]
+        given = [
+            f
+            for f in fields(self)
+            if f.repr and (not f.kw_only or getattr(self, f.name) != f.default)
+        ]
+        given.sort(key=lambda f: f.kw_only is True)  # stable
+        shown = [f"{f.name}={getattr(self, f.name)!r}" for f in given]
         return f"{type(self).__qualname__}({', '.join(shown)})"
 
     def problems(self) -> list[str]:

@@ -1,11 +1,12 @@
 """Kin of SFPO: without the slow pass, with fewer passes, over earlier batches too."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sfpo_rllib.core.anchor import Anchor, products
-from sfpo_rllib.core.checks import integer, value_problems
+from sfpo_rllib.core.checks import integer, none, number, one_of, value_problems
 from sfpo_rllib.core.slow_fast import slow_fast_problems, slow_fast_update
+from sfpo_rllib.core.update_rules.group_history import GroupReplay
 from sfpo_rllib.core.update_rules.passes import FastPasses, FastSlowPasses
 from sfpo_rllib.core.update_rules.rule import Batch, PassResult, UpdateContext
 from sfpo_rllib.core.update_rules.slow_fast import SlowFast
@@ -112,10 +113,18 @@ class SlowFastReplay(FastSlowPasses):
     back, and the slow pass over the new batch alone, which keeps the result anchored on-policy.
     Ratios of earlier batches are to the policies they were sampled from, and clipped as ever.
 
+    By group, single groups are kept instead: each of the M - 1 passes is over as many of them as a
+    batch has, drawn from those of the last `max_age` batches in proportion to their mean
+    |advantage|, which groups of equal rewards have none of.
+
     Attributes:
         fast_steps: K >= 1.
         alpha: In [0, 1]. The longer the walk, the smaller. 1 is plain replay, 0 is `Single`.
         num_batches: M >= 1, the new one included. 1 is `SlowFast`.
+        by: What is replayed, "batch" or "group".
+        max_age: By group, for how many batches a group is kept. None: M - 1.
+        priority: By group, the power of its mean |advantage| that a group is drawn by; 0: all
+            alike.
         fast_minibatches: See `FastPasses`; passes over earlier batches are fast ones.
         fast_fraction: See `FastPasses`.
         slow_minibatches: See `FastSlowPasses`.
@@ -127,14 +136,38 @@ class SlowFastReplay(FastSlowPasses):
     fast_steps: int = 3
     alpha: float = 0.3
     num_batches: int = 6
+    by: str = field(default="batch", kw_only=True)
+    max_age: int | None = field(default=None, kw_only=True)
+    priority: float = field(default=1.0, kw_only=True)
 
     def problems(self) -> list[str]:
         """See `UpdateRule.problems`."""
-        return [
+        kinds = {
+            "num_batches": integer(1),
+            "by": one_of("batch", "group"),
+            "max_age": integer(1, " (batches)") | none("num_batches - 1"),
+            "priority": number(least=0.0),
+        }
+        problems = [
             *slow_fast_problems(self.fast_steps, self.alpha),
-            *value_problems(self, {"num_batches": integer(1)}),
+            *value_problems(self, kinds),
             *super().problems(),
         ]
+        if self.by == "batch":
+            problems += [
+                f"{name}={getattr(self, name)!r}: must be left out with by='batch'"
+                for name, default in {"max_age": None, "priority": 1.0}.items()
+                if getattr(self, name) != default
+            ]
+        return problems
+
+    @property
+    def group_replay(self) -> GroupReplay | None:  # type: ignore[override]
+        """See `UpdateRule`."""
+        if self.by == "batch":
+            return None
+        age = self.num_batches - 1 if self.max_age is None else self.max_age
+        return GroupReplay(age, self.priority)
 
     @property
     def history(self) -> int:  # type: ignore[override]

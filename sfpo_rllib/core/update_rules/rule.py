@@ -10,6 +10,7 @@ import torch
 
 from sfpo_rllib.core.anchor import Anchor, anchored
 from sfpo_rllib.core.checks import raise_problems
+from sfpo_rllib.core.update_rules.group_history import GroupReplay
 
 Batch = TypeVar("Batch")
 PassResult = TypeVar("PassResult")
@@ -85,6 +86,8 @@ class UpdateRule(ABC):
     Attributes:
         history: How many earlier batches it wants in `ctx.recent`. They are held in memory and
             saved in checkpoints.
+        group_replay: Whether, and how, `ctx.recent` is made of single groups of earlier batches;
+            then there are `history` draws of them.
         first_pass_at_start: Whether its first pass is over the new batch, from the parameters as
             they were given. That pass then yields the ratio's denominators at no cost; for a rule
             that begins otherwise they are computed beforehand.
@@ -95,6 +98,7 @@ class UpdateRule(ABC):
     """
 
     history: int = 0
+    group_replay: GroupReplay | None = None
     first_pass_at_start: ClassVar[bool] = True
     pass_metrics: ClassVar[tuple[str, ...]] = ()
     metric_names: ClassVar[tuple[str, ...]] = ()

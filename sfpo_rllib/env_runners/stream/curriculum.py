@@ -155,8 +155,13 @@ class ProblemChooser:
             "exploration": dict(self.exploration),
         }
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from `get_state()`."""
+    def set_state(self, state: dict[str, Any] | None) -> None:
+        """Goes on from `get_state()`; None: begins anew."""
+        if state is None:
+            state = {
+                "in_a_row": [],
+                "exploration": dict.fromkeys(self.exploration, self._settings.exploration),
+            }
         self._in_a_row = {problem: (kind, n) for problem, kind, n in state["in_a_row"]}
         self.exploration = dict(state["exploration"])
 

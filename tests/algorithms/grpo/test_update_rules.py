@@ -101,6 +101,21 @@ def test_a_fast_pass_in_mini_batches_and_a_slow_one_without_train_and_go_on_from
     assert_equal_weights(first.get_module_weights(), second.get_module_weights())
 
 
+def test_a_replay_of_groups_goes_on_from_a_checkpoint_bit_for_bit(
+    grpo_config: Callable[..., GRPOConfig], running: Callable[[GRPO], GRPO], tmp_path: Path
+) -> None:
+    rule = SlowFastReplay(1, 0.5, num_batches=3, by="group", max_age=2, priority=0.5)
+    first = running(grpo_config(update_rule=rule, minibatches_per_pass=2).build_algo())
+    _, results = train(first, 3)
+    assert [num_passes(result) for result in results] == [2, 4, 4]
+    kept = [sfpo_results(result)["num_kept_groups"] for result in results]
+    assert 0 < kept[0] <= kept[1] <= 8 and kept[2] <= 8
+    second = running(GRPO.from_checkpoint(first.save_to_path(tmp_path / "checkpoint")))
+    for algo in (first, second):
+        train(algo, 2)
+    assert_equal_weights(first.get_module_weights(), second.get_module_weights())
+
+
 @pytest.mark.parametrize(
     ("rule", "same"),
     [

@@ -82,6 +82,8 @@ def test_what_it_has_learned_can_be_kept_and_undone() -> None:
     other.set_state(state)
     assert one.chance(7) == other.chance(7) < 1.0
     assert other.get_state() == one.get_state() == state
+    other.set_state(None)  # of a checkpoint without
+    assert other.get_state() == chooser().get_state()
 
 
 @pytest.mark.parametrize(

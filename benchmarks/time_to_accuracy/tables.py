@@ -1,0 +1,96 @@
+"""The tables of long replies and of the pretrained model, for the docs."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Results = Mapping[str, Any]
+
+
+def time_to_accuracy(results: Results) -> Iterator[str]:
+    """A row a rule and staleness, each against the strongest GRPO at the same staleness."""
+    yield (
+        "| rule | S | lr | passes | best accuracy | fewer rollouts | less time | modelled "
+        f"| s a batch | modelled | fewer rollouts for {results['goal']}x less time | reached |"
+    )
+    yield "|---" * 12 + "|"
+    labels = {}
+    for row in results["rows"]:
+        labels[row["rule"]] = row["label"]
+        versus = row["vs_strongest"]
+        cells = [
+            row["label"],
+            f"{row['max_staleness']}",
+            f"{row['lr']:g}",
+            f"{row['passes']:g}",
+            _interval(row["best_accuracy"], 3),
+            _interval(versus["rollouts_ratio"], 2, "x"),
+            _interval(versus["wall_s_ratio"], 2, "x"),
+            f"{row['modelled_time_ratio']:.2f}x",
+            f"{row['batch_s']:.2f}",
+            f"{row['modelled_batch_s']:.2f}",
+            f"{row['rollouts_ratio_for_goal']:.2f}x",
+            f"{versus['num_reached']}/{row['num_seeds']}",
+        ]
+        yield "| " + " | ".join(cells) + " |"
+    yield ""
+    settings, machine = results["settings"], results["environment"]["machine"]
+    seeds = ", ".join(map(str, settings["protocol"]["table_seeds"]))
+    passes = ", ".join(
+        f"{row['pass_s']:.2f}" for row in results["rows"][:: _num_staleness(results)]
+    )
+    yield (
+        f"Sums of six digits with the working written out, some 75 tokens a reply; "
+        f"{settings['num_batches']} batches of {settings['batch_size']} a run, seeds {seeds}, "
+        "rates chosen with another seed. The strongest GRPO is "
+        f"{labels[results['strongest']]}; ratios "
+        "are to what it takes to its own best accuracy at the same S. vLLM on one core, the "
+        f"learner on another. Sampling a batch takes s = {results['sample_s']:.2f} s and a pass "
+        f"l = {passes} s; modelled are s + P l at S = 0 and max(s, P l) at S = 1. {machine['cpu']} "
+        "(`python -m benchmarks.time_to_accuracy`)."
+    )
+
+
+def pretrained(results: Results) -> Iterator[str]:
+    """A row a rule, each against the strongest GRPO."""
+    yield (
+        "| rule | lr | passes | accuracy before | best | fewer rollouts | less time "
+        "| s sampling a batch | s learning | reached |"
+    )
+    yield "|---" * 10 + "|"
+    labels = {}
+    for row in results["rows"]:
+        labels[row["rule"]] = row["label"]
+        versus = row["vs_strongest"]
+        cells = [
+            row["label"],
+            f"{row['lr']:g}",
+            f"{row['passes']:g}",
+            f"{row['start_accuracy']:.3f}",
+            _interval(row["best_accuracy"], 3),
+            _interval(versus["rollouts_ratio"], 2, "x"),
+            _interval(versus["wall_s_ratio"], 2, "x"),
+            f"{row['sample_s']:.1f}",
+            f"{row['learn_s']:.1f}",
+            f"{versus['num_reached']}/{row['num_seeds']}",
+        ]
+        yield "| " + " | ".join(cells) + " |"
+    yield ""
+    settings, machine = results["settings"], results["environment"]["machine"]
+    seeds = ", ".join(map(str, settings["table_seeds"]))
+    yield (
+        f"SmolLM2-135M-Instruct on short word problems, {settings['num_batches']} batches of "
+        f"{settings['batch_size']} replies of at most {settings['max_tokens']} tokens, prompts "
+        f"shared and packed, float32; seeds {seeds}. The strongest GRPO is "
+        f"{labels[results['strongest']]}. {machine['cpu']}, one thread a run "
+        "(`python -m benchmarks.pretrained`)."
+    )
+
+
+def _num_staleness(results: Results) -> int:
+    return len({row["max_staleness"] for row in results["rows"]})
+
+
+def _interval(statistic: Mapping[str, Any], digits: int, unit: str = "") -> str:
+    """`0.50 (0.40 to 0.60)`."""
+    low, high = statistic["interval"]
+    return f"{statistic['value']:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
