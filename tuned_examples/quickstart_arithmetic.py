@@ -35,7 +35,8 @@ import os
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import gymnasium as gym
@@ -189,6 +190,20 @@ def write_eval_file(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def stderr_hidden() -> Iterator[None]:
+    """Hides what Ray's C++ part greets with; what goes wrong is an exception."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def start_ray(args: argparse.Namespace) -> None:
     """Starts ray; once more if that fails, as it does now and then on a busy machine.
 
@@ -198,12 +213,13 @@ def start_ray(args: argparse.Namespace) -> None:
     for attempt in (1, 2):
         try:
             # Logical CPUs: an actor waits for one of its own, however few the machine has.
-            ray.init(
-                num_cpus=max(os.cpu_count() or 1, args.num_env_runners + args.num_learners + 1),
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+            with stderr_hidden():
+                ray.init(
+                    num_cpus=max(os.cpu_count() or 1, args.num_env_runners + args.num_learners + 1),
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
             return
         except Exception as error:
             ray.shutdown()

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -220,6 +221,15 @@ def test_quickstart_starts_ray_twice_at_most_and_ends_in_one_line(
             quickstart.start_ray(args)
         assert ended.value.code == "quickstart: ray does not start, twice tried: no room 1"
     assert capsys.readouterr().out == "      ray did not start (no room 0); once more\n"
+
+
+def test_quickstart_hides_what_ray_greets_with_and_nothing_after(
+    quickstart: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(quickstart.ray, "init", lambda **settings: os.write(2, b"a greeting"))
+    quickstart.start_ray(quickstart.parse_args())
+    os.write(2, b"an error")
+    assert capfd.readouterr().err == "an error"
 
 
 def test_quickstart_refuses_a_folder_of_something_else_by_name(
