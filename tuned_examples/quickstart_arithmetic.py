@@ -258,7 +258,8 @@ def train(args: argparse.Namespace, output: Path) -> tuple[RunResult, float]:
             )
         return done, seconds
     finally:
-        ray.shutdown()
+        with Heartbeat("stopping ray"):
+            ray.shutdown()
 
 
 def plot(done: RunResult, args: argparse.Namespace) -> Path:
@@ -320,7 +321,8 @@ def main() -> None:
         if not str(error).startswith("folder="):  # it holds something else
             raise
         sys.exit(f"quickstart: {error}\nName another folder with --output.")
-    before, after = write_summary(done, args, seconds)
+    with Heartbeat("plotting"):
+        before, after = write_summary(done, args, seconds)
     print(f"accuracy {before:.3f} -> {after:.3f} in {seconds + done.seconds:.0f} s\nresults:")
     for name in ("summary.json", "progress.csv", "accuracy.png", done.checkpoint, "model_after"):
         print(f"  {output / name}")
