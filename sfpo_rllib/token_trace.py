@@ -6,6 +6,8 @@ import numpy as np
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 _KEY = "token_trace"
+# Of a trace: a token id, a log-prob and a place in the mask.
+BYTES_PER_TOKEN = 4 + 4 + 1
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import environment_record, write_json
-from benchmarks.pipeline import environments, overlap, real_engine, weights
+from benchmarks.pipeline import environments, overlap, real_engine, runner, weights
 
 HERE = Path(__file__).parent
 
@@ -21,6 +21,7 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "overlap": overlap.measure,
     "straggler": overlap.measure_straggler,
     "real_engine": real_engine.measure,
+    "runner": runner.measure,
     "weights": weights.measure,
 }
 

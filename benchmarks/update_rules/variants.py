@@ -29,7 +29,6 @@ class Variant:
         conservative: Whether it is run at the smallest common rate alone, for which its settings
             were chosen, on the grid's task.
         minibatches: Optimizer steps a pass.
-        passes: Over a batch of rollouts, where they are reported; a part of a batch counts as such.
         max_staleness: So many updates the sampling weights are behind; above 0 a runner samples
             while the learner learns.
     """
@@ -41,7 +40,6 @@ class Variant:
     conservative: bool = False
     minibatches: int = 1
     max_staleness: int = 0
-    passes: int | None = None
 
     @property
     def what(self) -> str:
@@ -51,6 +49,16 @@ class Variant:
             + f", {self.minibatches} mini-batches" * (self.minibatches > 1)
             + f", max_staleness={self.max_staleness}" * (self.max_staleness > 0)
         )
+
+    @property
+    def passes(self) -> float:
+        """How often a batch is gone through, once the rule's history is full."""
+        rule = self.rule
+        share = getattr(rule, "fast_fraction", 1.0)
+        if isinstance(rule, Extrapolated):
+            return 2 * share + 1
+        fast = getattr(rule, "epochs", getattr(rule, "fast_steps", 0)) + rule.history
+        return fast * share + (not isinstance(rule, MultiEpoch | Lookahead))
 
 
 def _like_sfpo(name: str) -> str:

@@ -17,6 +17,7 @@ def slow_fast_update(
     *,
     fast_steps: int = 3,
     alpha: float = 0.8,
+    run_slow_pass: Callable[[], PassResult] | None = None,
     on_reposition: Callable[[Reposition], None] | None = None,
     snapshot_device: torch.device | str | None = None,
 ) -> list[PassResult]:
@@ -36,7 +37,8 @@ def slow_fast_update(
         run_pass: One pass over the batch, that is one or more optimizer steps.
         fast_steps: K >= 1, the number of fast passes.
         alpha: In [0, 1]. 0 is the plain algorithm: the fast passes would be undone, so only one
-            pass runs. 1 is plain reuse of the batch for K + 1 passes.
+            pass runs, the slow one. 1 is plain reuse of the batch for K + 1 passes.
+        run_slow_pass: The pass of stage III, where that is another than `run_pass`.
         on_reposition: Called once with the measures of stage II; not called if alpha is 0.
             Without it the norms are not computed.
         snapshot_device: Where the copy of the parameters is held; None: where they are.
@@ -46,18 +48,19 @@ def slow_fast_update(
 
     Raises:
         ValueError: If `fast_steps`, `alpha` or a parameter's dtype is out of range.
-        BaseException: Whatever `run_pass` or `on_reposition` raises, after the parameters have
-            been put back to theta^{s,0}.
+        BaseException: Whatever a pass or `on_reposition` raises, after the parameters have been
+            put back to theta^{s,0}.
     """
     raise_problems(slow_fast_problems(fast_steps, alpha))
+    run_slow_pass = run_slow_pass or run_pass
     with anchored(parameters, device=snapshot_device) as start:
         if alpha == 0.0:
-            return [run_pass()]
+            return [run_slow_pass()]
         results = [run_pass() for _ in range(fast_steps)]
         if on_reposition is not None:
             on_reposition(start.measure(alpha))
         start.reposition(alpha)
-        results.append(run_pass())
+        results.append(run_slow_pass())
         return results
 
 

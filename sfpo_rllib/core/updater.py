@@ -45,7 +45,7 @@ class Updater(Generic[Batch, PassResult]):
     def update(
         self,
         batch: Batch,
-        run_pass: Callable[[Batch], PassResult],
+        run_pass: Callable[..., PassResult],
         *,
         parameters: Iterable[torch.Tensor],
         optimizers: Sequence[torch.optim.Optimizer],
@@ -54,7 +54,8 @@ class Updater(Generic[Batch, PassResult]):
 
         Args:
             batch: The new batch.
-            run_pass: Runs one pass over a batch.
+            run_pass: Runs one pass over a batch, `run_pass(batch)`; with the keywords of `RunPass`
+                where the rule asks for mini-batches of its own.
             parameters: What is trained.
             optimizers: Theirs.
 
@@ -62,10 +63,15 @@ class Updater(Generic[Batch, PassResult]):
             What the passes returned, and the rule's metrics with `active`: 1 if the update took
             more than the plain algorithm's one pass.
         """
+        new = batch
+
+        def run(batch: Batch | None = None, **cut: Any) -> PassResult:
+            return run_pass(new if batch is None else batch, **cut)
+
         ctx: UpdateContext[Batch, PassResult] = UpdateContext(
             parameters=list(parameters),
             optimizers=optimizers,
-            run_pass=lambda other=None: run_pass(batch if other is None else other),
+            run_pass=run,
             recent=tuple(self._recent),
             metrics=dict.fromkeys(self.rule.metric_names, 0.0),
             snapshot_device=self.snapshot_device,

@@ -19,6 +19,7 @@ from sfpo_rllib.rl_modules.footprint import Footprint, measure_footprint
 from sfpo_rllib.rl_modules.parallelism import sharding
 from sfpo_rllib.rl_modules.token_logprobs import chunk_tokens
 from sfpo_rllib.rl_modules.weights import DTYPES
+from sfpo_rllib.token_trace import BYTES_PER_TOKEN
 
 _MOST_LEARNERS = 1024
 
@@ -38,6 +39,7 @@ class Preflight:
         rule: Name of the update rule.
         enforced: Whether too little memory is an error. On a CPU it is a warning: a host may swap.
         weight_copies: Versions of the weights that Ray's object store holds.
+        open_tokens: Of the batches that are open, at most; the store holds them, too.
     """
 
     model: Footprint
@@ -50,11 +52,17 @@ class Preflight:
     rule: str
     enforced: bool
     weight_copies: int = 0
+    open_tokens: int = 0
 
     @property
     def published(self) -> int:
         """Bytes of weights in Ray's object store, in host memory."""
         return self.weight_copies * self.model.trained_parameters * self.settings.compute_bytes
+
+    @property
+    def stored(self) -> int:
+        """Bytes in Ray's object store at most, in host memory."""
+        return self.published + self.open_tokens * BYTES_PER_TOKEN
 
     @property
     def engine_limit(self) -> int | None:
@@ -136,12 +144,15 @@ class Preflight:
             "may use": engine.limit,
         }
         heading = f"learner, 1 of {settings.num_learners} ({settings.parallelism})"
-        published = {f"weights, {self.weight_copies} versions": self.published}
+        stored = {
+            f"weights, {self.weight_copies} versions": self.published,
+            f"episodes, at most {self.open_tokens} tokens": self.stored - self.published,
+        }
         return "\n".join(
             [
                 *_table(heading, rows),
                 *_table("engine", engine_rows),
-                *_table("object store", published),
+                *_table("object store", stored),
             ]
         )
 
@@ -158,6 +169,7 @@ def preflight(
     one_process: bool,
     rule: str,
     weight_copies: int,
+    open_tokens: int,
     device_memory_gb: float | None,
 ) -> Preflight:
     """Estimates what learners and engines need. No weights are loaded.
@@ -173,6 +185,7 @@ def preflight(
         one_process: Whether learner and engine share theirs, and so the device.
         rule: Name of the update rule.
         weight_copies: Versions of the weights that Ray's object store holds.
+        open_tokens: Of the batches that are open, at most.
         device_memory_gb: Of each GPU, in 10^9 bytes. None: of the first GPU visible here, or of the
             host if none is asked for.
     """
@@ -221,6 +234,7 @@ def preflight(
         rule=rule,
         enforced=learners.on_gpu or device_memory_gb is not None,
         weight_copies=weight_copies,
+        open_tokens=open_tokens,
     )
 
 

@@ -1,20 +1,9 @@
-"""Whether the weights that are on their way fit into Ray's object store."""
+"""Whether the weights on their way, and what is sampled, fit into Ray's object store."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 GB = 10**9
-
-
-def held_bytes(*, weights: int, max_staleness: int, weight_transport: str) -> int:
-    """Most bytes of weights that a machine's object store holds.
-
-    Args:
-        weights: Of what travels, in the engines' dtype.
-        max_staleness: So many older versions are held beside the newest.
-        weight_transport: The others than "object_store" hold none there.
-    """
-    return weights * (max_staleness + 1) if weight_transport == "object_store" else 0
 
 
 def object_store_problems(needed: int, nodes: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -29,7 +18,7 @@ def object_store_problems(needed: int, nodes: Iterable[Mapping[str, Any]]) -> It
     if sizes and needed > there:
         yield (
             f"object_store_memory={there / GB:.1f} GB: must be at least {needed / GB:.1f} GB on "
-            "every machine, which the weights on their way to the engines take, or Ray writes them "
-            "to disk; `ray.init(object_store_memory=...)` or `ray start --object-store-memory` "
-            "sets it, and a smaller max_staleness takes less"
+            "every machine, which weights on their way to the engines and sampled tokens may "
+            "take, or Ray writes them to disk; `ray.init(object_store_memory=...)` or `ray start "
+            "--object-store-memory` sets it, and a smaller max_staleness takes less"
         )

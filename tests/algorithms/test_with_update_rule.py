@@ -115,12 +115,17 @@ def test_a_rule_with_a_history_is_refused_by_name(rule: str | UpdateRule) -> Non
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
+        (
+            SlowFast(fast_minibatches=8, slow_minibatches=1),
+            r"^fast_minibatches=8: must be left out, as a pass is one .*\nslow_minibatches=1: must",
+        ),
+        (Extrapolated(fast_fraction=0.5), r"^fast_fraction=0.5: must be left out, as a pass is"),
         ("slow_fst", r"^update_rule='slow_fst': must be .* did you mean 'slow_fast'\?"),
         (None, r"^update_rule=None: must be an UpdateRule or one of"),
         (SlowFast, r"^update_rule=<class .*SlowFast'>: must be an UpdateRule or one of"),
     ],
 )
-def test_what_is_no_rule_is_refused(rule: Any, message: str) -> None:
+def test_what_is_no_rule_here_is_refused(rule: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         with_update_rule(ppo(), rule)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -33,6 +34,7 @@ from sfpo_rllib.preflight import (
 )
 from sfpo_rllib.rl_modules import CausalLMModule, footprint
 from sfpo_rllib.rl_modules.causal_lm import ATTENTION_MASK, INPUT_IDS, LOGP, LOSS_MASK
+from sfpo_rllib.token_trace import TokenTrace
 
 GB = 1e9
 # Of the estimate to the measured peak of a pass, either way.
@@ -507,6 +509,33 @@ def test_the_object_store_holds_a_copy_of_the_weights_for_each_version(
     row = f"weights, {staleness + 1} versions {estimate.published / GB:.1f}"
     assert row in " ".join(str(estimate).split())
     paper.env_runners(num_env_runners=0, max_staleness=0)
+    assert estimated(paper, device_memory_gb=80).stored == 0
+
+
+@pytest.mark.parametrize("staleness", [0, 2])
+def test_the_object_store_holds_the_tokens_of_each_open_batch(
+    paper: SFPOConfig, staleness: int
+) -> None:
+    paper.env_runners(num_env_runners=2, max_staleness=staleness)
+    estimate = estimated(paper, device_memory_gb=80)
+    rollouts = (staleness + 1) * paper.total_train_batch_size
+    context = estimate.load.context
+    trace = TokenTrace(
+        token_ids=np.zeros(context, np.int32),
+        loss_mask=np.zeros(context, bool),
+        logprobs=np.zeros(context, np.float32),
+        seed=0,
+        member=0,
+        weights_version=0,
+        truncated=False,
+    )
+    arrays = (trace.token_ids, trace.loss_mask, trace.logprobs)
+    assert estimate.stored - estimate.published == rollouts * sum(a.nbytes for a in arrays)
+    assert f"episodes, at most {rollouts * context} tokens" in " ".join(str(estimate).split())
+
+
+def test_weights_that_travel_by_device_are_not_in_the_object_store(paper: SFPOConfig) -> None:
+    paper.env_runners(num_env_runners=2, weight_transport="nccl")
     assert estimated(paper, device_memory_gb=80).published == 0
 
 

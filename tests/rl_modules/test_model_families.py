@@ -62,8 +62,9 @@ ATTENTION = [
 RECURRENT = ["mamba", "lfm2", "falcon_h1", "qwen3_next", "jamba"]
 # Their states are no part of the cache, or have one of their own.
 REFUSED = ["rwkv", "recurrent_gemma", "xlstm", "minimax"]
-# What vLLM computes as transformers does; the rest is refused, see below.
-IN_VLLM = [name for name in ATTENTION if name != "gpt_neox"]
+# One a way of laying weights out: plain, norms that add one, transposed, fused by head, fused by
+# group, experts. The rest is in benchmarks/families, or refused, see below.
+IN_VLLM = ["llama", "gemma2", "gpt2", "bloom", "falcon", "mixtral"]
 
 Logprobs = list[np.ndarray]
 

@@ -111,7 +111,7 @@ class BuildingConfig(MergingConfig):
 
     @property
     def effective_minibatch_size(self) -> int:
-        """Completions of one optimizer step, per learner."""
+        """Completions of one optimizer step, per learner, where the rule does not say otherwise."""
         return of_attributes(BatchSettings, self).effective_minibatch_size
 
     @override(AlgorithmConfig)

@@ -305,10 +305,12 @@ class GRPOConfig(BuildingConfig):
         yield from validation.unknown_problems(vars(self), defaults, type(self))
         yield from model_problems(self.model_config, ADDED_BY_CONFIG)
         batch = {"train_batch_size_per_learner": self._train_batch_size_per_learner}  # may be None
-        yield from of_attributes(BatchSettings, self, **batch).problems(
-            evaluation=self.in_evaluation
-        )
-        yield from self.update_rule_problems()
+        batches = of_attributes(BatchSettings, self, **batch)
+        of_batches = batches.problems(evaluation=self.in_evaluation)
+        of_rule = self.update_rule_problems()
+        yield from [*of_batches, *of_rule]
+        if not (of_batches or of_rule or self.in_evaluation):
+            yield from batches.pass_problems(self.make_update_rule().pass_settings)
         if self.entropy_z_threshold is not None:
             names = ("entropy_window", "entropy_z_threshold")
             window, threshold = (getattr(self, name) for name in names)

@@ -13,7 +13,6 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.typing import ModuleID, ParamDict, StateDict, TensorType
 
-from sfpo_rllib.algorithms.grpo.longest_episode import LongestEpisode
 from sfpo_rllib.algorithms.grpo.minibatches import (
     START_LOGP,
     WEIGHTS,
@@ -21,11 +20,11 @@ from sfpo_rllib.algorithms.grpo.minibatches import (
     Minibatches,
     add_reference_logp,
     add_start_logp,
-    cut,
     engine_logp_diff,
     moved,
 )
 from sfpo_rllib.algorithms.grpo.optimizer_learner import OptimizerLearner
+from sfpo_rllib.algorithms.grpo.partition_learner import PartitionLearner
 from sfpo_rllib.algorithms.grpo.weights_learner import WeightsLearner
 from sfpo_rllib.core.anchor import whole
 from sfpo_rllib.core.batch_guard import BatchGuard, BatchRefused
@@ -37,7 +36,6 @@ from sfpo_rllib.rl_modules.causal_lm import (
     ADVANTAGES,
     BEHAVIOUR_LOGP,
     ENTROPY,
-    INPUT_IDS,
     LOGP,
     LOSS_MASK,
     NUM_TURNS,
@@ -52,7 +50,7 @@ RESULTS = "sfpo"
 PassMetrics = dict[str, float]
 
 
-class GRPOTorchLearner(OptimizerLearner, WeightsLearner):
+class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
     """Updates a causal LM from token batches of whole groups.
 
     RLlib hands `_update` the whole rollout batch, as neither `minibatch_size` nor `num_epochs`
@@ -61,21 +59,18 @@ class GRPOTorchLearner(OptimizerLearner, WeightsLearner):
     The ratio's denominator is the policy at the start of the batch, as this learner computes it;
     what the engine's log-probs differ from it is corrected by importance weights.
 
-    All learners take the same steps: they share the counts by which a loss is normalised, and the
-    norm of the gradient, by which a step is skipped. A mini-batch of which no learner has a token
-    that counts is left out by all.
+    All learners take the same steps: they share the mini-batches, and the norm of the gradient, by
+    which a step is skipped.
     """
 
     @override(TorchLearner)
     def build(self) -> None:
         # Set before super().build(), which may already restore a state.
         self._updater: Updater[Minibatches, PassMetrics] = self.config.make_updater()
-        self._partition_rng = torch.Generator().manual_seed(self.config.seed or 0)
         self._optimizer_steps = 0
         self._batch_guard = BatchGuard(self.config.max_engine_logp_diff)
         self._step_guard = StepGuard(self.config.max_skipped_steps)
         self._objective = self.config.make_objective()
-        self._longest_episode = LongestEpisode(self.config)
         super().build()
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
         if self.config.kl_coeff and not hasattr(module, "reference_logp"):
@@ -108,12 +103,11 @@ class GRPOTorchLearner(OptimizerLearner, WeightsLearner):
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
         parameters = [param for param in self._params.values() if param.requires_grad]
         # Later mini-batches of the first pass are no longer at the start of the batch.
+        self._start_versions = _versions(parameters)
         if len(minibatches) > 1 or not self._updater.active_rule.first_pass_at_start:
-            add_start_logp(module, minibatches)
-            self._check_engine(minibatches)
+            self._add_start_logp(minibatches)
         if self.config.kl_coeff:
             add_reference_logp(module, minibatches)
-        self._start_versions = _versions(parameters)
         return self._updater.update(
             minibatches,
             self.run_pass,
@@ -121,14 +115,32 @@ class GRPOTorchLearner(OptimizerLearner, WeightsLearner):
             optimizers=[opt for _, opt in self.get_optimizers_for_module(DEFAULT_MODULE_ID)],
         )
 
-    def run_pass(self, minibatches: Minibatches) -> PassMetrics:
+    def run_pass(
+        self,
+        minibatches: Minibatches,
+        *,
+        num_minibatches: int | None = None,
+        fraction: float = 1.0,
+        turn: int = 0,
+    ) -> PassMetrics:
         """Runs one pass over the batch: an optimizer step for each mini-batch.
+
+        Args:
+            minibatches: The batch, cut as the config says.
+            num_minibatches: See `core.update_rules.RunPass`.
+            fraction: See there.
+            turn: See there.
 
         Returns:
             Over all learners: `loss` and `grad_norm` (before clipping), means over mini-batches;
             the metrics of `core.Objective` as means over tokens, or as maxima; `engine_ess`. If no
             token counts, a `loss` of 0 and an `entropy` that is not a number.
         """
+        recut = self._recut(num_minibatches, fraction, turn)
+        if minibatches and recut is not None:
+            if START_LOGP not in minibatches[0][0]:
+                self._add_start_logp(minibatches)
+            minibatches = self._cut_again(minibatches, recut)
         if not minibatches:
             return {"loss": 0.0, "entropy": math.nan}
         totals: Metrics = {}
@@ -203,6 +215,12 @@ class GRPOTorchLearner(OptimizerLearner, WeightsLearner):
             torch._foreach_mul_([g for g in module_gradients_dict.values() if g is not None], scale)
         return module_gradients_dict
 
+    def _add_start_logp(self, minibatches: Minibatches) -> None:
+        """Computes the ratio's denominators, where the first pass does not yield them."""
+        self._require_start()
+        add_start_logp(self.module[DEFAULT_MODULE_ID].unwrapped(), minibatches)
+        self._check_engine(minibatches)
+
     def _require_start(self) -> None:
         """Raises if the parameters have moved since the update began."""
         params = [param for param in self._params.values() if param.requires_grad]
@@ -237,35 +255,6 @@ class GRPOTorchLearner(OptimizerLearner, WeightsLearner):
             weights=micro[WEIGHTS],
         )
 
-    def _partition(self, rollouts: Batch) -> Minibatches:
-        """Cuts the batch into mini-batches and these into micro-batches.
-
-        The cut is drawn once a batch, so that all passes over it see the same mini-batches. Those
-        in which no token counts, with any learner, are left out.
-        """
-        ids = rollouts[INPUT_IDS]
-        order = torch.randperm(len(ids), generator=self._partition_rng).to(ids.device)
-        parts = order.split(self.config.effective_minibatch_size)
-        return list(filter(None, (self._micro_batches(rollouts, rows) for rows in parts)))
-
-    def _micro_batches(self, rollouts: Batch, rows: torch.Tensor) -> list[Batch]:
-        """Micro-batches of a mini-batch, of sequences that count somewhere."""
-        mask = rollouts[LOSS_MASK][rows]
-        counts = torch.stack([mask.sum(), mask.any(dim=1).sum()]).double()
-        self._all_reduce(counts)
-        if not counts[0]:
-            return []
-        return cut(
-            rollouts,
-            rows,
-            num_tokens=float(counts[0]),
-            num_sequences=float(counts[1]),
-            aggregation=self._objective.loss.aggregation,
-            longest_episode=self._longest_episode.tokens,
-            max_tokens=self.config.max_tokens_per_micro_batch,
-            packed=self.config.model_config.get("packing", False),
-        )
-
     def _check_engine(self, minibatches: Minibatches) -> None:
         """Raises BatchRefused, for all learners, if the engine's log-probs are not of the batch.
 
@@ -281,7 +270,7 @@ class GRPOTorchLearner(OptimizerLearner, WeightsLearner):
             self._batch_guard.check(mean if math.isfinite(everywhere) else everywhere)
 
     def _log_passes(self, passes: list[PassMetrics]) -> None:
-        # Of the engine all passes over the new batch say the same.
+        # Of the engine all passes over the whole of the new batch say the same.
         of_engine = {n: v for n, v in passes[-1].items() if n.startswith("engine_")}
         for k, metrics in enumerate(passes):
             self._log({(f"pass_{k}", n): v for n, v in metrics.items() if n not in of_engine})
@@ -300,21 +289,6 @@ class GRPOTorchLearner(OptimizerLearner, WeightsLearner):
         for key, value in values.items():
             path = key if isinstance(key, tuple) else (key,)
             self.metrics.log_value((DEFAULT_MODULE_ID, RESULTS, *path), value, window=1)
-
-    @property
-    def _world_size(self) -> int:
-        # Not torch.distributed's: an engine in this process may have initialised a group of one.
-        return max(self.config.num_learners, 1)
-
-    @property
-    def _distributed(self) -> bool:
-        return self._world_size > 1
-
-    def _all_reduce(self, *tensors: torch.Tensor) -> None:
-        """Sums over learners, in place."""
-        if self._distributed:
-            for tensor in tensors:
-                torch.distributed.all_reduce(tensor)
 
     @override(TorchLearner)
     def get_state(

@@ -21,6 +21,8 @@ from sfpo_rllib.rl_modules.causal_lm import (
 
 WEIGHTS = "token_weights"
 START_LOGP = "start_logp"
+ROW = "row"  # of the sequence in the rollout batch, group by group, (B,)
+PLACE = "place"  # in the order that it was shuffled into, (B,)
 
 Batch = dict[str, torch.Tensor]
 Minibatches = list[list[Batch]]  # of micro-batches

@@ -4,6 +4,8 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from transformers import AutoConfig, PretrainedConfig
 
 from sfpo_rllib import preflight as estimates
+from sfpo_rllib.algorithms.grpo.settings import BatchSettings
+from sfpo_rllib.core.checks import of_attributes
 from sfpo_rllib.core.update_rules import rule_name
 from sfpo_rllib.env_runners.engines import engine_class, gpu_share
 from sfpo_rllib.env_runners.engines.context import context_length
@@ -33,7 +35,8 @@ def preflight(
     context = context_length(model_config, config.engine_kwargs)
     rule = config.make_update_rule()
     # A micro-batch is never larger than the mini-batch it is cut from.
-    tokens = min(config.max_tokens_per_micro_batch, config.effective_minibatch_size * context)
+    largest = of_attributes(BatchSettings, config).largest_minibatch_size(rule.pass_settings)
+    tokens = min(config.max_tokens_per_micro_batch, largest * context)
     return estimates.preflight(
         model_config,
         model=model,
@@ -59,6 +62,9 @@ def preflight(
         ),
         one_process=config.num_env_runners == 0 and config.num_learners == 0,
         rule=rule_name(rule),
-        weight_copies=config.stream_settings.weight_copies,
+        weight_copies=config.stream_settings.weight_copies
+        if config.weight_transport == "object_store"
+        else 0,
+        open_tokens=config.stream_settings.open_batches * config.total_train_batch_size * context,
         device_memory_gb=device_memory_gb,
     )

@@ -10,7 +10,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from sfpo_rllib.algorithms.grpo.autoscaling import cluster_can_grow
 from sfpo_rllib.core.checks import first_line, raise_problems
 from sfpo_rllib.env_runners.env_values import described
-from sfpo_rllib.preflight.object_store import held_bytes, object_store_problems
+from sfpo_rllib.preflight.object_store import object_store_problems
 
 logger = logging.getLogger(__name__)
 
@@ -100,12 +100,7 @@ def check_memory(config: AlgorithmConfig) -> None:
         return
     logger.info("Memory by device:\n%s", estimate)
     if config.num_env_runners > 0 and ray.is_initialized():
-        needed = held_bytes(
-            weights=estimate.settings.compute_bytes * estimate.model.trained_parameters,
-            max_staleness=config.max_staleness,
-            weight_transport=config.weight_transport,
-        )
-        for problem in object_store_problems(needed, ray.nodes()):
+        for problem in object_store_problems(estimate.stored, ray.nodes()):
             logger.warning("%s", problem)
     problems = list(estimate.problems())
     if estimate.enforced:

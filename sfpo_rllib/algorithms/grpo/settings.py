@@ -3,9 +3,11 @@
 `GRPOConfig` has them flat, and says in its methods what they do.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sfpo_rllib.algorithms.grpo.recut import groups_of_a_turn
 from sfpo_rllib.connectors.token_batch import TRUNCATED_REPLIES
 from sfpo_rllib.core.checks import (
     integer,
@@ -75,9 +77,33 @@ class BatchSettings:
                 break
         return problems
 
+    def pass_problems(self, given: Mapping[str, Any]) -> list[str]:
+        """What is wrong with a rule's `pass_settings`, each right in itself, for these batches."""
+        batch, problems = self.train_batch_size_per_learner, []
+        fraction = given.get("fast_fraction", 1.0)
+        of_fast = groups_of_a_turn(batch // self.group_size, fraction) * self.group_size
+        for name, of_pass in (("fast_minibatches", of_fast), ("slow_minibatches", batch)):
+            as_set = -(-batch // self.effective_minibatch_size)
+            parts = given.get(name, as_set)
+            if of_pass % parts and (name in given or of_pass < batch):
+                inherited = "" if name in given else f"is {parts} here, and "
+                left = f" that fast_fraction={fraction} leaves" if of_pass < batch else ""
+                problems.append(
+                    f"{name}={given.get(name)!r}: {inherited}must divide the {of_pass} "
+                    f"completions{left} of train_batch_size_per_learner={batch}, so that all "
+                    "mini-batches are of one size"
+                )
+        return problems
+
+    def largest_minibatch_size(self, given: Mapping[str, Any]) -> int:
+        """Most completions of an optimizer step with a rule's `pass_settings`, per learner."""
+        counts = [v for name, v in given.items() if name != "fast_fraction"]
+        sizes = (self.train_batch_size_per_learner // count for count in counts)
+        return max([self.effective_minibatch_size, *sizes])
+
     @property
     def effective_minibatch_size(self) -> int:
-        """Completions of one optimizer step, per learner."""
+        """Completions of one optimizer step, per learner, where the rule does not say otherwise."""
         if self.minibatch_size is not None:
             return self.minibatch_size
         return self.train_batch_size_per_learner // (self.minibatches_per_pass or 1)

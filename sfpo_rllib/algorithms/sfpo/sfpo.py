@@ -12,10 +12,14 @@ from sfpo_rllib.algorithms.grpo.grpo import GRPO
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 from sfpo_rllib.core.checks import none, one_of, problems_of, renamed, value_problems
 from sfpo_rllib.core.update_rules import SlowFast, UpdateRule
+from sfpo_rllib.core.update_rules.passes import PASS_SETTINGS
 
 _SHARED: dict[str, Any] = {
     "fast_steps": 3,
     "reposition_alpha": 0.8,
+    "fast_minibatches": None,
+    "fast_fraction": 1.0,
+    "slow_minibatches": None,
     "entropy_window": 30,
     "entropy_z_threshold": 1.0,
     "grad_clip": 1.0,
@@ -50,6 +54,9 @@ class SFPOConfig(GRPOConfig):
         self.update_rule = "slow_fast"
         self.fast_steps = 3
         self.reposition_alpha = 0.8
+        self.fast_minibatches: int | None = None
+        self.fast_fraction = 1.0
+        self.slow_minibatches: int | None = None
         self.entropy_z_threshold = 1.0
         self.preset: str | None = None
         # Keys that win over a preset which is not known yet (a Tune search object); else None.
@@ -62,6 +69,9 @@ class SFPOConfig(GRPOConfig):
         preset: str | None = NotProvided,
         fast_steps: int = NotProvided,
         reposition_alpha: float = NotProvided,
+        fast_minibatches: int | None = NotProvided,
+        fast_fraction: float = NotProvided,
+        slow_minibatches: int | None = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the training settings.
@@ -72,13 +82,22 @@ class SFPOConfig(GRPOConfig):
             fast_steps: K, the number of fast passes.
             reposition_alpha: Where between the start (0) and the end (1) of the fast trajectory
                 the slow pass begins. 0 is GRPO.
+            fast_minibatches: Optimizer steps of a fast pass. None: `minibatches_per_pass`.
+            fast_fraction: Share of the batch's groups that a fast pass is over; they take turns.
+            slow_minibatches: Optimizer steps of the slow pass. None: `minibatches_per_pass`.
             kwargs: Of `GRPOConfig.training()`, among them the trigger's `entropy_window` and
                 `entropy_z_threshold`.
 
         Returns:
             This updated config.
         """
-        own = {"fast_steps": fast_steps, "reposition_alpha": reposition_alpha}
+        own = {
+            "fast_steps": fast_steps,
+            "reposition_alpha": reposition_alpha,
+            "fast_minibatches": fast_minibatches,
+            "fast_fraction": fast_fraction,
+            "slow_minibatches": slow_minibatches,
+        }
         given = {name: value for name, value in own.items() if value is not NotProvided}
         if preset is not NotProvided:
             self.preset = preset
@@ -123,7 +142,8 @@ class SFPOConfig(GRPOConfig):
 
     @override(GRPOConfig)
     def make_update_rule(self) -> UpdateRule:
-        return SlowFast(fast_steps=self.fast_steps, alpha=self.reposition_alpha)
+        passes = {name: getattr(self, name) for name in PASS_SETTINGS}
+        return SlowFast(fast_steps=self.fast_steps, alpha=self.reposition_alpha, **passes)
 
 
 class SFPO(GRPO):

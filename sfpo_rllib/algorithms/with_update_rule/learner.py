@@ -42,7 +42,12 @@ class UpdateRuleLearnerMixin(TorchLearner):
         carried = {name: dict(getattr(self, name)) for name in CARRIED if hasattr(self, name)}
         with self.metrics.recording() as take_back:
 
-            def run_pass(batch: dict[str, Any]) -> tuple[Any, Any, Any]:
+            def run_pass(batch: dict[str, Any], **cut: Any) -> tuple[Any, Any, Any]:
+                if cut:  # a rule of the user's own; ours are refused before
+                    raise ValueError(
+                        f"run_pass(**{cut}): must be run_pass(), as a pass is one gradient step "
+                        "on the mini-batch that RLlib has cut"
+                    )
                 take_back()
                 for name, at_start in carried.items():
                     getattr(self, name).clear()

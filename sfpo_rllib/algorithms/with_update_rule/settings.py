@@ -7,6 +7,7 @@ from typing import Any
 from sfpo_rllib.core.checks import raise_problems
 from sfpo_rllib.core.entropy_trigger import EntropyTrigger, trigger_problems
 from sfpo_rllib.core.update_rules import UPDATE_RULES, UpdateRule, make_update_rule, rule_name
+from sfpo_rllib.core.update_rules.passes import PASS_SETTINGS
 from sfpo_rllib.core.updater import Updater
 
 SETTINGS = "sfpo"
@@ -28,7 +29,10 @@ def make_settings(
     rule = make_update_rule(update_rule)
     settings: dict[str, Any] = {"update_rule": rule}
     if type(rule) in UPDATE_RULES.values():
-        settings = {"update_rule": rule_name(rule), **dataclasses.asdict(rule)}  # type: ignore[call-overload]
+        own = dataclasses.asdict(rule).items()  # type: ignore[call-overload]
+        # The passes' mini-batches are not ours to set: see make_updater.
+        shown = {n: v for n, v in own if n not in PASS_SETTINGS or n in rule.pass_settings}
+        settings = {"update_rule": rule_name(rule), **shown}
     settings |= dict(zip(_TRIGGER, (entropy_window, entropy_z_threshold), strict=True))
     make_updater(settings)
     return settings
@@ -39,7 +43,7 @@ def make_updater(settings: dict[str, Any]) -> Updater[Any, Any]:
 
     Raises:
         ValueError: If one is missing, unknown or out of range, or the rule wants a history: what
-            RLlib's algorithms keep of a batch is not ours to know.
+            RLlib's algorithms keep of a batch is not ours to know; nor is how they cut it.
     """
     if not isinstance(settings, dict) or "update_rule" not in settings:
         raise ValueError(
@@ -56,6 +60,11 @@ def make_updater(settings: dict[str, Any]) -> Updater[Any, Any]:
             f"update_rule={rule_name(rule)!r}: keeps {rule.history} earlier batches, which RLlib's "
             f"own algorithms do not support; GRPOConfig does. Here: one of {without}"
         )
+    raise_problems(
+        f"{name}={value!r}: must be left out, as a pass is one gradient step on what RLlib's "
+        "algorithm takes one on (its minibatch_size); GRPOConfig cuts passes otherwise"
+        for name, value in rule.pass_settings.items()
+    )
     # A threshold that is no number is wrong without a window too.
     raise_problems(
         trigger_problems(

@@ -59,7 +59,8 @@ def make_update_rule(rule: str | UpdateRule, **settings: Any) -> UpdateRule:
             f"{nearest(rule, UPDATE_RULES)}"
         )
     cls: Any = UPDATE_RULES[rule]
-    known = [f.name for f in dataclasses.fields(cls)]
+    # What rules share comes last, as in their own arguments.
+    known = [f.name for f in sorted(dataclasses.fields(cls), key=lambda f: f.kw_only is True)]
     for name in settings:
         if name not in known:
             raise ValueError(f"{name}={settings[name]!r}: {rule!r} has only {known}")

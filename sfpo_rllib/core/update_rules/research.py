@@ -1,5 +1,6 @@
 """Kin of SFPO: without the slow pass, with fewer passes, over earlier batches too."""
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -7,17 +8,20 @@ import torch
 from sfpo_rllib.core.anchor import Anchor, whole
 from sfpo_rllib.core.checks import integer, value_problems
 from sfpo_rllib.core.slow_fast import slow_fast_problems, slow_fast_update
-from sfpo_rllib.core.update_rules.rule import Batch, PassResult, UpdateContext, UpdateRule
+from sfpo_rllib.core.update_rules.passes import FastPasses, FastSlowPasses
+from sfpo_rllib.core.update_rules.rule import Batch, PassResult, UpdateContext
 from sfpo_rllib.core.update_rules.slow_fast import SlowFast
 
 
-@dataclass(frozen=True)
-class Lookahead(UpdateRule):
+@dataclass(frozen=True, repr=False)
+class Lookahead(FastPasses):
     """K passes and the way back, without a slow pass (Lookahead, arXiv 1907.08610, per batch).
 
     Attributes:
         fast_steps: K >= 1.
         alpha: In (0, 1].
+        fast_minibatches: See `FastPasses`.
+        fast_fraction: See `FastPasses`.
     """
 
     metric_names = SlowFast.metric_names
@@ -27,7 +31,7 @@ class Lookahead(UpdateRule):
 
     def problems(self) -> list[str]:
         """See `UpdateRule.problems`."""
-        problems = slow_fast_problems(self.fast_steps, self.alpha)
+        problems = [*slow_fast_problems(self.fast_steps, self.alpha), *super().problems()]
         if self.alpha == 0.0:
             problems.append("alpha=0.0: must be above 0, or no update would ever be kept")
         return problems
@@ -35,14 +39,14 @@ class Lookahead(UpdateRule):
     def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
         """See `UpdateRule.update`."""
         with ctx.anchored() as start:
-            results = [ctx.run_pass() for _ in range(self.fast_steps)]
+            results = [self.fast_pass(ctx, turn=k) for k in range(self.fast_steps)]
             ctx.metrics.update(vars(start.measure(self.alpha)))
             start.reposition(self.alpha)
             return results
 
 
-@dataclass(frozen=True)
-class Extrapolated(UpdateRule):
+@dataclass(frozen=True, repr=False)
+class Extrapolated(FastSlowPasses):
     """Two fast passes stand for K: three passes in all, whatever K is.
 
     Where the loss is quadratic and the preconditioner constant, the steps of the fast trajectory
@@ -60,6 +64,10 @@ class Extrapolated(UpdateRule):
     Attributes:
         fast_steps: K >= 2.
         alpha: In (0, 1].
+        fast_minibatches: See `FastPasses`.
+        fast_fraction: See `FastPasses`; here both fast passes are over the same groups, as their
+            steps are compared.
+        slow_minibatches: See `FastSlowPasses`.
     """
 
     metric_names = (*SlowFast.metric_names, "step_ratio")
@@ -69,7 +77,10 @@ class Extrapolated(UpdateRule):
 
     def problems(self) -> list[str]:
         """See `UpdateRule.problems`."""
-        problems = slow_fast_problems(self.fast_steps, self.alpha, least_steps=2)
+        problems = [
+            *slow_fast_problems(self.fast_steps, self.alpha, least_steps=2),
+            *super().problems(),
+        ]
         if self.alpha == 0.0:
             problems.append("alpha=0.0: must be above 0; for the plain algorithm use Single")
         return problems
@@ -77,15 +88,15 @@ class Extrapolated(UpdateRule):
     def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
         """See `UpdateRule.update`."""
         with ctx.anchored() as start:
-            results = [ctx.run_pass()]
+            results = [self.fast_pass(ctx)]
             middle = Anchor(ctx.parameters, device=ctx.snapshot_device)
-            results.append(ctx.run_pass())
+            results.append(self.fast_pass(ctx))
             ratio = min(max(_step_ratio(start, middle), 0.0), 1.0)
             middle.reposition(sum(ratio**k for k in range(self.fast_steps - 1)))
             del middle
             ctx.metrics.update(step_ratio=ratio, **vars(start.measure(self.alpha)))
             start.reposition(self.alpha)
-            results.append(ctx.run_pass())
+            results.append(self.slow_pass(ctx))
             return results
 
 
@@ -100,8 +111,8 @@ def _step_ratio(start: Anchor, middle: Anchor) -> float:
     return cross / squared if squared > 0.0 else 1.0
 
 
-@dataclass(frozen=True)
-class SlowFastReplay(UpdateRule):
+@dataclass(frozen=True, repr=False)
+class SlowFastReplay(FastSlowPasses):
     """SFPO whose fast trajectory first walks once through the batches before this one.
 
     One pass over each of the last M - 1 batches, oldest first, K passes over the new one, the way
@@ -112,6 +123,9 @@ class SlowFastReplay(UpdateRule):
         fast_steps: K >= 1.
         alpha: In [0, 1]. The longer the walk, the smaller. 1 is plain replay, 0 is `Single`.
         num_batches: M >= 1, the new one included. 1 is `SlowFast`.
+        fast_minibatches: See `FastPasses`; passes over earlier batches are fast ones.
+        fast_fraction: See `FastPasses`.
+        slow_minibatches: See `FastSlowPasses`.
     """
 
     metric_names = (*SlowFast.metric_names, "num_recent_batches")
@@ -126,6 +140,7 @@ class SlowFastReplay(UpdateRule):
         return [
             *slow_fast_problems(self.fast_steps, self.alpha),
             *value_problems(self, {"num_batches": integer(1)}),
+            *super().problems(),
         ]
 
     @property
@@ -137,10 +152,11 @@ class SlowFastReplay(UpdateRule):
         """See `UpdateRule.update`."""
         recent = ctx.recent if self.alpha > 0.0 else ()
         ctx.metrics["num_recent_batches"] = float(len(recent))
-        walk = iter(recent)
+        turns, walk = itertools.count(), iter(recent)
         return slow_fast_update(
             ctx.parameters,
-            lambda: ctx.run_pass(next(walk, None)),
+            lambda: self.fast_pass(ctx, next(walk, None), turn=next(turns)),
+            run_slow_pass=lambda: self.slow_pass(ctx),
             fast_steps=len(recent) + self.fast_steps,
             alpha=self.alpha,
             on_reposition=lambda measures: ctx.metrics.update(vars(measures)),

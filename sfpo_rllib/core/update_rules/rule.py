@@ -1,7 +1,7 @@
 """What an update rule is, and what it has to work with."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -20,8 +20,24 @@ _PassResult = TypeVar("_PassResult", covariant=True)
 class RunPass(Protocol[_Batch, _PassResult]):
     """One pass over a batch: one or more optimizer steps."""
 
-    def __call__(self, batch: _Batch | None = None) -> _PassResult:
-        """Runs a pass over `batch`, or over the new batch if None."""
+    def __call__(
+        self,
+        batch: _Batch | None = None,
+        *,
+        num_minibatches: int | None = None,
+        fraction: float = 1.0,
+        turn: int = 0,
+    ) -> _PassResult:
+        """Runs a pass; learners other than GRPO's can do so in the config's mini-batches alone.
+
+        Args:
+            batch: Over this one, or over the new batch if None.
+            num_minibatches: Optimizer steps of the pass, which go evenly into the sequences. None:
+                as many as the config says.
+            fraction: Share of the batch's groups that the pass is over, in (0, 1].
+            turn: Which groups these are: as many as in the turn before, from where that ended on,
+                round and round.
+        """
         ...
 
 
@@ -32,7 +48,8 @@ class UpdateContext(Generic[Batch, PassResult]):
     Attributes:
         parameters: What is trained; a rule may change them in place.
         optimizers: Theirs. Almost always one: see `optimizer`.
-        run_pass: Runs one pass over the new batch, `run_pass()`, or over one of `recent`.
+        run_pass: Runs one pass over the new batch, `run_pass()`, or over one of `recent`, in
+            mini-batches of its own if asked to; see `RunPass`.
         recent: Earlier batches, oldest first, at most `rule.history` of them. Their ratios are to
             the policies that they were sampled from.
         metrics: For what the rule measures; ends up in the results.
@@ -86,6 +103,11 @@ class UpdateRule(ABC):
     def problems(self) -> list[str]:
         """What is wrong with its settings, each as `field=value: what would be right`."""
         return []
+
+    @property
+    def pass_settings(self) -> Mapping[str, Any]:
+        """Its settings, by name, that ask for passes in other mini-batches than the config's."""
+        return {}
 
     @abstractmethod
     def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:

@@ -9,7 +9,7 @@ from sfpo_rllib.core.update_rules.rule import Batch, PassResult, UpdateContext
 from sfpo_rllib.core.update_rules.slow_fast import SlowFast
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SlowFastESS(SlowFast):
     """`SlowFast` that goes less far on a batch that says less: by alpha * sqrt(ESS).
 
@@ -21,6 +21,9 @@ class SlowFastESS(SlowFast):
     Attributes:
         fast_steps: K >= 1.
         alpha: In [0, 1], of a batch whose ESS is 1.
+        fast_minibatches: See `FastPasses`.
+        fast_fraction: See `FastPasses`.
+        slow_minibatches: See `FastSlowPasses`.
     """
 
     metric_names: ClassVar[tuple[str, ...]] = (*SlowFast.metric_names, "scaled_alpha")
@@ -34,11 +37,11 @@ class SlowFastESS(SlowFast):
         if self.alpha == 0.0:
             return super().update(ctx)
         with ctx.anchored() as start:
-            results = [ctx.run_pass() for _ in range(self.fast_steps)]
+            results = [self.fast_pass(ctx, turn=k) for k in range(self.fast_steps)]
             alpha = self.alpha * math.sqrt(_effective_sample_share(results[0]))
             ctx.metrics.update(scaled_alpha=alpha, **vars(start.measure(alpha)))
             start.reposition(alpha)
-            results.append(ctx.run_pass())
+            results.append(self.slow_pass(ctx))
             return results
 
 

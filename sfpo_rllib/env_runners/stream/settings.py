@@ -68,6 +68,11 @@ class StreamSettings:
         # In flight: the newest, and those before it as long as a runner is reading them.
         return 2 if self.weight_sync == "in_flight" else self.max_staleness + 1
 
+    @property
+    def open_batches(self) -> int:
+        """Batches that runners in other processes hold for the learners."""
+        return self.max_staleness + 1 if self.num_env_runners else 0
+
     def job_size(self, num_groups: int) -> int:
         """Groups of one job.
 

@@ -87,6 +87,20 @@ def test_every_rule_trains_by_its_passes(build: Build, name: str) -> None:
     assert greatest_difference(start, algo.get_module_weights()) > 1e-4
 
 
+def test_a_fast_pass_in_mini_batches_and_a_slow_one_without_train_and_go_on_from_a_checkpoint(
+    grpo_config: Callable[..., GRPOConfig], running: Callable[[GRPO], GRPO], tmp_path: Path
+) -> None:
+    rule = SlowFast(2, 0.3, fast_minibatches=4, fast_fraction=0.5, slow_minibatches=1)
+    first = running(grpo_config(update_rule=rule, minibatches_per_pass=2).build_algo())
+    _, results = train(first, 2)
+    assert [sfpo_results(r)["optimizer_steps_lifetime"] for r in results] == [2 * 4 + 1, 18]
+    assert sfpo_results(results[-1])["pass_1"]["kl_to_start"] > 0
+    second = running(GRPO.from_checkpoint(first.save_to_path(tmp_path / "checkpoint")))
+    for algo in (first, second):
+        train(algo, 1)
+    assert_equal_weights(first.get_module_weights(), second.get_module_weights())
+
+
 @pytest.mark.parametrize(
     ("rule", "same"),
     [
