@@ -28,6 +28,8 @@ and the model before and after as transformers folders. The entropy trigger is o
 (`entropy_z_threshold=None`): in so short a run one noisy value would switch SFPO off for good.
 """
 
+from loading import loaded  # isort: skip  (before what takes its time)
+
 import argparse
 import json
 import logging
@@ -302,6 +304,7 @@ def write_summary(done: RunResult, args: argparse.Namespace, seconds: float) -> 
 
 def main() -> None:
     """Runs the quickstart and writes its files."""
+    loaded()
     args = parse_args()
     # So small a model gains little from a second thread, and loses much where cores are busy.
     torch.set_num_threads(1)

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from repository import ROOT
 
 FOLDER = ROOT / "tuned_examples"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-HELPERS = ("smollm2_weights", "warm_start")
+HELPERS = ("loading", "smollm2_weights", "warm_start")
 EXAMPLES = [path.stem for path in SCRIPTS if path.stem not in HELPERS]
 
 
@@ -133,6 +134,20 @@ def test_quickstart_trains_by_grpo_for_the_plot(
     update_rule = config.make_update_rule()
     assert (type(update_rule).__name__, getattr(update_rule, "epochs", 1)) == (rule, epochs)
     assert config.lr[-1][1] == 3e-4 and config.entropy_z_threshold is None
+
+
+def test_loading_is_said_by_an_example_that_is_run_and_not_by_one_that_is_imported(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "loading.py").write_text((FOLDER / "loading.py").read_text())
+    script = "import loading, time\nloading.EVERY_S = 0.1\ntime.sleep(0.7)\nloading.loaded()"
+    (tmp_path / "example.py").write_text(script)
+    command = [sys.executable, str(tmp_path / "example.py")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[0] == "loading ray, torch and transformers"
+    command = [sys.executable, "-c", "import loading"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert run.stdout == ""
 
 
 @pytest.fixture
