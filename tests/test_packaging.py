@@ -64,7 +64,7 @@ def commands() -> Iterator[tuple[Path, str]]:
     files += (ROOT / "tuned_examples").glob("*.py")
     for path in files:
         text = path.read_text().replace("\\\n", " ")
-        for arguments in re.findall(r"pip install((?: +(?:'[^']*'|[^\s'`\"|&;()]+))+)", text):
+        for arguments in re.findall(r"pip install((?: +(?:'[^']*'|[^\s'`\"|&;()#]+))+)", text):
             for argument in re.findall(r"'([^']*)'|(\S+)", arguments):
                 yield path, "".join(argument)
 

@@ -28,6 +28,8 @@ and the model before and after as transformers folders. The entropy trigger is o
 (`entropy_z_threshold=None`): in so short a run one noisy value would switch SFPO off for good.
 """
 
+from loading import loaded  # isort: skip  (before what takes its time)
+
 import argparse
 import json
 import logging
@@ -35,7 +37,8 @@ import os
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import gymnasium as gym
@@ -189,6 +192,20 @@ def write_eval_file(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def stderr_hidden() -> Iterator[None]:
+    """Hides what Ray's C++ part greets with; what goes wrong is an exception."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def start_ray(args: argparse.Namespace) -> None:
     """Starts ray; once more if that fails, as it does now and then on a busy machine.
 
@@ -198,12 +215,13 @@ def start_ray(args: argparse.Namespace) -> None:
     for attempt in (1, 2):
         try:
             # Logical CPUs: an actor waits for one of its own, however few the machine has.
-            ray.init(
-                num_cpus=max(os.cpu_count() or 1, args.num_env_runners + args.num_learners + 1),
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+            with stderr_hidden():
+                ray.init(
+                    num_cpus=max(os.cpu_count() or 1, args.num_env_runners + args.num_learners + 1),
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
             return
         except Exception as error:
             ray.shutdown()
@@ -242,7 +260,8 @@ def train(args: argparse.Namespace, output: Path) -> tuple[RunResult, float]:
             )
         return done, seconds
     finally:
-        ray.shutdown()
+        with Heartbeat("stopping ray"):
+            ray.shutdown()
 
 
 def plot(done: RunResult, args: argparse.Namespace) -> Path:
@@ -285,6 +304,7 @@ def write_summary(done: RunResult, args: argparse.Namespace, seconds: float) -> 
 
 def main() -> None:
     """Runs the quickstart and writes its files."""
+    loaded()
     args = parse_args()
     # So small a model gains little from a second thread, and loses much where cores are busy.
     torch.set_num_threads(1)
@@ -304,7 +324,8 @@ def main() -> None:
         if not str(error).startswith("folder="):  # it holds something else
             raise
         sys.exit(f"quickstart: {error}\nName another folder with --output.")
-    before, after = write_summary(done, args, seconds)
+    with Heartbeat("plotting"):
+        before, after = write_summary(done, args, seconds)
     print(f"accuracy {before:.3f} -> {after:.3f} in {seconds + done.seconds:.0f} s\nresults:")
     for name in ("summary.json", "progress.csv", "accuracy.png", done.checkpoint, "model_after"):
         print(f"  {output / name}")

@@ -151,3 +151,11 @@ def test_messages_on_the_troubleshooting_page_are_those_there_are() -> None:
     messages = re.findall(r"^\| `([^`]+)`", page, flags=re.MULTILINE)
     assert len(messages) > 15
     assert [message for message in messages if message not in source] == []
+
+
+def test_the_first_config_is_good() -> None:
+    names: dict = {}
+    page = (ROOT / "docs" / "get_started.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    exec(block, names)
+    names["config"].validate()

@@ -3,6 +3,8 @@
 import ast
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from repository import ROOT
 
 FOLDER = ROOT / "tuned_examples"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-HELPERS = ("smollm2_weights", "warm_start")
+HELPERS = ("loading", "smollm2_weights", "warm_start")
 EXAMPLES = [path.stem for path in SCRIPTS if path.stem not in HELPERS]
 
 
@@ -134,6 +136,20 @@ def test_quickstart_trains_by_grpo_for_the_plot(
     assert config.lr[-1][1] == 3e-4 and config.entropy_z_threshold is None
 
 
+def test_loading_is_said_by_an_example_that_is_run_and_not_by_one_that_is_imported(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "loading.py").write_text((FOLDER / "loading.py").read_text())
+    script = "import loading, time\nloading.EVERY_S = 0.1\ntime.sleep(0.7)\nloading.loaded()"
+    (tmp_path / "example.py").write_text(script)
+    command = [sys.executable, str(tmp_path / "example.py")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[0] == "loading ray, torch and transformers"
+    command = [sys.executable, "-c", "import loading"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert run.stdout == ""
+
+
 @pytest.fixture
 def quickstart(
     load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -220,6 +236,15 @@ def test_quickstart_starts_ray_twice_at_most_and_ends_in_one_line(
             quickstart.start_ray(args)
         assert ended.value.code == "quickstart: ray does not start, twice tried: no room 1"
     assert capsys.readouterr().out == "      ray did not start (no room 0); once more\n"
+
+
+def test_quickstart_hides_what_ray_greets_with_and_nothing_after(
+    quickstart: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(quickstart.ray, "init", lambda **settings: os.write(2, b"a greeting"))
+    quickstart.start_ray(quickstart.parse_args())
+    os.write(2, b"an error")
+    assert capfd.readouterr().err == "an error"
 
 
 def test_quickstart_refuses_a_folder_of_something_else_by_name(
