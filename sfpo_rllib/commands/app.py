@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from sfpo_rllib.commands import compare, evaluate
 from sfpo_rllib.commands.output import CommandError
 
 app = typer.Typer(
@@ -20,6 +21,10 @@ app = typer.Typer(
 @app.callback()
 def _commands() -> None:
     """Keeps the name of a single command part of the call."""
+
+
+app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 
 
 def main(*args: Any, **kwargs: Any) -> None:
