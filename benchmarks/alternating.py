@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
-from benchmarks.common import bootstrap_interval
+from sfpo_rllib.statistics import bootstrap_interval
 
 Body = Callable[[], object]
 # This process's CPU time leaves out what other processes take of a busy machine.

@@ -1,21 +1,15 @@
-"""What every benchmark writes down, and the statistics it reports."""
+"""What every benchmark writes down."""
 
 import json
-import math
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sfpo_rllib.provenance import machine, versions
-
-Statistic = Callable[..., Any]  # of an array, and an axis to reduce
 
 
 def environment_record() -> dict[str, Any]:
@@ -27,36 +21,6 @@ def environment_record() -> dict[str, Any]:
         "machine": machine(),
         "versions": versions(),
     }
-
-
-def bootstrap_interval(
-    values: Sequence[float],
-    statistic: Statistic = np.median,
-    *,
-    level: float = 0.95,
-    num_resamples: int = 10_000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic of independent values.
-
-    Args:
-        values: One a seed.
-        statistic: A function of an array and an axis, as numpy's are.
-        level: Probability that the interval covers.
-        num_resamples: Resamples with replacement.
-        seed: Of the resamples.
-
-    Returns:
-        Lower and upper bound; NaN without values.
-    """
-    data = np.asarray(values, dtype=float)
-    if not len(data):
-        return math.nan, math.nan
-    picks = np.random.default_rng(seed).integers(len(data), size=(num_resamples, len(data)))
-    statistics = statistic(data[picks], axis=1)
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(statistics, [tail, 1.0 - tail])
-    return float(low), float(high)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import bootstrap_interval
 from benchmarks.pipeline import tables
 from benchmarks.rllib_algorithms.plot import LABELS as RLLIB_LABELS
 from benchmarks.update_rules.variants import BASELINE, VARIANTS
+from sfpo_rllib.statistics import bootstrap_interval
 
 ROOT = Path(__file__).parents[1]
 TABLE = Path("benchmarks/update_rules/results/table.json")

@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ COLUMNS = {
     "sync_weights_s": "timers/sync_weights",
     "heldout_accuracy": "evaluation/env_runners/accuracy",
 }
+PASSES = "passes"  # over batches, of the update of the iteration: those that have a loss
+FIELDS = (*COLUMNS, PASSES)
+_LOSS_OF_A_PASS = re.compile(r"learners/default_policy/sfpo/pass_\d+/loss")
 
 
 def flatten(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -83,14 +87,14 @@ class RunReport:
     def add(self, result: Mapping[str, Any]) -> None:
         """Adds the result of an iteration."""
         values = self._add_events(result, int(result["training_iteration"]))
-        self.rows.append(_row(values))
+        self.rows.append(row_of(values))
         self._csv.writerow(self.rows[-1])
         self._file.flush()
 
     def add_to_last(self, result: Mapping[str, Any]) -> None:
         """Adds what was measured after the result of the last iteration had come."""
         values = self._add_events(result, int(self.rows[-1]["iteration"]))
-        self.rows[-1].update(_row(values))
+        self.rows[-1].update(row_of(values))
         self._file.close()
         self._write_rows()
 
@@ -104,11 +108,11 @@ class RunReport:
     def _write_rows(self) -> None:
         """Puts a file with all rows in the place of the old one, and opens it for more."""
         with replacing(self._path, newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(COLUMNS))
+            writer = csv.DictWriter(file, fieldnames=FIELDS)
             writer.writeheader()
             writer.writerows(self.rows)
         self._file = open(self._path, "a", newline="")  # noqa: SIM115
-        self._csv = csv.DictWriter(self._file, fieldnames=list(COLUMNS))
+        self._csv = csv.DictWriter(self._file, fieldnames=FIELDS)
 
     def sync(self) -> None:
         """Sees to it that all rows are on the disk."""
@@ -121,8 +125,13 @@ class RunReport:
         self._tensorboard.close()
 
 
-def _row(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: values[path] for name, path in COLUMNS.items() if path in values}
+def row_of(values: Mapping[str, float]) -> dict[str, float]:
+    """The columns of progress.csv, of an iteration's metrics by their paths."""
+    row = {name: values[path] for name, path in COLUMNS.items() if path in values}
+    losses = [value for path, value in values.items() if _LOSS_OF_A_PASS.fullmatch(path)]
+    if losses:  # those of passes that were not made are NaN
+        row[PASSES] = float(sum(not math.isnan(loss) for loss in losses))
+    return row
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
@@ -132,7 +141,7 @@ def read_rows(path: Path) -> list[dict[str, float]]:
     with open(path, newline="") as file:
         lines = [line for line in file if line.endswith("\n")]
     return [
-        {name: float(row[name]) for name in COLUMNS if row.get(name)}
+        {name: float(row[name]) for name in FIELDS if row.get(name)}
         for row in csv.DictReader(lines)
     ]
 

@@ -10,8 +10,8 @@ from math_verify import parse, verify
 from sfpo_envs import Verdict, make_grader
 from sfpo_envs.graders.pool import idle_workers
 
-from benchmarks.common import bootstrap_interval
 from benchmarks.graders.replies import Problem, problems
+from sfpo_rllib.statistics import bootstrap_interval
 
 Judge = Callable[[str, str], bool]
 CLOCKS: dict[str, Callable[[], float]] = {

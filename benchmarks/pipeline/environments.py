@@ -13,7 +13,6 @@ from ray.rllib.utils.annotations import override
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from benchmarks.alternating import alternate, ratio_of
-from benchmarks.common import bootstrap_interval
 from sfpo_rllib.env_runners.engines import (
     Completion,
     GenerationRequest,
@@ -24,6 +23,7 @@ from sfpo_rllib.env_runners.prompts import PromptFormatter
 from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob, RolloutResult
 from sfpo_rllib.env_runners.text_envs import EnvPool
 from sfpo_rllib.rl_modules.char_llama import build_char_llama
+from sfpo_rllib.statistics import bootstrap_interval
 from sfpo_rllib.token_trace import TokenTrace
 
 STEP_S = 0.5

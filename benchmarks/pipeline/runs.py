@@ -12,9 +12,9 @@ from typing import Any
 import ray
 
 from benchmarks.alternating import ratio_of
-from benchmarks.common import bootstrap_interval
 from benchmarks.faults.training import start_ray
 from sfpo_rllib import GRPO, GRPOConfig
+from sfpo_rllib.statistics import bootstrap_interval
 
 
 @dataclass

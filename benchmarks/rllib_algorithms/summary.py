@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.common import bootstrap_interval
 from benchmarks.rllib_algorithms.runs import BASELINE, Curve, Run
+from sfpo_rllib.statistics import bootstrap_interval
 
 COSTS = ("env_steps", "gradient_steps", "wall_s", "cpu_s")
 

@@ -6,18 +6,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from benchmarks.common import bootstrap_interval
 from benchmarks.pool import Result
+from sfpo_rllib.statistics import bootstrap_interval, curves, smoothed
 
-SMOOTHING = 3  # evaluations
 COSTS = ("rollouts", "wall_s", "cpu_s", "optimizer_steps")
 COLLAPSED = 0.5  # a run that ends below this share of its best accuracy
-
-
-def smoothed(accuracy: Sequence[float]) -> np.ndarray:
-    """Mean over an evaluation and its neighbours; the first and the last have one neighbour."""
-    padded = np.pad(np.asarray(accuracy, dtype=float), SMOOTHING // 2, constant_values=np.nan)
-    return np.nanmean(np.lib.stride_tricks.sliding_window_view(padded, SMOOTHING), axis=1)
 
 
 def best_accuracy(result: Result) -> float:
@@ -36,15 +29,9 @@ def cost_to_reach(result: Result, target: float, cost: str) -> float:
     Returns:
         Interpolated between evaluations; the whole budget if it never gets there.
     """
-    accuracy, spent = smoothed(result["curve"]["accuracy"]), result["curve"][cost]
-    reached = np.flatnonzero(accuracy >= target)
-    if not len(reached):
-        return float(spent[-1])
-    i = int(reached[0])
-    if i == 0:
-        return float(spent[0])
-    share = (target - accuracy[i - 1]) / (accuracy[i] - accuracy[i - 1])
-    return float(spent[i - 1] + share * (spent[i] - spent[i - 1]))
+    spent = result["curve"][cost]
+    reached = curves.cost_to_reach(smoothed(result["curve"]["accuracy"]), spent, target)
+    return float(spent[-1]) if reached is None else reached
 
 
 def worst_drop(result: Result) -> float:

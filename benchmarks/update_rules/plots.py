@@ -7,8 +7,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from benchmarks.update_rules.analysis import smoothed
 from benchmarks.update_rules.variants import VARIANTS
+from sfpo_rllib.statistics import smoothed
 
 matplotlib.use("Agg")  # no screen needed
 import matplotlib.pyplot as plt

@@ -163,6 +163,21 @@ class MathReasoningEnv(SingleTurnEnv):
         """How many problems this part has, dropped ones not counted."""
         return len(self._data.problems)
 
+    def equivalent(self, answer: str, other: str) -> bool:
+        """Return whether the grader takes two answers that it found for the same one.
+
+        A grader says so in ``equal(gold, answer)``; of one that does not, and of functions, their
+        text decides, white space aside.
+
+        Args:
+            answer: The ``extracted_answer`` of a reply.
+            other: That of another reply to the same problem.
+        """
+        equal = getattr(self._grader, "equal", None)
+        if equal is None:
+            return answer.split() == other.split()
+        return bool(equal(answer, other))
+
     def _problem_at(self, index: int) -> Problem:
         problem = self._data.problems[index]
         prompt = self._prompt.render(problem, self._few_shot(problem))

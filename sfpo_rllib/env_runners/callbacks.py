@@ -1,6 +1,6 @@
 """RLlib's callbacks, as an env runner calls them."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -15,6 +15,13 @@ from sfpo_rllib.env_runners.env_values import described
 
 class CallbackError(Exception):
     """A callback raised: neither the environment's fault nor the engine's. It is the cause."""
+
+
+class EpisodeListener(Protocol):
+    """Is told of episodes as they begin, go on and end; what it raises is a `CallbackError`."""
+
+    def episode(self, event: str, episode: SingleAgentEpisode, env: gym.Env, index: int) -> None:
+        """See `EpisodeCallbacks.episode`."""
 
 
 class EpisodeCallbacks:

@@ -68,12 +68,12 @@ class _Setting:
         self.sampling = SamplingSettings(**config.sampling)
         self.group_size: int = config.group_size
 
-    def smaller_groups(self, seeds: Sequence[int]) -> dict[int, int]:
-        """Members of groups that have fewer: the last one of an evaluation has what is left."""
+    def members(self, seeds: Sequence[int]) -> dict[int, range]:
+        """Of groups that have fewer: the last one of an evaluation has what is left."""
         if not self.config.in_evaluation:
             return {}
         last, rest = divmod(self.config.evaluation_duration, self.group_size)
-        return {last: rest} if rest and last in seeds else {}
+        return {last: range(rest)} if rest and last in seeds else {}
 
 
 class GroupEnvRunner(EnvRunner, SavedAsTensors):
@@ -155,7 +155,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
             result = GroupRollout(
                 job,
                 group_size=setting.group_size,
-                smaller_groups=setting.smaller_groups(job.seeds),
+                members=setting.members(job.seeds),
                 sampling=setting.sampling,
                 engine=self._engine,
                 formatter=setting.formatter,

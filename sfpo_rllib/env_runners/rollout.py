@@ -4,14 +4,14 @@ import hashlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-from sfpo_rllib.env_runners.callbacks import CallbackError, EpisodeCallbacks
+from sfpo_rllib.env_runners.callbacks import CallbackError, EpisodeListener
 from sfpo_rllib.env_runners.dialogue import Dialogue
 from sfpo_rllib.env_runners.engines import (
     Completion,
@@ -105,8 +105,8 @@ class GroupRollout:
         envs: EnvPool,
         num_env_threads: int = 0,
         renew_weights: Callable[[], int] | None = None,
-        callbacks: EpisodeCallbacks | None = None,
-        smaller_groups: Mapping[int, int] | None = None,
+        callbacks: EpisodeListener | None = None,
+        members: Mapping[int, Collection[int]] | None = None,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepares the job.
@@ -123,13 +123,13 @@ class GroupRollout:
             renew_weights: Called before each of the engine's steps: has it take newer weights, if
                 there are any, and returns the version that it runs.
             callbacks: Are told of episodes.
-            smaller_groups: By seed, how many episodes those groups have that have fewer.
+            members: By seed, which episodes are sampled of those groups of which not all are.
             is_cancelled: Whether nobody waits for the result any more.
         """
         self._job = job
-        self._sizes = dict.fromkeys(job.seeds, group_size) | dict(smaller_groups or {})
-        members = [(seed, member) for seed in job.seeds for member in range(self._sizes[seed])]
-        self._places = {each: place for place, each in enumerate(members)}
+        self._members = dict.fromkeys(job.seeds, range(group_size)) | dict(members or {})
+        each = [(seed, member) for seed in job.seeds for member in self._members[seed]]
+        self._places = {pair: place for place, pair in enumerate(each)}
         self._sampling = sampling
         self._engine = engine
         self._formatter = formatter
@@ -168,8 +168,8 @@ class GroupRollout:
             logger.warning("%s, and %d others too", call.late(self._deadline), len(others))
         self._result.engine_busy_fraction = engine_time.busy_fraction
         for seed, members in self._finished.items():
-            if len(members) == self._sizes[seed]:
-                group = [members[m] for m in range(len(members))]
+            if len(members) == len(self._members[seed]):
+                group = [members[m] for m in sorted(members)]
                 self._result.groups[seed] = group
                 oldest = min(TokenTrace.of(episode).weights_version for episode in group)
                 self._result.oldest_versions[seed] = oldest
@@ -318,7 +318,7 @@ class GroupRollout:
         episode = dialogue.finish()
         self._tell_of("end", dialogue)
         members[dialogue.member] = episode
-        if len(members) == self._sizes[seed]:
+        if len(members) == len(self._members[seed]):
             self._open.discard(seed)
 
     def _tell_of(self, event: str, dialogue: Dialogue) -> None:

@@ -62,7 +62,7 @@ class Identity:
         defaults = plain_settings(type(config)())
         given = plain_settings(config)
         settings = {name: value for name, value in given.items() if value != defaults.get(name)}
-        return cls(config.algo_class.__name__, settings, _fingerprint(config.model_config["model"]))
+        return cls(config.algo_class.__name__, settings, fingerprint(config.model_config["model"]))
 
     def differences(
         self, before: "Identity", defaults: AlgorithmConfig, may_differ: Collection[str] = ()
@@ -93,7 +93,7 @@ class Identity:
             yield f"{_MODEL}={path!r}: must hold the files that the run began with"
 
 
-def _fingerprint(model: str) -> str | None:
+def fingerprint(model: str) -> str | None:
     """A digest of a transformers folder, wherever it lies; None for the id of a hub."""
     folder = Path(model)
     if not folder.is_dir():
@@ -120,22 +120,22 @@ def _unequal(name: str, here: Any, there: Any) -> Iterator[tuple[str, Any, Any]]
 def plain_settings(config: AlgorithmConfig) -> dict[str, Any]:
     """All settings of a config as JSON has them, equal where what is trained is equal."""
     return {
-        name.lstrip("_"): _plain(value)
+        name.lstrip("_"): plain(value)
         for name, value in unpacked(config.to_dict()).items()
         if name != "class"  # which one that was saved has
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value as JSON has it: equal in any process in which it is equal."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Enum):
-        return _plain(value.value)
+        return plain(value.value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, set | frozenset):
         return sorted(map(repr, value))
     name = getattr(value, "__qualname__", None)

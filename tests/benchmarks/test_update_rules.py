@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("ray")
 
-from benchmarks.common import bootstrap_interval, environment_record, write_json
+from benchmarks.common import environment_record, write_json
 from benchmarks.pool import Result
 from benchmarks.update_rules import analysis, table
 from benchmarks.update_rules.tasks import TASKS, with_mistakes
@@ -40,10 +40,6 @@ def made_up(
             "entropy": [None] + [1.0] * (len(steps) - 1),
         },
     }
-
-
-def test_smoothing_is_a_centred_mean_of_three() -> None:
-    assert analysis.smoothed([0.0, 3.0, 6.0, 3.0]) == pytest.approx([1.5, 3.0, 4.0, 4.5])
 
 
 def test_cost_is_interpolated_between_evaluations() -> None:
@@ -144,13 +140,6 @@ def test_summary_compares_at_own_and_equal_rates() -> None:
     assert sfpo["0.0001"]["vs_best"]["rollouts_ratio"]["value"] > 1.5
     assert "vs_same_rate" in sfpo["0.0002"] and "vs_same_rate" not in sfpo["0.0001"]
     assert sfpo["0.0001"]["num_reached_target"] == 2
-
-
-def test_interval_covers_and_shrinks() -> None:
-    values = list(np.random.default_rng(0).normal(size=200))
-    low, high = bootstrap_interval(values, np.mean)
-    assert low < np.mean(values) < high and high - low < 0.4
-    assert all(math.isnan(bound) for bound in bootstrap_interval([]))
 
 
 def test_json_is_written_whole_and_compact(tmp_path: Path) -> None:

@@ -42,6 +42,23 @@ def test_whole_groups_in_the_order_of_their_members_though_replies_come_in_anoth
         assert all(e.is_done and e.get_observations(0) == f"{seed}+=" for e in group)
 
 
+def test_members_that_are_missing_are_sampled_as_in_the_whole_group(bench):
+    def run(**options: Any) -> dict[tuple[int, int], int]:
+        b = bench()
+        result = b.run([7, 5, 9], group_size=3, **options)
+        return {
+            (TokenTrace.of(e).seed, TokenTrace.of(e).member): b.engine.requests[
+                int(e.get_actions(-1))
+            ].seed
+            for group in result.groups.values()
+            for e in group
+        }
+
+    seeds, some = run(), run(members={5: [1], 9: [2, 0]})
+    assert list(some) == [(7, 0), (7, 1), (7, 2), (5, 1), (9, 0), (9, 2)]
+    assert some.items() <= seeds.items()
+
+
 def test_a_trace_is_the_dialogue_and_only_sampled_tokens_count(bench):
     b = bench(lambda request: ("12" if request.request_id == 0 else "3", False), num_turns=3)
     (episode,) = b.run([4], group_size=1).groups[4]

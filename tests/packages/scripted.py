@@ -133,6 +133,7 @@ class Bench:
         stream: tuple = (0, 0),
         timeout_s: float = 60.0,
         max_tokens: int = 8,
+        **options: Any,
     ) -> RolloutResult:
         self.engine.requests.clear()
         result = GroupRollout(
@@ -143,6 +144,7 @@ class Bench:
             formatter=PromptFormatter(self.tokenizer, "raw"),
             envs=self.pool,
             num_env_threads=self._num_env_threads,
+            **options,
         ).run()
         assert not self.engine.in_flight
         assert sorted([*result.groups, *result.dropped, *result.unfinished]) == sorted(seeds)

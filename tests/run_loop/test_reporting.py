@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from sfpo_rllib.reporting import (
-    COLUMNS,
+    FIELDS,
     PROGRESS,
     RunReport,
     flatten,
     iteration_line,
     read_rows,
+    row_of,
 )
 
 
@@ -76,11 +77,18 @@ def test_report_leaves_csv_and_tensorboard_events(tmp_path: Path) -> None:
     report.close()
 
     rows = rows_of(tmp_path / "run")
-    assert list(rows[0]) == list(COLUMNS)
+    assert list(rows[0]) == list(FIELDS)
     assert [row["heldout_accuracy"] for row in rows] == ["0.2", "", "0.4"]
     assert [row["rollouts"] for row in rows] == ["0.0", "16.0", "32.0"]
     assert list((tmp_path / "run").glob("events.out.tfevents*"))
     assert read_rows(tmp_path / "run" / PROGRESS) == report.rows
+
+
+def test_a_row_counts_the_passes_that_were_made() -> None:
+    passes = {"pass_0": {"loss": 0.5, "entropy": 1.0}, "pass_1": {"loss": float("nan")}}
+    result = {"learners": {"default_policy": {"sfpo": {**passes, "pass_2": {"loss": 0.25}}}}}
+    assert row_of(dict(flatten(result)))["passes"] == 2
+    assert "passes" not in row_of(dict(flatten(make_result(1))))
 
 
 @pytest.mark.parametrize("cut", [0, 1, 7, 40])

@@ -31,8 +31,11 @@ class ExactGrader:
         answer = EXTRACTORS[self.extraction](reply)
         if answer is None:
             return Grade(Verdict.NO_ANSWER)
-        is_right = self._normal(answer) == self._normal(gold)
-        return Grade(Verdict.CORRECT if is_right else Verdict.WRONG, answer)
+        return Grade(Verdict.CORRECT if self.equal(gold, answer) else Verdict.WRONG, answer)
+
+    def equal(self, gold: str, answer: str) -> bool:
+        """Whether two answers that were found are the same."""
+        return self._normal(answer) == self._normal(gold)
 
     def _normal(self, text: str) -> str:
         text = " ".join(text.split())

@@ -70,6 +70,14 @@ class NumericGrader:
         is_right = value is not None and self._is_near(value, gold_value)
         return Grade(Verdict.CORRECT if is_right else Verdict.WRONG, numbers[-1][0])
 
+    def equal(self, gold: str, answer: str) -> bool:
+        """Whether two numbers that were found are the same."""
+        sides = [self._find(text) for text in (gold, answer)]
+        if not all(len(numbers) == 1 for numbers in sides):
+            return False
+        first, second = (self._value(numbers[0]) for numbers in sides)
+        return first is not None and second is not None and self._is_near(second, first)
+
     def _find(self, text: str) -> list[re.Match[str]]:
         text = text[-MAX_REPLY_CHARS:].replace("\u2212", "-").replace("{,}", ",")
         return list(self._number.finditer(text))

@@ -1,0 +1,103 @@
+"""How far a mean can be off: bootstrap intervals."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+LEVEL = 0.95
+NUM_RESAMPLES = 10_000
+_CHUNK = 1000  # resamples at once: bounds the memory
+
+Statistic = Callable[..., Any]  # of an array, and an axis to reduce
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file."""
+        return {"value": self.value, "interval": [self.low, self.high]}
+
+
+def bootstrap_interval(
+    values: Sequence[float],
+    statistic: Statistic = np.median,
+    *,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a statistic of independent values.
+
+    Args:
+        values: One a seed.
+        statistic: A function of an array and an axis, as numpy's are.
+        level: Probability that the interval covers.
+        num_resamples: Resamples with replacement.
+        seed: Of the resamples.
+
+    Returns:
+        Lower and upper bound; NaN without values.
+    """
+    data = np.asarray(values, dtype=float)
+    if not len(data):
+        return math.nan, math.nan
+    picks = np.random.default_rng(seed).integers(len(data), size=(num_resamples, len(data)))
+    return percentile_interval(statistic(data[picks], axis=1), level)
+
+
+def bootstrap_means(values: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Means over rows that are drawn with replacement.
+
+    Args:
+        values: Shape (N, M): M numbers of each of N independent problems.
+        seed: Of the draws.
+
+    Returns:
+        Shape (`NUM_RESAMPLES`, M). The M numbers of a problem are drawn together.
+    """
+    rng = np.random.default_rng(seed)
+    num = len(values)
+    shares = np.full(num, 1 / num)
+    chunks = [rng.multinomial(num, shares, size=_CHUNK) for _ in range(NUM_RESAMPLES // _CHUNK)]
+    return np.concatenate([counts @ values for counts in chunks]) / num
+
+
+def percentile_interval(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """The middle share of some draws: lower and upper bound."""
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(draws, [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
+def mean_estimates(values: np.ndarray, *, seed: int = 0) -> tuple[list[Estimate], np.ndarray]:
+    """Means over problems, with bootstrap intervals.
+
+    Resamples of a share that is 0, or 1, of every problem would all be the same, as if it were
+    certain: its interval is Clopper and Pearson's for so many problems.
+
+    Args:
+        values: Shape (N, M): M shares of each of N problems.
+        seed: Of the resamples.
+
+    Returns:
+        One estimate of each of the M, and the resampled means, shape (`NUM_RESAMPLES`, M).
+    """
+    draws = bootstrap_means(values, seed=seed)
+    estimates = []
+    for column in range(values.shape[1]):
+        shares = values[:, column]
+        low, high = percentile_interval(draws[:, column])
+        if shares.min() == shares.max() and shares[0] in (0.0, 1.0):
+            bound = ((1.0 - LEVEL) / 2.0) ** (1 / len(shares))
+            low, high = (bound, 1.0) if shares[0] else (0.0, 1.0 - bound)
+        estimates.append(Estimate(float(shares.mean()), low, high))
+    return estimates, draws
