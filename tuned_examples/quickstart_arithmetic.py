@@ -115,6 +115,7 @@ def make_config(model: Path, args: argparse.Namespace) -> GRPOConfig:
                 env_config={"split": "test"}, group_size=EVAL_SAMPLES
             ),
         )
+        .reporting(record_rollouts=4, show_replies_every=25)
         .debugging(seed=args.seed, log_level="ERROR")
     )
     if args.rollout_engine == "vllm":
@@ -329,6 +330,8 @@ def main() -> None:
     print(f"accuracy {before:.3f} -> {after:.3f} in {seconds + done.seconds:.0f} s\nresults:")
     for name in ("summary.json", "progress.csv", "accuracy.png", done.checkpoint, "model_after"):
         print(f"  {output / name}")
+    command = os.path.relpath(Path(sys.executable).with_name("sfpo-rllib"))
+    print(f"to see what it wrote:\n  {command} rollouts view {output}")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,14 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium
+
+if TYPE_CHECKING:
+    from sfpo_envs.graders import Grader
 
 GROUP = "sfpo_rllib.envs"
 
@@ -80,6 +84,13 @@ def make(env_id: str, /, **kwargs: Any) -> gymnasium.Env[Any, Any]:
             raise
         reasons = "; ".join(map(str, suspects))
         raise gymnasium.error.UnregisteredEnv(f"{error} {reasons}") from suspects[0].error
+
+
+def make_grader(grader: str | Callable[[str, str], Any], /, **settings: Any) -> Grader:
+    """Make a grader like :func:`sfpo_envs.graders.make_grader`, which says what it raises."""
+    from sfpo_envs import graders  # reads sympy, which takes a while
+
+    return graders.make_grader(grader, **settings)
 
 
 def _distribution(entry_point: EntryPoint) -> str:

@@ -6,7 +6,16 @@ from typing import Any
 
 import typer
 
-from sfpo_rllib.commands import compare, envs, evaluate, export, preflight, serve, train
+from sfpo_rllib.commands import (
+    compare,
+    envs,
+    evaluate,
+    export,
+    preflight,
+    rollouts,
+    serve,
+    train,
+)
 from sfpo_rllib.commands.output import CommandError
 
 # Their arguments are handed on to other programs, options too.
@@ -27,6 +36,7 @@ app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("serve", epilog=serve.EXAMPLES, context_settings=_HANDED_ON)(serve.serve)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.add_typer(rollouts.app)
 app.command("envs", context_settings=_HANDED_ON, add_help_option=False)(envs.envs)
 
 

@@ -17,6 +17,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from sfpo_rllib.checkpoints import CheckpointError, newest_valid, read_config, verify
 from sfpo_rllib.checkpoints.manifest import own_files
 from sfpo_rllib.checkpoints.places import files_below
+from sfpo_rllib.recordings import RolloutStore
 from sfpo_rllib.reporting import PROGRESS, replacing
 from sfpo_rllib.run_loop.identity import Identity
 
@@ -129,6 +130,7 @@ class RunFolder:
             if differing:  # from a run that saved nothing: there is nothing to go on from
                 self.record = Record(identity)
                 (self.path / PROGRESS).unlink(missing_ok=True)
+                RolloutStore(self.path).cut(-1)
             self.record.identity = identity
         except BaseException:
             self._lock.close()

@@ -36,6 +36,9 @@ FREE = {
     "evaluation_interval",
     "evaluation_num_env_runners",
     "log_level",
+    "record_rollouts",
+    "record_rollouts_mb",
+    "show_replies_every",
     "snapshot_device",
 }
 _MODEL = "model_config.model"

@@ -248,6 +248,7 @@ class _Session:
         self._place.record.finished = None
         self._place.write_record()
         report = Journal(self._place, algo, self._plan.trackers)
+        algo.record_rollouts_in(self._place.path, after=began_at)
         ended = "error"
         try:
             self._train_on(algo, report)

@@ -13,7 +13,7 @@ from ray.rllib.utils.annotations import override
 
 from sfpo_rllib.algorithms.grpo.environment_problems import raise_if_unmade
 from sfpo_rllib.algorithms.grpo.evaluation_settings import evaluation_sampling
-from sfpo_rllib.algorithms.grpo.merging_config import MergingConfig
+from sfpo_rllib.algorithms.grpo.reporting_config import ReportingConfig
 from sfpo_rllib.algorithms.grpo.settings import BatchSettings
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.core.checks import of_attributes, raise_problems
@@ -31,7 +31,7 @@ from sfpo_rllib.rl_modules import CausalLMModule
 from sfpo_rllib.rl_modules.parallelism import DDP, parallelism_class
 
 
-class BuildingConfig(MergingConfig):
+class BuildingConfig(ReportingConfig):
     """Builds what a language model is trained with, by the settings of `GRPOConfig`."""
 
     @property

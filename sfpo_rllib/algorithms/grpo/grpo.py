@@ -27,6 +27,7 @@ from sfpo_rllib.algorithms.grpo.engine_check import check_engine, sample_all
 from sfpo_rllib.algorithms.grpo.evaluation import Evaluated
 from sfpo_rllib.algorithms.grpo.grpo_config import GRPOConfig
 from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
+from sfpo_rllib.algorithms.grpo.recording import Recording
 from sfpo_rllib.algorithms.grpo.rollouts import Rollouts
 from sfpo_rllib.checkpoints import CheckpointedAlgorithm, with_own_metrics
 from sfpo_rllib.checkpoints.places import PathLike
@@ -42,7 +43,7 @@ logger = logging.getLogger(__name__)
 _DRIVER_STATE = "rollout_driver"
 
 
-class GRPO(CheckpointedAlgorithm, Evaluated):
+class GRPO(CheckpointedAlgorithm, Evaluated, Recording):
     """Samples groups, updates once on each batch of them, sends the weights to the engines.
 
     The driver owns the problem cursor: it hands out consecutive seeds, so that the training
@@ -97,11 +98,12 @@ class GRPO(CheckpointedAlgorithm, Evaluated):
         idle = time.monotonic() - start
         self._rollouts.weights_change()
         with self._timed_stage("learn"):
-            self._learn(groups)
+            shares = self._learn(groups)
         with self._timed_stage("sync_weights"):
             # Runners that sample ahead take the weights when they come to it.
             wait = self.config.max_staleness == 0
             self._rollouts.sync_weights(self.learner_group, wait=wait)
+        self._record_training(groups, shares)
         self._log_failures()
         self._log_once(
             (LEARNER_RESULTS, "learner_idle_fraction"), idle / (time.monotonic() - start)
@@ -140,8 +142,12 @@ class GRPO(CheckpointedAlgorithm, Evaluated):
         self.stage = None
         return True
 
-    def _learn(self, groups: list[Group]) -> None:
-        """One update on whole groups: for each learner as many, and about as many tokens."""
+    def _learn(self, groups: list[Group]) -> list[list[int]]:
+        """One update on whole groups: for each learner as many, and about as many tokens.
+
+        Returns:
+            The indices of the groups that each learner had, in order.
+        """
         shares = even_shares(
             [sum(digest.num_tokens for digest in digests_of(group)) for group in groups],
             max(self.config.num_learners, 1),
@@ -158,6 +164,7 @@ class GRPO(CheckpointedAlgorithm, Evaluated):
             },
         )
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        return shares
 
     @override(Algorithm)
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
@@ -184,7 +191,9 @@ class GRPO(CheckpointedAlgorithm, Evaluated):
 
     @override(Evaluated)
     def _collect_evaluation(self, seeds: Sequence[int]) -> GroupCollection:
-        return self._rollouts.evaluate(self.learner_group, seeds)
+        collection = self._rollouts.evaluate(self.learner_group, seeds)
+        self._record_evaluation(collection.groups)
+        return collection
 
     @override(Evaluated)
     def _send_newest_weights(self) -> None:
@@ -274,6 +283,7 @@ class GRPO(CheckpointedAlgorithm, Evaluated):
     @override(CheckpointedAlgorithm)
     def restore_from_path(self, path: PathLike, **kwargs: Any) -> None:
         self._rollouts.stream.forget()  # what was sampled ahead is not of the checkpoint's weights
+        self._trained_in = None
         super().restore_from_path(path, **kwargs)
         # RLlib leaves remote runners on the weights they were born with until the first sync.
         self._rollouts.sync_weights(self.learner_group)
@@ -288,4 +298,5 @@ class GRPO(CheckpointedAlgorithm, Evaluated):
     def cleanup(self) -> None:
         if hasattr(self, "_rollouts"):
             self._rollouts.stop()
+        self._close_recording()
         super().cleanup()

@@ -31,6 +31,7 @@ from sfpo_rllib.env_runners.engines import RolloutEngine, engine_class, gpu_shar
 from sfpo_rllib.env_runners.engines.sampling import sampling_problems
 from sfpo_rllib.env_runners.stream import Curriculum
 from sfpo_rllib.preflight import Preflight
+from sfpo_rllib.recordings import ReportingSettings
 from sfpo_rllib.rl_modules.causal_lm import ADDED_BY_CONFIG
 from sfpo_rllib.rl_modules.model_settings import model_problems
 from sfpo_rllib.rl_modules.parallelism import parallelism_class
@@ -66,6 +67,7 @@ class GRPOConfig(BuildingConfig):
             UpdateSettings(),
             LRSchedule(lr=1e-6),
             Objective(),
+            ReportingSettings(),
         ):
             for name, value in vars(settings).items():
                 setattr(self, name, value)
@@ -345,6 +347,7 @@ class GRPOConfig(BuildingConfig):
         yield from exploration_problems(self)
         yield from sampling_problems(self.sampling, evaluation=self.in_evaluation)
         yield from of_attributes(RolloutSettings, self).problems()
+        yield from of_attributes(ReportingSettings, self).problems()
         yield from value_problems(self, {"restart_failed_learners": BOOL})
         numbers = rllib_problems(self, defaults)
         engine = validation.engine_problems(

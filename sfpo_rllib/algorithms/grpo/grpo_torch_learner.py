@@ -23,9 +23,11 @@ from sfpo_rllib.algorithms.grpo.minibatches import (
     add_start_logp,
     engine_logp_diff,
     moved,
+    note_start,
 )
 from sfpo_rllib.algorithms.grpo.optimizer_learner import OptimizerLearner
 from sfpo_rllib.algorithms.grpo.partition_learner import PartitionLearner
+from sfpo_rllib.algorithms.grpo.recording_learner import RecordingLearner
 from sfpo_rllib.algorithms.grpo.weights_learner import WeightsLearner
 from sfpo_rllib.core.anchor import whole
 from sfpo_rllib.core.batch_guard import BatchGuard, BatchRefused
@@ -53,7 +55,7 @@ RESULTS = "sfpo"
 PassMetrics = dict[str, float]
 
 
-class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
+class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner, RecordingLearner):
     """Updates a causal LM from token batches of whole groups.
 
     RLlib hands `_update` the whole rollout batch, as neither `minibatch_size` nor `num_epochs`
@@ -96,6 +98,7 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
             logger.error("A batch is not trained on: %s", error)
             metrics = {"active": 0.0}
             passes = [{"loss": math.nan, "entropy": math.nan, "engine_logp_diff": error.diff}]
+        self.hold_rows(minibatches)
         self._log_passes(passes)
         # A pass without a token that counts, or with a step skipped, tells the trigger nothing. The
         # entropy is all-reduced, so that all learners switch the rule off at the same batch.
@@ -192,7 +195,7 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
                 fwd_out = forward_train(module, micro)
                 if is_start:
                     self._require_start()
-                    micro[START_LOGP] = fwd_out[LOGP].detach()
+                    note_start(micro, fwd_out, with_entropy=self.is_recorded)
                 loss, metrics = self._loss(micro, fwd_out)
                 # DDP means over learners, and the weights are of the sum.
                 (loss * self._world_size).backward()
@@ -248,7 +251,8 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner):
     def _add_start_logp(self, minibatches: Minibatches) -> None:
         """Computes the ratio's denominators, where the first pass does not yield them."""
         self._require_start()
-        add_start_logp(self.module[DEFAULT_MODULE_ID].unwrapped(), minibatches)
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        add_start_logp(module, minibatches, with_entropy=self.is_recorded)
         self._check_engine(minibatches)
 
     def _require_start(self) -> None:

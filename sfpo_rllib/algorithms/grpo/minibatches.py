@@ -11,6 +11,7 @@ from sfpo_rllib.core.losses import token_weights
 from sfpo_rllib.rl_modules.causal_lm import (
     ATTENTION_MASK,
     BEHAVIOUR_LOGP,
+    ENTROPY,
     LOGP,
     LOSS_MASK,
     REFERENCE_LOGP,
@@ -21,6 +22,7 @@ from sfpo_rllib.rl_modules.causal_lm import (
 
 WEIGHTS = "token_weights"
 START_LOGP = "start_logp"
+START_ENTROPY = "start_entropy"
 ROW = "row"  # of the sequence in the rollout batch, group by group, (B,)
 PLACE = "place"  # in the order that it was shuffled into, (B,)
 
@@ -83,10 +85,19 @@ def cut(
 
 
 @torch.no_grad()
-def add_start_logp(module: TorchRLModule, minibatches: Minibatches) -> None:
-    """Adds the log-probs of the policy as it is."""
+def add_start_logp(
+    module: TorchRLModule, minibatches: Minibatches, *, with_entropy: bool = False
+) -> None:
+    """Adds the log-probs of the policy as it is; see `note_start`."""
     for micro in itertools.chain.from_iterable(minibatches):
-        micro[START_LOGP] = forward_train(module, micro)[LOGP]
+        note_start(micro, forward_train(module, micro), with_entropy=with_entropy)
+
+
+def note_start(micro: Batch, outputs: Batch, *, with_entropy: bool) -> None:
+    """Adds to a micro-batch what the policy says of its tokens before the first step."""
+    micro[START_LOGP] = outputs[LOGP].detach()
+    if with_entropy:
+        micro[START_ENTROPY] = outputs[ENTROPY].detach()
 
 
 def add_reference_logp(module: TorchRLModule, minibatches: Minibatches) -> None:

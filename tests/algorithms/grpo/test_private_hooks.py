@@ -20,7 +20,7 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.actor_manager import FaultAwareApply, FaultTolerantActorManager
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
-from ray.tune import registry
+from ray.tune import Trainable, registry
 
 from sfpo_rllib import GRPO, SFPO, GRPOConfig
 from sfpo_rllib.algorithms.grpo.fsdp import FSDPLearnerGroup, FSDPTorchLearner
@@ -28,6 +28,8 @@ from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 from sfpo_rllib.algorithms.grpo.learner_actors import LearnerActors
 from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 from sfpo_rllib.algorithms.grpo.optimizer_learner import OptimizerLearner
+from sfpo_rllib.algorithms.grpo.recording import Recording
+from sfpo_rllib.algorithms.grpo.recording_learner import RecordingLearner
 from sfpo_rllib.algorithms.with_update_rule import UpdateRuleLearnerMixin
 from sfpo_rllib.algorithms.with_update_rule.config import UpdateRuleConfigMixin
 from sfpo_rllib.algorithms.with_update_rule.rewindable_metrics import RewindableMetrics
@@ -111,6 +113,7 @@ def test_names_we_call_exist(owner, name):
 
 
 ATTRIBUTES = [
+    (Trainable, "_storage"),
     (Learner, "_params"),
     (Learner, "_optimizer_parameters"),
     (Learner, "_named_optimizers"),
@@ -149,6 +152,8 @@ OURS = [
     GRPOConfig,
     GRPOTorchLearner,
     OptimizerLearner,
+    Recording,
+    RecordingLearner,
     FSDPTorchLearner,
     FSDPLearnerGroup,
     GRPOLearnerGroup,
