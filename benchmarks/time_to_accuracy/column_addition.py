@@ -63,7 +63,7 @@ def _sums(split: str, num_columns: int) -> list[tuple[int, int]]:
     if split not in ("train", "test"):
         raise ValueError(f"split={split!r}: must be 'train' or 'test'")
     limit = 10**num_columns
-    wanted = min(NUM_TEST if split == "test" else NUM_TRAIN, limit * limit // 20)
+    wanted = NUM_TEST if split == "test" else min(NUM_TRAIN, limit * limit * 4 // 5)
     rng = random.Random(0)
     sums: dict[tuple[int, int], None] = {}
     while len(sums) < wanted:

@@ -67,7 +67,7 @@ def compare(runs: Sequence[Result], baseline: Sequence[Result]) -> dict[str, Any
 
     The target of a seed is the baseline's best accuracy with it. A run that never gets there
     counts as its whole budget, and so does the ratio's numerator, what the baseline spent to get
-    there.
+    there. One that is there from the start counts as its first evaluation after it.
 
     Args:
         runs: The variant's, one a seed.
@@ -85,7 +85,7 @@ def compare(runs: Sequence[Result], baseline: Sequence[Result]) -> dict[str, Any
     summary: dict[str, Any] = {}
     for cost in COSTS:
         ratios = [
-            cost_to_reach(base, target, cost) / cost_to_reach(run, target, cost)
+            _least_cost(base, target, cost) / _least_cost(run, target, cost)
             for (run, base), target in zip(pairs, targets, strict=True)
         ]
         summary[f"{cost}_ratio"] = with_interval(ratios, np.median)
@@ -96,6 +96,11 @@ def compare(runs: Sequence[Result], baseline: Sequence[Result]) -> dict[str, Any
     if len(gains) > 1 and np.ptp(gains) > 0:
         summary["accuracy_gain"]["p_value"] = float(stats.ttest_rel(bests, targets).pvalue)
     return summary
+
+
+def _least_cost(result: Result, target: float, cost: str) -> float:
+    """`cost_to_reach`, never 0."""
+    return cost_to_reach(result, target, cost) or float(result["curve"][cost][1])
 
 
 def describe(runs: Sequence[Result], target: float) -> dict[str, Any]:

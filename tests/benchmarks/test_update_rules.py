@@ -68,6 +68,12 @@ def test_ratio_of_a_run_twice_as_fast_is_two() -> None:
     assert same["accuracy_gain"]["value"] == 0.0 and "p_value" not in same["accuracy_gain"]
 
 
+def test_a_run_that_is_there_from_the_start_costs_its_first_evaluation() -> None:
+    rising, falling = made_up([0.1, 0.2, 0.3, 0.4, 0.5]), made_up([0.9, 0.5, 0.4, 0.3, 0.2])
+    assert analysis.compare([falling], [rising])["rollouts_ratio"]["value"] == pytest.approx(4.0)
+    assert analysis.compare([falling], [falling])["rollouts_ratio"]["value"] == 1.0
+
+
 def test_comparison_pairs_seeds() -> None:
     with pytest.raises(ValueError, match="same seeds"):
         analysis.compare([made_up([0.1], seed=1)], [made_up([0.1], seed=2)])
