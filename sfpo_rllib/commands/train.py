@@ -71,6 +71,7 @@ def train(
         if output is None:
             raise CommandError("--output: must be given, the folder of the run")
         named = {"wandb": wandb, "mlflow": mlflow}
+        loaded.copy(copy_frozen=False).validate()  # before it is said that it trains
         trackers = [make_tracker(name, at) for name, at in named.items() if at is not None]
     begun = False
 
@@ -114,8 +115,12 @@ def train(
 def _said(done: RunResult, *, begun: bool) -> str:
     if not begun:
         return f"nothing to do: the run has its {done.iterations} iterations; {done.checkpoint}"
+    heldout = [row["heldout_accuracy"] for row in done.rows if "heldout_accuracy" in row]
+    accuracy = f", held-out accuracy {heldout[0]:.3f} -> {heldout[-1]:.3f}" if heldout else ""
     start = f", gone on from {done.resumed_from}" if done.resumed_from is not None else ""
-    return f"{done.iterations} iterations in {done.seconds:.0f} s{start}; {done.checkpoint}"
+    return (
+        f"{done.iterations} iterations in {done.seconds:.0f} s{start}{accuracy}; {done.checkpoint}"
+    )
 
 
 def _print_plan(plan: RunPlan, *, as_json: bool) -> None:
