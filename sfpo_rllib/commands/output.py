@@ -32,12 +32,10 @@ def in_few_lines(error: Exception) -> str:
     """An error's text: one line where one thing is wrong, else a line for each."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].endswith(("invalid settings", "invalid arguments")):
-        lines = lines[1:]
-    if not lines:
-        return type(error).__name__
-    if len(lines) == 2 and "=" not in lines[0].split(":")[0]:  # what is wrong, and with which value
+        return "\n  ".join(lines[1:])
+    if len(lines) == 2:  # what is wrong, and with which value
         return f"{lines[0].rstrip(':')}: {lines[1]}"
-    return "\n  ".join(lines)
+    return "\n  ".join(lines) or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from sfpo_rllib.commands.fitting import end_if_it_does_not_fit
 from sfpo_rllib.commands.output import (
@@ -16,7 +15,8 @@ from sfpo_rllib.commands.output import (
     print_json,
     stdout_for_json,
 )
-from sfpo_rllib.config_files import RunPlan, load_config, plan_of
+from sfpo_rllib.config_files import RunPlan, check, load_config, plan_of
+from sfpo_rllib.config_files.strict_yaml import dump
 from sfpo_rllib.reporting import iteration_line
 from sfpo_rllib.run_loop import RunResult, run
 from sfpo_rllib.tracking import make_tracker
@@ -71,6 +71,7 @@ def train(
         if output is None:
             raise CommandError("--output: must be given, the folder of the run")
         named = {"wandb": wandb, "mlflow": mlflow}
+        check(loaded)  # before it is said that it trains
         trackers = [make_tracker(name, at) for name, at in named.items() if at is not None]
     begun = False
 
@@ -114,8 +115,12 @@ def train(
 def _said(done: RunResult, *, begun: bool) -> str:
     if not begun:
         return f"nothing to do: the run has its {done.iterations} iterations; {done.checkpoint}"
+    heldout = [row["heldout_accuracy"] for row in done.rows if "heldout_accuracy" in row]
+    accuracy = f", held-out accuracy {heldout[0]:.3f} -> {heldout[-1]:.3f}" if heldout else ""
     start = f", gone on from {done.resumed_from}" if done.resumed_from is not None else ""
-    return f"{done.iterations} iterations in {done.seconds:.0f} s{start}; {done.checkpoint}"
+    return (
+        f"{done.iterations} iterations in {done.seconds:.0f} s{start}{accuracy}; {done.checkpoint}"
+    )
 
 
 def _print_plan(plan: RunPlan, *, as_json: bool) -> None:
@@ -136,7 +141,7 @@ def _print_plan(plan: RunPlan, *, as_json: bool) -> None:
     else:
         print("# What differs from the defaults")
         settings = {"algo": plan.algorithm, **plan.changed}
-        print(yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=100))
+        print(dump(settings))
         print(f"# Memory by device\n{plan.memory}\n")
         print(f"# Resources: {_amounts(plan.resources)}")
         for number, each in plan.processes:

@@ -50,10 +50,8 @@ def plan_of(config: GRPOConfig, *, device_memory_gb: float | None = None) -> Run
     Raises:
         ValueError: If it is not valid.
     """
-    config = config.copy(copy_frozen=False)
-    config.validate()
+    config, bundles = _validated(config)
     settings, defaults = plain_settings(config), plain_settings(type(config)())
-    bundles = config.algo_class.default_resource_request(config).bundles
     alike = Counter(tuple(sorted(bundle.items())) for bundle in bundles)
     return RunPlan(
         algorithm=config.algo_class.__name__,
@@ -62,6 +60,23 @@ def plan_of(config: GRPOConfig, *, device_memory_gb: float | None = None) -> Run
         memory=config.preflight(device_memory_gb=device_memory_gb),
         processes=[(number, dict(bundle)) for bundle, number in alike.items()],
     )
+
+
+def check(config: GRPOConfig) -> None:
+    """Validates a config, and that of its evaluation, as building the algorithm would.
+
+    Raises:
+        ValueError: If it is not valid.
+    """
+    _validated(config)
+
+
+def _validated(config: GRPOConfig) -> tuple[GRPOConfig, list[dict[str, float]]]:
+    """A copy that is valid, and what its processes ask for."""
+    config = config.copy(copy_frozen=False)
+    config.validate()
+    # Looks at evaluation's settings, too.
+    return config, config.algo_class.default_resource_request(config).bundles
 
 
 def memory_of(config: GRPOConfig, *, device_memory_gb: float | None = None) -> Preflight:

@@ -53,6 +53,23 @@ for _name, _pattern, _first in _SCHEMA:
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would take for another value."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def dump(value: Any) -> str:
+    """The YAML that `parse` makes the value of again."""
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True
+    )
+    return text
+
+
 def parse(text: str) -> Any:
     """The value that a YAML text stands for.
 

@@ -1,5 +1,6 @@
 """Commands are called as the console script calls them, in this process."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -32,7 +33,9 @@ Call = Callable[..., Called]
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """`call("train", "config.yaml")`."""
+    # What a config makes importable is not any more after its test.
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
 
     def call(*arguments: object) -> Called:
         monkeypatch.setattr(sys, "argv", ["sfpo-rllib", *map(str, arguments)])

@@ -45,6 +45,7 @@ def test_the_same_call_again_goes_on_and_a_run_at_its_end_starts_nothing(
     command = ("train", config, "seed=3", "--output", tmp_path / "run", "--iterations")
     first = call(*command, 1)
     assert first.status == 0 and "iter    1 |" in first.out and "1 iterations in " in first.out
+    assert "held-out accuracy 0.000 -> 0.000" in first.out
     longer = call(*command, 2, "--json")
     result = json.loads(longer.out)  # and nothing else on stdout
     assert (result["iterations"], result["resumed_from"]) == (2, 1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sfpo_rllib.config_files.strict_yaml import parse
+from sfpo_rllib.config_files.strict_yaml import dump, parse
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,17 @@ def test_what_is_no_yaml_or_ambiguous_is_refused_in_one_line(text: str, message:
     with pytest.raises(ValueError) as error:
         parse(text)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("1e-6", "no", "null", "", "0o17", "12:30", "a: b", "é", "<<", "true", "- x", "1_0"),
+        *(1e-6, 1e300, math.inf, 0, True, None, [], {}, ["1e5", 1e5]),
+        {"a": [{"b": 1e-7}], "c": {"d": ["x", None]}},
+    ],
+    ids=repr,
+)
+def test_what_is_dumped_is_read_as_it_was(value: Any) -> None:
+    again = parse(dump({"key": value}))["key"]
+    assert again == value and type(again) is type(value)
