@@ -50,6 +50,8 @@ def plot_accuracy(
 ) -> Path:
     """Plots the training batches' running mean, and the held-out accuracy with its interval.
 
+    Held-out accuracies at the same rollouts stand a little beside each other.
+
     Args:
         curves: What is compared, the first one in front.
         path: Of the picture; its ending says the format.
@@ -63,6 +65,7 @@ def plot_accuracy(
 
     figure = Figure(figsize=(8, 4.5))
     axes = figure.subplots()
+    width = max(curve.points("rollouts")[0].max(initial=0) for curve in curves)
     for number, curve in enumerate(curves):
         colour, order = COLOURS[number % len(COLOURS)], len(curves) - number
         rollouts, accuracy = curve.points("accuracy")
@@ -73,7 +76,7 @@ def plot_accuracy(
         error = half_interval(held_out, num_problems) if num_problems else None
         last = f", {held_out[-1]:.3f} at the end" if len(held_out) else ""
         axes.errorbar(
-            at,
+            at + 0.008 * width * number,
             held_out,
             yerr=error,
             fmt="o",
@@ -89,7 +92,7 @@ def plot_accuracy(
         title=title,
     )
     axes.set_ylim(bottom=0)
-    axes.set_xlim(left=-0.01 * max(c.points("accuracy")[0].max(initial=0) for c in curves))
+    axes.set_xlim(left=-0.01 * width)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.tight_layout()

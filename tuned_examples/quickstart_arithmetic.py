@@ -15,9 +15,9 @@ Interrupted or killed, it goes on where it was when it is run again; with more `
 finished run is lengthened. To begin anew, name another folder with `--output`. Nothing in a folder
 is removed but old checkpoints of the run itself.
 
-The plot has GRPO's curves beside SFPO's, from the same model: docs/quickstart_grpo.json, made by
-`--grpo-epochs 1 --lr 3e-4` (GRPO) and `--grpo-epochs 8 --lr 1.5e-4` (with each batch used 8
-times), the rates at which each was best on this task (docs/update_rules.md).
+The plot has GRPO's curve beside SFPO's, from the same model: docs/quickstart_grpo.json, made by
+`--grpo-epochs 8 --lr 1.5e-4` (each batch is used 8 times, at the rate that was best for it on this
+task, docs/update_rules.md).
 
 Results to expect
 -----------------
