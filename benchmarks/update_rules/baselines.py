@@ -36,7 +36,6 @@ SETTINGS: dict[str, Variant] = {
         MultiEpoch(epochs) if epochs > 1 else Single(),
         f"GRPO, {epochs} x {minibatches}",
         minibatches=minibatches,
-        passes=epochs,
     )
     for epochs in EPOCHS
     for minibatches in MINIBATCHES
@@ -74,7 +73,6 @@ def summarize(runs: Sequence[Result], variants: Mapping[str, Variant]) -> dict[s
     rows = []
     for name, lr in pairs:
         passes = variants[name].passes
-        assert passes is not None
         cost = float(np.mean([cost_to_reach(r, target, "rollouts") for r in of[name, lr]]))
         rows.append(
             {

@@ -22,7 +22,7 @@ from benchmarks.update_rules.rules_tried import MeanOfTrajectory, SlowFastMoment
 from benchmarks.update_rules.table import FULL, GRID_TASK
 from benchmarks.update_rules.tasks import warm_start
 from benchmarks.update_rules.training import Budget, Run
-from benchmarks.update_rules.variants import BASELINE, VARIANTS, Variant, passes_of
+from benchmarks.update_rules.variants import BASELINE, VARIANTS, Variant
 from sfpo_rllib.core import (
     GXPO,
     Extrapolated,
@@ -37,7 +37,7 @@ from sfpo_rllib.core import (
 
 
 def _named(*rules: UpdateRule, **settings: Any) -> dict[str, Variant]:
-    variants = [Variant(rule, repr(rule), passes=passes_of(rule), **settings) for rule in rules]
+    variants = [Variant(rule, repr(rule), **settings) for rule in rules]
     return {variant.what.replace(" ", ""): variant for variant in variants}
 
 
@@ -91,7 +91,8 @@ SWEEPS = {
         )
         | _named(Single(), SlowFast(3, 0.8), SlowFast(3, 0.3), minibatches=4)
     ),
-    # At equal passes: fast and slow passes cut alike, otherwise, and over a part.
+    # At equal passes, fast and slow passes cut alike, otherwise, and over a part. GRPO itself is in
+    # `benchmarks.update_rules.baselines`.
     "passes_1": Sweep(
         _in_minibatches(4, 8, 16, rules=[Lookahead(1, 0.3)]), rates=FULL.rates, budget=BUDGET
     ),
@@ -182,7 +183,7 @@ def summarize(
             summary.setdefault(name, {})[f"{lr:g}"] = {
                 **describe(at_rate, target),
                 "vs_baseline": compare(at_rate, baseline),
-                "passes": passes_of(variant.rule),
+                "passes": variant.passes,
             }
     return {"baseline_lr": baseline_lr, "target": target, "variants": summary}
 

@@ -32,7 +32,6 @@ class Variant:
         minibatches: Optimizer steps a pass.
         optimizer: Its name.
         warm_up_steps: Optimizer steps that the rate is warmed up over, instead of batches.
-        passes: Over a batch of rollouts, where they are reported; a part of a batch counts as such.
         max_staleness: So many updates the sampling weights are behind; above 0 a runner samples
             while the learner learns.
     """
@@ -46,7 +45,6 @@ class Variant:
     optimizer: str = "adamw"
     warm_up_steps: int = 0
     max_staleness: int = 0
-    passes: float | None = None
 
     @property
     def what(self) -> str:
@@ -62,14 +60,15 @@ class Variant:
             parts.append(f"{self.warm_up_steps} warm-up steps")
         return ", ".join(parts)
 
-
-def passes_of(rule: UpdateRule) -> float:
-    """How often a rule goes through a batch, once its history is full."""
-    share = getattr(rule, "fast_fraction", 1.0)
-    if isinstance(rule, Extrapolated | GXPO):
-        return 2 * share + 1
-    fast = getattr(rule, "epochs", getattr(rule, "fast_steps", 0)) + rule.history
-    return fast * share + (not isinstance(rule, MultiEpoch | Lookahead))
+    @property
+    def passes(self) -> float:
+        """How often a batch is gone through, once the rule's history is full."""
+        rule = self.rule
+        share = getattr(rule, "fast_fraction", 1.0)
+        if isinstance(rule, Extrapolated | GXPO):
+            return 2 * share + 1
+        fast = getattr(rule, "epochs", getattr(rule, "fast_steps", 0)) + rule.history
+        return fast * share + (not isinstance(rule, MultiEpoch | Lookahead))
 
 
 def _like_sfpo(name: str) -> str:

@@ -1,0 +1,219 @@
+"""Every rule against the strongest GRPO, at 1, 2, 4 and 8 passes over a batch.
+
+`python -m benchmarks.update_rules.strongest` makes results/strongest.json and its plot, rollouts
+saved over passes spent. The reference is the winner of `benchmarks.update_rules.baselines`. Rates
+are chosen on seeds of their own; interrupted, it goes on where it was.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from benchmarks.common import environment_record, write_json
+from benchmarks.pool import Result, run_all, workers
+from benchmarks.update_rules.__main__ import HERE
+from benchmarks.update_rules.analysis import (
+    best_accuracy,
+    best_rate,
+    compare,
+    describe,
+    select,
+)
+from benchmarks.update_rules.baselines import BUDGET, SETTINGS, name_of
+from benchmarks.update_rules.table import GRID_TASK, Protocol, run_grid
+from benchmarks.update_rules.tasks import warm_start
+from benchmarks.update_rules.training import Run
+from benchmarks.update_rules.variants import Variant
+from sfpo_rllib.core import Lookahead, MultiEpoch, SlowFast, SlowFastReplay
+
+matplotlib.use("Agg")  # no screen needed
+import matplotlib.pyplot as plt
+
+ALPHA = 0.3
+REFERENCE = name_of(4, 4)
+PAPER = ("grpo-1x4", "sfpo_paper")  # its code's own pair
+
+CONTENDERS: dict[str, Variant] = {
+    **{
+        name: SETTINGS[name]
+        for name in (name_of(1, 1), name_of(1, 4), name_of(1, 8), name_of(2, 4), name_of(4, 4))
+    },
+    "grpo-8x1": Variant(MultiEpoch(8), "GRPO, 8 x 1"),
+    "lookahead-1x8": Variant(Lookahead(1, ALPHA), "lookahead, 1 x 8, alpha=0.3", minibatches=8),
+    "lookahead-2x4": Variant(Lookahead(2, ALPHA), "lookahead, 2 x 4, alpha=0.3", minibatches=4),
+    "sfpo-1x8+1": Variant(
+        SlowFast(1, ALPHA, fast_minibatches=8, slow_minibatches=1),
+        "SFPO, K=1, fast x 8, slow x 1, alpha=0.3",
+    ),
+    "sfpo-3x4": Variant(SlowFast(3, ALPHA), "SFPO, K=3, x 4, alpha=0.3", minibatches=4),
+    "sfpo_paper": Variant(SlowFast(3, 0.8), "SFPO, K=3, x 4, alpha=0.8 (paper)", minibatches=4),
+    "lookahead-4x4": Variant(Lookahead(4, ALPHA), "lookahead, 4 x 4, alpha=0.3", minibatches=4),
+    "sfpo-7x1": Variant(SlowFast(7, ALPHA), "SFPO, K=7, alpha=0.3"),
+    "replay-8x4": Variant(SlowFastReplay(2, 1.0, 6), "plain replay, M=6, x 4", minibatches=4),
+    "sfpo_replay-8x4": Variant(
+        SlowFastReplay(2, ALPHA, 6),
+        "slow-fast replay, M=6, x 4, alpha=0.3",
+        minibatches=4,
+    ),
+}
+PROTOCOL = Protocol(
+    variants=tuple(CONTENDERS),
+    tasks=(GRID_TASK, "spell_backward"),
+    rates=(1.5e-4, 3e-4),
+    grid_seeds=(0,),
+    table_seeds=(10, 11, 12),
+    at_baseline_rate=(),
+    conservative=(),
+    max_extra_rates=2,
+)
+
+
+def summarize(
+    table: Sequence[Result], rates: Mapping[str, float], protocol: Protocol
+) -> dict[str, list[dict[str, Any]]]:
+    """By task a row a contender, with ratios to the reference, seed by seed."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for task in protocol.tasks:
+        of_task = {
+            name: select(table, task=task, variant=name, lr=rates[name])
+            for name in protocol.variants
+        }
+        reference = of_task[REFERENCE]
+        if not reference:
+            continue
+        target = float(np.mean([best_accuracy(run) for run in reference]))
+        rows[task] = [
+            {
+                "name": name,
+                "label": CONTENDERS[name].label,
+                "passes": CONTENDERS[name].passes,
+                "lr": rates[name],
+                **describe(runs, target),
+                "vs_reference": compare(runs, reference),
+            }
+            for name, runs in of_task.items()
+            if len(runs) == len(reference)
+        ]
+    return rows
+
+
+def pareto(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Contenders that none beats in rollouts saved with as many passes or fewer."""
+
+    def saved(row: Mapping[str, Any]) -> float:
+        return float(row["vs_reference"]["rollouts_ratio"]["value"])
+
+    return [
+        row["name"]
+        for row in rows
+        if all(
+            saved(other) < saved(row) or other is row
+            for other in rows
+            if other["passes"] <= row["passes"]
+        )
+    ]
+
+
+def plot(path: Path, tasks: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Rollouts saved over passes, a panel a task."""
+    figure, axes = plt.subplots(1, len(tasks), figsize=(6.2 * len(tasks), 5), squeeze=False)
+    for axis, (task, rows) in zip(axes[0], tasks.items(), strict=True):
+        best = pareto(rows)
+        for row in rows:
+            kind = row["name"].partition("-")[0]
+            colour = {"grpo": "tab:grey", "lookahead": "tab:orange", "replay": "tab:green"}.get(
+                kind, "tab:blue"
+            )
+            ratio = row["vs_reference"]["rollouts_ratio"]
+            low, high = ratio["interval"]
+            x = row["passes"] * (1 + 0.025 * (rows.index(row) % 5 - 2))
+            axis.errorbar(
+                x,
+                ratio["value"],
+                yerr=[[max(ratio["value"] - low, 0)], [max(high - ratio["value"], 0)]],
+                marker="o",
+                color=colour,
+                markersize=9 if row["name"] in best else 5,
+                capsize=2,
+            )
+            axis.annotate(
+                row["label"],
+                (x, ratio["value"]),
+                fontsize=6.5,
+                xytext=(6, 3),
+                textcoords="offset points",
+            )
+        axis.axhline(1.0, color="tab:grey", lw=0.8)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+        axis.set_xlim(0.85, 20)
+        axis.set(
+            title=task,
+            xlabel="passes over a batch",
+            ylabel="times fewer rollouts than the strongest GRPO",
+        )
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Runs what is missing and writes the results."""
+    parser = argparse.ArgumentParser(prog="benchmarks.update_rules.strongest", description=__doc__)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--tasks", nargs="+", default=list(PROTOCOL.tasks), help="fewer")
+    parser.add_argument("--runs", type=Path, default=Path("runs/strongest"))
+    parser.add_argument("--output", type=Path, default=HERE / "results")
+    args = parser.parse_args()
+    folder, protocol = args.runs.resolve(), replace(PROTOCOL, tasks=tuple(args.tasks))
+    with workers(args.workers) as executor:
+        warm_start({GRID_TASK, *protocol.tasks}, folder / "models", executor)
+
+        def run_stage(runs: Sequence[Run], stage: str) -> list[Result]:
+            jobs = [run.job(CONTENDERS[run.variant], BUDGET, folder / "models") for run in runs]
+            return run_all(jobs, folder / "runs", executor, stage)
+
+        grid = run_grid(protocol, run_stage, CONTENDERS)
+        rates = {name: best_rate(grid, task=GRID_TASK, variant=name) for name in protocol.variants}
+        print("learning rates:", rates, flush=True)
+        table = run_stage(
+            [
+                Run(task, name, rates[name], seed)
+                for task in protocol.tasks
+                for seed in protocol.table_seeds
+                for name in protocol.variants
+            ],
+            "table",
+        )
+    tasks = summarize(table, rates, protocol)
+    write_json(
+        args.output / "strongest.json",
+        {
+            "environment": environment_record(),
+            "settings": {
+                **vars(BUDGET),
+                **vars(protocol),
+                "reference": REFERENCE,
+                "contenders": {name: variant.what for name, variant in CONTENDERS.items()},
+            },
+            "rates": rates,
+            "tasks": tasks,
+            "pareto": {task: pareto(rows) for task, rows in tasks.items()},
+            "runs": [*grid, *table],
+        },
+    )
+    plot(args.output / "strongest.png", tasks)
+    for task, rows in tasks.items():
+        for row in rows:
+            ratio = row["vs_reference"]["rollouts_ratio"]["value"]
+            print(f"{task:15} {row['label']:45} {row['lr']:g} {ratio:.2f}x")
+
+
+if __name__ == "__main__":
+    main()
