@@ -95,7 +95,7 @@ def make_config(model: Path, args: argparse.Namespace) -> GRPOConfig:
     config = (
         algorithm_config(args.grpo_epochs)
         .environment(ENV, env_config={"num_digits": 2, "split": "train"})
-        .rl_module(model_config={"model": str(model), "lora": lora})
+        .rl_module(model_config={"model": str(model), "packing": False, "lora": lora})
         .env_runners(
             num_env_runners=args.num_env_runners,
             rollout_engine=args.rollout_engine,

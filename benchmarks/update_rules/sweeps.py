@@ -1,7 +1,8 @@
 """Sweeps on the arithmetic task, on the grid's seeds.
 
 `python -m benchmarks.update_rules.sweeps k_alpha` makes results/k_alpha.json; so do the other names
-in `SWEEPS`. Runs are shared with the main benchmark's folder, and resume.
+in `SWEEPS`. Runs resume, and are shared with the folder of the main benchmark. Those from passes_1
+on look as often as `baselines`, and share its folder (`--runs runs/strongest`).
 """
 
 import argparse
@@ -16,10 +17,11 @@ from benchmarks.common import environment_record, write_json
 from benchmarks.pool import Result, load_finished, run_all, workers
 from benchmarks.update_rules.__main__ import FULL_BUDGET, HERE
 from benchmarks.update_rules.analysis import best_accuracy, compare, describe, select
+from benchmarks.update_rules.baselines import BUDGET
 from benchmarks.update_rules.rules_tried import MeanOfTrajectory, SlowFastMoments
 from benchmarks.update_rules.table import FULL, GRID_TASK
 from benchmarks.update_rules.tasks import warm_start
-from benchmarks.update_rules.training import Run
+from benchmarks.update_rules.training import Budget, Run
 from benchmarks.update_rules.variants import BASELINE, VARIANTS, Variant
 from sfpo_rllib.core import (
     GXPO,
@@ -54,10 +56,12 @@ class Sweep:
     Attributes:
         variants: By name.
         rates: The learning rates of each of them.
+        budget: Of all runs.
     """
 
     variants: dict[str, Variant]
     rates: Sequence[float] = (BASELINE_LR,)
+    budget: Budget = FULL_BUDGET
 
 
 SWEEPS = {
@@ -89,7 +93,9 @@ SWEEPS = {
     ),
     # At equal passes, fast and slow passes cut alike, otherwise, and over a part. GRPO itself is in
     # `benchmarks.update_rules.baselines`.
-    "passes_1": Sweep(_in_minibatches(4, 8, 16, rules=[Lookahead(1, 0.3)]), rates=FULL.rates),
+    "passes_1": Sweep(
+        _in_minibatches(4, 8, 16, rules=[Lookahead(1, 0.3)]), rates=FULL.rates, budget=BUDGET
+    ),
     "passes_2": Sweep(
         _in_minibatches(4, 8, rules=[SlowFast(1, 0.3), Lookahead(2, 0.3)])
         | _named(
@@ -98,6 +104,7 @@ SWEEPS = {
             SlowFast(2, 0.3, fast_minibatches=8, fast_fraction=0.5),
         ),
         rates=FULL.rates,
+        budget=BUDGET,
     ),
     "passes_4": Sweep(
         _in_minibatches(
@@ -116,6 +123,7 @@ SWEEPS = {
             SlowFast(6, 0.3, fast_minibatches=8, fast_fraction=0.5),
         ),
         rates=FULL.rates,
+        budget=BUDGET,
     ),
     # Levers that others report, at the passes they come with.
     "levers": Sweep(
@@ -130,11 +138,13 @@ SWEEPS = {
         )
         | _named(MultiEpoch(4), SlowFast(3, 0.3), minibatches=4, warm_up_steps=10 * 4),
         rates=FULL.rates[1:],
+        budget=BUDGET,
     ),
     # The paper's own form: plain gradient steps.
     "sgd": Sweep(
         _named(Single(), SlowFast(3, 0.8), SlowFast(7, 0.3), optimizer="sgd"),
         rates=(0.1, 0.3, 1.0, 3.0),
+        budget=BUDGET,
     ),
     "passes_8": Sweep(
         _in_minibatches(
@@ -149,6 +159,7 @@ SWEEPS = {
         )
         | _named(SlowFast(7, 0.3), Lookahead(8, 0.3), SlowFastReplay(2, 0.3, 6)),
         rates=FULL.rates,
+        budget=BUDGET,
     ),
 }
 
@@ -194,7 +205,7 @@ def main() -> None:
     variants = {BASELINE: VARIANTS[BASELINE], **sweep.variants}
     jobs = {
         (name, lr): [
-            Run(GRID_TASK, name, lr, seed).job(variant, FULL_BUDGET, folder / "models")
+            Run(GRID_TASK, name, lr, seed).job(variant, sweep.budget, folder / "models")
             for seed in FULL.grid_seeds
         ]
         for name, variant in variants.items()

@@ -64,7 +64,7 @@ def make_config(run: Run, variant: Variant, model: Path, budget: Budget) -> GRPO
     return (
         GRPOConfig()
         .environment(task.env, env_config={**task.env_config, "split": "train"})
-        .rl_module(model_config={"model": str(model)})
+        .rl_module(model_config={"model": str(model), "packing": False})
         .env_runners(
             num_env_runners=int(variant.max_staleness > 0),
             max_staleness=variant.max_staleness,

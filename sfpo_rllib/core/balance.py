@@ -2,7 +2,7 @@
 
 import bisect
 import heapq
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 
 def micro_batches(
@@ -40,6 +40,47 @@ def micro_batches(
         part = parts[largest]
         parts[largest : largest + 1] = [part[: len(part) // 2], part[len(part) // 2 :]]
     return parts
+
+
+def prompts_together(
+    prompts: Sequence[Hashable],
+    prompt_lengths: Sequence[int],
+    lengths: Sequence[int],
+    *,
+    max_tokens: int,
+) -> list[list[int]]:
+    """Packed micro-batches in which sequences that begin with the same prompt stay together.
+
+    A micro-batch computes a prompt once, so it counts once. Those that do not fit into one are
+    halved until they do.
+
+    Args:
+        prompts: Of the sequences: equal ones are shared.
+        prompt_lengths: In tokens.
+        lengths: Of the sequences with their prompts, in tokens.
+        max_tokens: See `micro_batches`.
+
+    Returns:
+        See `micro_batches`; where no two prompts are equal it is the same.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        groups.setdefault(prompt, []).append(i)
+
+    def tokens(group: Sequence[int]) -> int:
+        shared = prompt_lengths[group[0]]
+        return shared + sum(lengths[i] - shared for i in group)
+
+    def fitting(group: list[int]) -> Iterator[list[int]]:
+        if len(group) == 1 or tokens(group) <= max_tokens:
+            yield group
+        else:
+            half = len(group) // 2
+            yield from (*fitting(group[:half]), *fitting(group[half:]))
+
+    parts = [part for group in groups.values() for part in fitting(group)]
+    bins = micro_batches([tokens(part) for part in parts], max_tokens=max_tokens, packed=True)
+    return [[i for part in places for i in parts[part]] for places in bins]
 
 
 def _even_bins(

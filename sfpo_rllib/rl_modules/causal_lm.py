@@ -27,7 +27,8 @@ from sfpo_rllib.rl_modules.model_settings import MODEL_CONFIG_KEYS
 from sfpo_rllib.rl_modules.packing import (
     PACKED_ATTENTION,
     PACKED_SDPA,
-    check_packing,
+    is_packed,
+    leave_packing,
     packed_inputs,
 )
 from sfpo_rllib.rl_modules.sharding import gather, load, own_device, shard_module
@@ -83,11 +84,13 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
         config = {**MODEL_CONFIG_KEYS, **ADDED_BY_CONFIG, **self.model_config}
         self.compute_dtype = DTYPES[config["dtype"]]
         self.temperature = float(config["temperature"])
-        self.packing = bool(config["packing"])
         attention = config["attn_implementation"]
+        self._unpacked_attention = attention
+        self.packing = config["packing"] is True or (
+            config["packing"] == "auto" and attention in PACKED_ATTENTION
+        )
         if self.packing:
             attention = PACKED_ATTENTION[attention]
-        self._shares_prompts = attention == PACKED_SDPA
         # A setup() of the user's own may look at the weights.
         self.is_read_once = is_read_once() and type(self).setup is CausalLMModule.setup
         with contextlib.nullcontext() if self.is_read_once else read_by_all():
@@ -118,7 +121,7 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
         self._head_is_all = False
         if self.lm.device.type != "meta":
             if attention == PACKED_SDPA:
-                check_packing(self.lm)
+                self.packing = is_packed(self.lm, config["packing"])
             self._head_is_all = _head_is_all(self.lm)
             if not self._head_is_all:
                 logger.warning(
@@ -126,8 +129,14 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
                     "training, which takes more memory.",
                     type(self.lm).__name__,
                 )
+        self._settle_packing()
         if self.lora is not None:  # after the checks, which compare in float32
             cast_base(self.lm, self.compute_dtype)
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether sequences of a micro-batch with the same prompt have it computed once."""
+        return self.packing and self.lm.config._attn_implementation == PACKED_SDPA
 
     def fill(self, device: torch.device) -> None:
         """Moves the module to a device, with the weights that the first process has read.
@@ -139,9 +148,14 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
 
     def _agree(self, device: torch.device) -> None:
         """What the first process has found out of the model, and others could not. Collective."""
-        head_is_all = torch.tensor(int(self._head_is_all), device=device)
-        torch.distributed.broadcast(head_is_all, src=0)
-        self._head_is_all = bool(head_is_all)
+        found = torch.tensor([int(self._head_is_all), int(self.packing)], device=device)
+        torch.distributed.broadcast(found, src=0)
+        self._head_is_all, self.packing = map(bool, found.tolist())
+        self._settle_packing()
+
+    def _settle_packing(self) -> None:
+        if not self.packing:
+            leave_packing((self.lm, self.reference), self._unpacked_attention)
 
     @override(TorchRLModule)
     def train(self, mode: bool = True) -> Self:
@@ -196,7 +210,7 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
         targets = ids[:, 1:][trained]
         if self.packing:
             tokens, mask = batch[ATTENTION_MASK].bool(), batch[LOSS_MASK]
-            prompt_lens = mask.int().argmax(dim=1) if self._shares_prompts else None
+            prompt_lens = mask.int().argmax(dim=1) if self.shares_prompts else None
             inputs, packed = packed_inputs(ids, tokens, prompt_lens)
             predicting: Any = (0, packed[:, :-1][trained])
         else:

@@ -23,6 +23,7 @@ class ModelSettings:
         gradient_checkpointing: Whether activations are made again in the backward pass.
         attn_implementation: The attention kernel; None: transformers' default.
         packing: Whether it is computed without padding; for the kernels of `PACKED_ATTENTION`.
+            "auto": where the model's attention keeps packed sequences apart.
         trust_remote_code: Whether the model's own code may run.
         revision: Of a hub id.
         lora: Arguments of `peft.LoraConfig`: an adapter is trained, and nothing else.
@@ -32,7 +33,7 @@ class ModelSettings:
     dtype: str = "float32"
     gradient_checkpointing: bool = False
     attn_implementation: str | None = None
-    packing: bool = False
+    packing: bool | str = False
     trust_remote_code: bool = False
     revision: str | None = None
     lora: Mapping[str, Any] | None = None
@@ -52,10 +53,10 @@ class ModelSettings:
         kinds = {
             "dtype": one_of(*sorted(DTYPES)),
             "gradient_checkpointing": BOOL,
-            "packing": BOOL,
+            "packing": BOOL | one_of("auto"),
             "trust_remote_code": BOOL,
         }
-        if self.packing:
+        if self.packing is True:
             kinds["attn_implementation"] = Kind(
                 lambda kernel: kernel in [*PACKED_ATTENTION],
                 f"one of {list(PACKED_ATTENTION)} with packing=True; others do not keep packed "

@@ -5,12 +5,15 @@ kernel an attention function of ours, registered with transformers, lines up seq
 lengths. Everything else that a model computes, which is most of it, has no padding.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import AttentionInterface, PreTrainedModel
+
+logger = logging.getLogger(__name__)
 
 PACKED_SDPA = "sfpo_packed_sdpa"
 # What a model is run with, by the attn_implementation that was asked for.
@@ -183,12 +186,49 @@ def packed_sdpa(
     return torch.cat(attended)[lined_up.places].unsqueeze(0), None
 
 
+def is_packed(lm: PreTrainedModel, wanted: bool | str) -> bool:
+    """Whether a model that runs with `PACKED_SDPA` is to be packed, as `packing` has it.
+
+    Raises:
+        ValueError: If it is, and the model does not keep packed sequences apart.
+    """
+    try:
+        check_packing(lm, any_length=wanted == "auto")
+    except ValueError as error:
+        if wanted != "auto":
+            raise
+        logger.warning("model_config['packing']='auto' is off. %s", error)
+        return False
+    return True
+
+
+def leave_packing(models: Iterable[PreTrainedModel | None], attention: str | None) -> None:
+    """Has models that run with `PACKED_SDPA` run with what was asked for, or "sdpa", or "eager"."""
+    for model in models:
+        if model is None or model.config._attn_implementation != PACKED_SDPA:
+            continue
+        try:
+            model.set_attn_implementation(attention or "sdpa")
+        except ValueError:  # not every model has it
+            model.set_attn_implementation("eager")
+
+
 @torch.no_grad()
-def check_packing(lm: PreTrainedModel) -> None:
+def check_packing(lm: PreTrainedModel, *, any_length: bool = False) -> None:
     """Raises a ValueError unless the model keeps packed sequences apart.
 
     Some models compute positions or mix tokens by means of their own; two short sequences show it.
+
+    Args:
+        lm: The model.
+        any_length: Sequences longer than a sliding window, too.
     """
+    window = getattr(lm.config, "sliding_window", None)
+    if any_length and window is not None:
+        raise ValueError(
+            f"model_config['packing']=True: {type(lm).__name__} has a sliding window of {window}, "
+            "and sequences may be longer"
+        )
     vocab = lm.get_input_embeddings().num_embeddings
     ids = torch.arange(12, device=lm.device).view(2, 6) % vocab
     apart = lm.base_model(input_ids=ids, use_cache=False)[0].flatten(0, 1)

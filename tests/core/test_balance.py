@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sfpo_rllib.core.balance import even_shares, micro_batches
+from sfpo_rllib.core.balance import even_shares, micro_batches, prompts_together
 
 LENGTHS = random.Random(0).choices(range(1, 60), k=40)
 
@@ -94,3 +94,30 @@ def test_shares_are_of_equal_numbers_and_similar_sizes(num_shares):
 def test_shares_that_cannot_be_even_are_refused():
     with pytest.raises(ValueError, match="num_shares=3"):
         even_shares([1, 2, 3, 4], 3)
+
+
+# Prompts that are shared.
+
+
+def test_sequences_with_the_same_prompt_stay_together_and_count_it_once() -> None:
+    prompts = ["a", "b", "a", "b", "c", "c"]
+    parts = prompts_together(prompts, [10] * 6, [12] * 6, max_tokens=14)
+    assert sorted(map(sorted, parts)) == [[0, 2], [1, 3], [4, 5]]
+    parts = prompts_together(prompts, [10] * 6, [12] * 6, max_tokens=28)
+    assert sorted(map(len, parts)) == [2, 4]
+    assert prompts_together(prompts, [10] * 6, [12] * 6, max_tokens=42) == [[0, 2, 1, 3, 4, 5]]
+
+
+def test_those_that_do_not_fit_together_are_halved_until_they_do() -> None:
+    parts = prompts_together(["a"] * 8, [10] * 8, [15] * 8, max_tokens=20)
+    assert sorted(map(sorted, parts)) == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    parts = prompts_together(["a"] * 3, [10] * 3, [15] * 3, max_tokens=1)
+    assert sorted(parts) == [[0], [1], [2]]  # each longer than that
+
+
+def test_where_no_prompts_are_equal_they_are_the_micro_batches_of_sequences() -> None:
+    lengths = [7, 3, 9, 4, 4, 8, 2, 6]
+    for max_tokens in (9, 12, 20, 100):
+        assert prompts_together(range(8), [2] * 8, lengths, max_tokens=max_tokens) == (
+            micro_batches(lengths, max_tokens=max_tokens, packed=True)
+        )

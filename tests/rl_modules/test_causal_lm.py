@@ -233,6 +233,40 @@ def test_a_model_that_mixes_packed_sequences_is_refused():
         check_packing(model)
 
 
+def test_packing_auto_is_on_where_the_model_keeps_sequences_apart(tiny_model):
+    batch = token_batch(LENGTHS)
+    auto, on, off = (build_module(tiny_model, packing=how) for how in ("auto", True, False))
+    assert (auto.packing, on.packing, off.packing) == (True, True, False)
+    assert auto.shares_prompts and not off.shares_prompts
+    assert torch.equal(auto.forward_train(batch)["logp"], on.forward_train(batch)["logp"])
+
+
+@pytest.mark.parametrize("attention", [None, "eager"])
+def test_packing_auto_is_off_with_a_warning_where_it_would_mix_sequences(
+    tiny_model, tmp_path, monkeypatch, caplog, attention
+):
+    batch = token_batch(LENGTHS)
+    sliding = small_model(MistralConfig(**LLAMA_LIKE, sliding_window=8), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "check_packing", refuse)
+        mixing = build_module(tiny_model, packing="auto", attn_implementation=attention)
+    for module, folder in (
+        (mixing, tiny_model),
+        (build_module(sliding, packing="auto", attn_implementation=attention), sliding),
+    ):
+        assert not module.packing and not module.shares_prompts
+        plain = build_module(folder, attn_implementation=attention)
+        expected = plain.lm.config._attn_implementation
+        assert module.lm.config._attn_implementation == expected
+        assert torch.equal(module.forward_train(batch)["logp"], plain.forward_train(batch)["logp"])
+    # With a kernel that cannot there is nothing to try, and nothing to be warned of.
+    assert ("'auto' is off" in caplog.text) == (attention is None)
+
+
+def refuse(lm, *, any_length):
+    raise ValueError("it mixes them")
+
+
 def test_sequences_beyond_a_sliding_window_are_refused(tmp_path):
     config = MistralConfig(**LLAMA_LIKE, sliding_window=8)
     module = build_module(small_model(config, tmp_path), packing=True)

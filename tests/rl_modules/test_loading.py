@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, MixtralConfig, PreTra
 
 pytest.importorskip("ray")
 
+from sfpo_rllib.rl_modules import packing
 from sfpo_rllib.rl_modules.causal_lm import CausalLMModule
 from sfpo_rllib.rl_modules.loading import frozen_copy, read_once
 
@@ -88,11 +89,11 @@ def assert_same(one: CausalLMModule, other: CausalLMModule) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.parametrize("how", [False, "auto"])
 def test_a_process_that_reads_nothing_has_the_module_of_the_one_that_does(
-    tiny_model, in_two_processes, dtype, packing
+    tiny_model, in_two_processes, dtype, how
 ):
-    settings = {"dtype": dtype, "packing": packing, "holds_reference": True}
+    settings = {"dtype": dtype, "packing": how, "holds_reference": True}
     first, second = in_two_processes(tiny_model, **settings)
     assert_same(first, second)
     assert second.lm.lm_head.weight is second.lm.model.embed_tokens.weight  # tied
@@ -102,6 +103,20 @@ def test_a_process_that_reads_nothing_has_the_module_of_the_one_that_does(
         for name, values in alone.forward_train(batch).items():
             assert torch.equal(module.forward_train(batch)[name], values), name
         assert torch.equal(module.reference_logp(batch), alone.reference_logp(batch))
+
+
+def test_where_the_first_process_finds_that_packing_mixes_sequences_none_packs(
+    tiny_model, in_two_processes, monkeypatch
+):
+    def refuse(lm: Any, *, any_length: bool) -> None:
+        raise ValueError("it mixes them")
+
+    monkeypatch.setattr(packing, "check_packing", refuse)
+    modules = in_two_processes(tiny_model, packing="auto")
+    plain, batch = build_module(tiny_model), token_batch([(3, 9), (2, 5)])
+    for module in modules:
+        assert not module.packing
+        assert torch.equal(module.forward_train(batch)["logp"], plain.forward_train(batch)["logp"])
 
 
 @pytest.mark.parametrize("config", OTHERS, ids=lambda config: config.model_type)

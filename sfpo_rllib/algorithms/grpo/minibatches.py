@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
-from sfpo_rllib.core.balance import micro_batches
+from sfpo_rllib.core.balance import micro_batches, prompts_together
 from sfpo_rllib.core.losses import token_weights
 from sfpo_rllib.rl_modules.causal_lm import (
     ATTENTION_MASK,
     BEHAVIOUR_LOGP,
     ENTROPY,
+    INPUT_IDS,
     LOGP,
     LOSS_MASK,
     REFERENCE_LOGP,
@@ -40,6 +41,7 @@ def cut(
     longest_episode: int,
     max_tokens: int,
     packed: bool,
+    shares_prompts: bool = False,
 ) -> list[Batch]:
     """Micro-batches of the sequences of a mini-batch that count somewhere.
 
@@ -52,6 +54,8 @@ def cut(
         longest_episode: Most tokens that can be sampled in an episode.
         max_tokens: Of a micro-batch, with its padding unless `packed`.
         packed: Whether they are computed without padding.
+        shares_prompts: Whether a prompt is computed once in a micro-batch: then sequences that have
+            the same stay together.
 
     Returns:
         The columns of `rollouts`, and `WEIGHTS`, of each micro-batch, as wide as its longest
@@ -70,8 +74,12 @@ def cut(
         max_tokens=longest_episode,
     )
     lengths = rollouts[ATTENTION_MASK][rows].sum(dim=1)
+    if shares_prompts:
+        spread = _with_their_prompts(rollouts, rows, lengths.tolist(), max_tokens)
+    else:
+        spread = micro_batches(lengths.tolist(), max_tokens=max_tokens, packed=packed)
     parts = []
-    for indices in micro_batches(lengths.tolist(), max_tokens=max_tokens, packed=packed):
+    for indices in spread:
         part = torch.tensor(indices, device=rows.device)
         width = int(lengths[part].max())
         micro = {
@@ -82,6 +90,15 @@ def cut(
         micro[WEIGHTS] = weights[:, :width][part]
         parts.append(micro)
     return parts
+
+
+def _with_their_prompts(
+    rollouts: Batch, rows: torch.Tensor, lengths: list[int], max_tokens: int
+) -> list[list[int]]:
+    prompt_lengths = rollouts[LOSS_MASK][rows].int().argmax(dim=1).tolist()
+    ids = rollouts[INPUT_IDS][rows].cpu().numpy()
+    prompts = [row[:n].tobytes() for row, n in zip(ids, prompt_lengths, strict=True)]
+    return prompts_together(prompts, prompt_lengths, lengths, max_tokens=max_tokens)
 
 
 @torch.no_grad()

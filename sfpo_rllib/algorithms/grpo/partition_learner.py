@@ -1,6 +1,7 @@
 """What a learner does to a rollout batch before passes: mini-batches of micro-batches."""
 
 import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
 
@@ -66,6 +67,7 @@ class PartitionLearner(TorchLearner):
         self._all_reduce(counts)
         if not counts[0]:
             return []
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
         return cut(
             rollouts,
             rows,
@@ -74,7 +76,8 @@ class PartitionLearner(TorchLearner):
             aggregation=self._objective.loss.aggregation,
             longest_episode=self._longest_episode.tokens,
             max_tokens=self.config.max_tokens_per_micro_batch,
-            packed=self.config.model_config.get("packing", False),
+            packed=getattr(module, "packing", self.config.model_config.get("packing") is True),
+            shares_prompts=getattr(module, "shares_prompts", False),
         )
 
     @property

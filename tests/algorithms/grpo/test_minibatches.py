@@ -72,3 +72,30 @@ def test_models_get_ids_and_masks_of_64_bits():
     assert given[INPUT_IDS].dtype == given[ATTENTION_MASK].dtype == torch.int64
     assert torch.equal(given[INPUT_IDS], micro[INPUT_IDS].long())
     assert micro[INPUT_IDS].dtype == torch.int32 and given.keys() == micro.keys()
+
+
+def test_where_prompts_are_shared_a_group_is_in_one_micro_batch():
+    prompts = torch.arange(6).repeat_interleave(2)  # six groups of two
+    ids = torch.cat([prompts[:, None].expand(12, 8), torch.arange(24).view(12, 2)], dim=1).int()
+    mask = torch.arange(10).expand(12, 10) >= 8
+    rollouts = {
+        INPUT_IDS: ids,
+        ATTENTION_MASK: torch.ones(12, 10, dtype=torch.bool),
+        LOSS_MASK: mask,
+    }
+    micros = cut(
+        rollouts,
+        torch.randperm(12, generator=torch.Generator().manual_seed(0)),
+        num_tokens=24,
+        num_sequences=12,
+        aggregation="token",
+        longest_episode=2,
+        max_tokens=24,  # two groups: 8 + 2 + 2 each
+        packed=True,
+        shares_prompts=True,
+    )
+    assert len(micros) == 3
+    for micro in micros:
+        _, counts = micro[INPUT_IDS][:, 0].unique(return_counts=True)
+        assert counts.tolist() == [2, 2]
+    assert sum(float(micro[WEIGHTS].sum()) for micro in micros) == pytest.approx(1.0)
