@@ -152,7 +152,8 @@ def find_models(
         )
     if path.exists():
         raise ValueError(f"model={text}: must be a folder or a hub id; it is a file")
-    if _HUB_ID.fullmatch(text):
+    # Of a folder that is there `owner/name` is a path, with a mistake in it.
+    if _HUB_ID.fullmatch(text) and not path.parent.is_dir():
         return [Evaluated(text, text, source)]
     raise ValueError(
         f"model={text}: there is no such folder, and a hub id would be owner/name{_neighbour(path)}"

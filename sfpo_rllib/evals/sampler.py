@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -81,9 +82,11 @@ class Sampler:
                 **own,
             )
         except Exception as error:  # of any kind: hubs, files, engines, models' own code
+            is_here = Path(model.model).is_dir()
+            where = "" if is_here else " (there is no such folder: it was taken for a hub id)"
             raise ValueError(
                 f"model={model.name}: cannot be loaded with engine={settings.engine}: "
-                f"{first_line(error)}"
+                f"{first_line(error)}{where}"
             ) from error
 
     def sample(

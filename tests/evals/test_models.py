@@ -132,7 +132,8 @@ def test_an_adapters_folder_says_its_model(tmp_path: Path, tiny_model: Path) -> 
     assert loaded is not None and loaded.keys() == weights.keys()
 
 
-def test_what_is_no_model_is_said(tmp_path: Path) -> None:
+def test_what_is_no_model_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     (tmp_path / "file").touch()
     for given, why in (
@@ -143,5 +144,7 @@ def test_what_is_no_model_is_said(tmp_path: Path) -> None:
         with pytest.raises(ValueError) as raised:
             find_models(tmp_path / given)
         assert f"model={tmp_path / given}: " in str(raised.value) and why in str(raised.value)
+    with pytest.raises(ValueError, match=r"model=runs/x: there is no such folder"):
+        find_models("runs/x")
     with pytest.raises(ValueError, match=r"checkpoint=nwest: .*did you mean 'newest'"):
         find_models(tmp_path, checkpoint="nwest")
