@@ -64,8 +64,7 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner, Recor
     The ratio's denominator is the policy at the start of the batch, as this learner computes it;
     what the engine's log-probs differ from it is corrected by importance weights.
 
-    All learners take the same steps: they share the mini-batches, and the norm of the gradient, by
-    which a step is skipped.
+    All learners take the same steps: they share mini-batches and the norm that a step is skipped by.
     """
 
     @override(TorchLearner)
