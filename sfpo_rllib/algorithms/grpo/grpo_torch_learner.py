@@ -64,7 +64,7 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner, Recor
     The ratio's denominator is the policy at the start of the batch, as this learner computes it;
     what the engine's log-probs differ from it is corrected by importance weights.
 
-    All learners take the same steps: they share mini-batches and the norm that a step is skipped by.
+    All learners take the same steps: they share mini-batches and the norm a step is skipped by.
     """
 
     @override(TorchLearner)
