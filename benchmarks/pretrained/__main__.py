@@ -26,10 +26,10 @@ from tuned_examples.smollm2_weights import smollm2_folder
 
 HERE = Path(__file__).parent
 TASK = "word_problems"
-DEFAULT_RULES = ("grpo-1x4", "grpo-4x4", "sfpo-1x4", "sfpo-3x4")
+DEFAULT_RULES = ("grpo-4x4", "sfpo-1x4", "sfpo-3x4")
 RATES = (3e-6, 1e-5)
 GRID_SEEDS, TABLE_SEEDS = (0,), (10, 11)
-FULL_BUDGET = Budget(num_batches=40, eval_every=5, eval_samples=512)
+FULL_BUDGET = Budget(num_batches=20, eval_every=4, eval_samples=512)
 SMOKE_BUDGET = Budget(num_batches=1, eval_every=1, eval_samples=64)
 
 
