@@ -25,11 +25,12 @@ On a CPU that computes in bfloat16 (AVX-512 BF16 or AMX; elsewhere PyTorch takes
 
 Results to expect
 -----------------
-Measured on two busy cores of an AVX2 CPU, one iteration of 32 completions in float32 with vLLM:
-26 s for sampling, 252 s for learning (4 passes) and 1.9 s for sending the weights; 7 minutes in
-all. The model got 0.22 of these sums right, and 0.21 of the held-out ones after the one update: low
-enough to learn, high enough for groups of 8 with right and wrong replies. Whether a longer run
-raises it was not measured. In bfloat16 the same CPU, which lacks it, took over 9 minutes to learn.
+Measured before sequences were packed, on two busy cores of an AVX2 CPU, one iteration of 32
+completions in float32 with vLLM: 26 s for sampling, 252 s for learning (4 passes) and 1.9 s for
+sending the weights; 7 minutes in all. The model got 0.22 of these sums right, and 0.21 of the
+held-out ones after the one update: low enough to learn, high enough for groups of 8 with right and
+wrong replies. Whether a longer run raises it was not measured. In bfloat16 the same CPU, which
+lacks it, took over 9 minutes to learn.
 """
 
 import argparse

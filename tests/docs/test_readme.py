@@ -56,7 +56,7 @@ def test_blocks_run_one_after_the_other_in_one_session(
 
     sweep, rest = SWEEP.split("best = ")
     exec(sweep, session)
-    space = session["sweep"]._local_tuner.converted_param_space
+    space = session["sweep"]._local_tuner.param_space
     assert space["reposition_alpha"] == {"grid_search": [0.5, 0.8]}
     assert "get_best_result" in rest and "Tuner.restore" in RESTORE
 
