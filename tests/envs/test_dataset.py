@@ -142,7 +142,7 @@ def test_a_set_that_is_nowhere_is_named(hub, tmp_path, monkeypatch):
 def test_without_the_package_an_id_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(
-        ImportError, match=r"'a/b': there is no such file; .* install 'sfpo-rllib\[datasets\]'"
+        ImportError, match=r"'a/b': there is no such file; .* install 'datasets>=4'"
     ):
         load_math_dataset("a/b")
 
