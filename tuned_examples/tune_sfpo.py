@@ -24,7 +24,8 @@ Results to expect
 Trials start at an accuracy of 0.25 on the training sums. Measured with seed 0 on two busy cores,
 K = 3: after 5 iterations a held-out accuracy of 0.346 (alpha 0.5) and 0.354 (alpha 0.8), in 47 s
 after a warm start of about 70 s. With 512 samples the standard error is 0.02: so short a sweep
-ranks nothing. With `--scheduler=asha --iterations=4` two of three trials were stopped after the first.
+ranks nothing. With `--scheduler=asha --iterations=4` two of three trials were stopped after the
+first.
 """
 
 import argparse

@@ -44,14 +44,14 @@ def test_the_same_call_again_goes_on_and_a_run_at_its_end_starts_nothing(
 ) -> None:
     command = ("train", config, "seed=3", "--output", tmp_path / "run", "--iterations")
     first = call(*command, 1)
-    assert first.status == 0 and "iter    1 |" in first.out and "1 iterations in " in first.out
+    assert first.status == 0 and "iter    1  " in first.out and "1 iterations in " in first.out
     assert "held-out accuracy 0.000 -> 0.000" in first.out
     longer = call(*command, 2, "--json")
     result = json.loads(longer.out)  # and nothing else on stdout
     assert (result["iterations"], result["resumed_from"]) == (2, 1)
     assert result["last"]["iteration"] == 2 and "heldout_accuracy" in result["last"]
     assert result["checkpoint"] == str(tmp_path / "run" / "checkpoint_000002")
-    assert "iter    2 |" in longer.err
+    assert "iter    2  " in longer.err
     done = call(*command, 2)
     assert done.status == 0 and "nothing to do: the run has its 2 iterations" in done.out
     other = call("train", config, "seed=4", "--output", tmp_path / "run", "--iterations", 2)
