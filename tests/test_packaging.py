@@ -75,7 +75,7 @@ def test_packages_that_are_named_to_install_are_those_asked_for_or_a_file_of_our
     known = {str(requirement) for requirement in direct()}
     without_version = {requirement.name for requirement in direct() if not requirement.specifier}
     files = (CPU_TORCH, "constraints.txt", "{REQUIREMENTS.get(package, package)}")
-    others = ("textarena", "build", "tensorboard", "wandb", "mlflow")
+    others = ("textarena", "build", "tensorboard", "wandb", "mlflow", "{name}")
     for path, argument in found:
         ours = re.fullmatch(r"(\.|PATH_TO_WHEEL|dist/\*\.whl)(\[[\w,-]+\])?", argument)
         if argument.startswith("-") or "://" in argument or argument in (*files, *others):
