@@ -347,6 +347,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
             load(PIPELINE / "overlap.json"), load(PIPELINE / "real_engine.json")
         )
     },
+    "docs/benchmarks.md": {"runner": lambda: tables.runner(load(PIPELINE / "runner.json"))},
     "docs/weights.md": {
         "weights": lambda: tables.weight_sync(
             load(PIPELINE / "weights_before.json"), load(PIPELINE / "weights.json")

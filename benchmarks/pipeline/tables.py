@@ -41,6 +41,16 @@ def weight_sync(before: Results, now: Results) -> Iterator[str]:
         yield f"| {label} | " + " | ".join(cells) + " |"
 
 
+def runner(results: Results) -> Iterator[str]:
+    """A runner beside vLLM's own `generate`."""
+    yield "| replies of up to | runner, of the speed of `LLM.generate` | by CPU time |"
+    yield "|---|---|---|"
+    for tokens, row in results["max_tokens"].items():
+        speeds = (row["speed"][clock] for clock in ("wall", "cpu"))
+        cells = [_interval(each["ratio"], each["ratio_interval"], 2) for each in speeds]
+        yield f"| {tokens} tokens | " + " | ".join(cells) + " |"
+
+
 def overlap(sleeping: Results, real: Results) -> Iterator[str]:
     """Seconds an iteration in turns and overlapped: first where all sleep, then with vLLM."""
     yield "| | s an iteration | times as fast as in turns |"
