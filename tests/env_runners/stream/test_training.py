@@ -129,7 +129,7 @@ def overlapped(
     evaluated = algo.evaluate()["env_runners"]
     after = train(algo, HALF)
     problems, versions, results = (
-        sum(parts, []) for parts in zip(before, last_before, after, strict=True)
+        [*one, *two, *three] for one, two, three in zip(before, last_before, after, strict=True)
     )
     yield Overlapped(
         config=config,
