@@ -143,7 +143,7 @@ def test_a_runner_whose_engine_raises_costs_no_group_and_no_minute(
 
         runner._engine.step = step
 
-    wait_for_runners(algo, 1)
+    wait_for_runners(algo, 2)
     broken = algo.env_runner_group.healthy_env_runner_ids()[:1]
     algo.env_runner_group.foreach_env_runner(break_down, remote_worker_ids=broken)
     start = time.monotonic()

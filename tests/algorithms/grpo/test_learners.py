@@ -1,6 +1,7 @@
 """Two learners (gloo, CPU): equal replicas, whole groups, and the update of one learner."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ray.rllib.core.learner.learner import Learner
 from sfpo_rllib import GRPO, SFPO, GRPOConfig, SFPOConfig
 from sfpo_rllib.algorithms.grpo import grpo
 from sfpo_rllib.algorithms.grpo.remote import values_of
+from sfpo_rllib.core.lr_schedule import LRSchedule
 from sfpo_rllib.token_trace import TokenTrace
 
 MakeConfig = Callable[..., SFPOConfig]
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 
 def replicas(algo: SFPO) -> list[dict[str, Any]]:
-    """Weights, optimizer moments and trigger of each learner."""
+    """Weights, optimizer moments, trigger and learning rate of each learner."""
 
     def state(learner: Learner) -> dict[str, Any]:
         module = learner.module[DEFAULT_MODULE_ID].unwrapped()
@@ -39,6 +41,7 @@ def replicas(algo: SFPO) -> list[dict[str, Any]]:
         return {
             "tensors": {**{k: v.clone() for k, v in module.weights().items()}, **moments},
             "trigger": learner._updater.trigger.state_dict(),
+            "rate": learner.get_optimizer().param_groups[0]["lr"],
         }
 
     return [result.get() for result in algo.learner_group.foreach_learner(state)]
@@ -60,19 +63,28 @@ def record_shards(algo: SFPO) -> list[list[list[tuple[int, int]]]]:
     return batches
 
 
-def test_replicas_stay_equal_through_the_trigger(make_config: MakeConfig, running: Running) -> None:
+def test_replicas_stay_equal_and_have_one_rate_through_the_trigger_and_a_restore(
+    make_config: MakeConfig, running: Running, tmp_path: Path
+) -> None:
+    """With Muon, which has a part of the weights to AdamW."""
+    schedule: dict[str, Any] = {"lr_schedule": "cosine", "lr_total_batches": 5}
+    expected = LRSchedule(1e-2, **schedule)
     config = make_config(env=ECHO, env_config={"raise_every": 5}).learners(num_learners=2)
     config.training(minibatch_size=8, entropy_window=2, entropy_z_threshold=-10)
+    config.training(lr=1e-2, optimizer="muon", **schedule)
     algo = running(config.build_algo())
     batches = record_shards(algo)
     active = []
-    for _ in range(4):
+    for batch in range(4):
+        if batch == 3:
+            checkpoint = algo.save_to_path(tmp_path / "checkpoint")
         active.append(sfpo_results(algo.train())["active"])
         one, other = replicas(algo)
         assert_equal_weights(one["tensors"], other["tensors"])
         # Of the entropy over both shards; either learner's own would be another.
         assert one["trigger"] == other["trigger"]
         assert len(one["trigger"]["entropies"]) == min(len(active), 2)
+        assert one["rate"] == other["rate"] == expected.at(batch)
 
     assert active == [1, 1, 0, 0]
     for shards in batches:
@@ -84,6 +96,12 @@ def test_replicas_stay_equal_through_the_trigger(make_config: MakeConfig, runnin
     given = [seed for seeds in given for seed in seeds]
     assert given == sorted(set(given))
     assert not any(seed % 5 == 0 for seed in given)  # the dropped ones are replaced
+
+    algo.restore_from_path(checkpoint)
+    algo.train()
+    for restored in replicas(algo):
+        assert_equal_weights(restored["tensors"], one["tensors"])
+        assert restored["rate"] == one["rate"]
 
 
 OBJECTIVES: dict[str, dict[str, Any]] = {

@@ -187,32 +187,3 @@ def test_the_moments_of_another_optimizer_are_refused(
     second = running(make_config(env=ECHO).training(optimizer="sgd").build_algo())
     with pytest.raises(ValueError, match="optimizer='sgd': must be 'adamw', the checkpoint's"):
         second.restore_from_path(checkpoint)
-
-
-@pytest.mark.slow
-def test_two_learners_have_one_rate_and_equal_muon_replicas(
-    make_config: MakeConfig, running: Running, tmp_path: Path
-) -> None:
-    config = make_config(env=ECHO).learners(num_learners=2)
-    config.training(lr=1e-2, optimizer="muon", **SCHEDULE)
-    algo = running(config.build_algo())
-
-    def look(algo: SFPO) -> list[tuple[float, dict]]:
-        results = algo.learner_group.foreach_learner(
-            lambda learner: (
-                learner.get_optimizer().param_groups[0]["lr"],
-                learner.module["default_policy"].get_state(),
-            )
-        )
-        return [result.get() for result in results]
-
-    train(algo, HALF)
-    checkpoint = algo.save_to_path(tmp_path / "checkpoint")
-    train(algo, 1)
-    trained = look(algo)
-    algo.restore_from_path(checkpoint)
-    train(algo, 1)
-    (rate, one), (other_rate, other) = look(algo)
-    assert all((one[name] == trained[0][1][name]).all() for name in one)
-    assert rate == other_rate == EXPECTED[HALF]
-    assert all((one[name] == other[name]).all() for name in one)
