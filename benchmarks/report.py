@@ -345,7 +345,9 @@ BLOCKS: dict[str, dict[str, Block]] = {
     "docs/async.md": {
         "overlap": lambda: tables.overlap(
             load(PIPELINE / "overlap.json"), load(PIPELINE / "real_engine.json")
-        )
+        ),
+        "driver": lambda: tables.driver(load(PIPELINE / "driver.json")),
+        "straggler": lambda: tables.straggler(load(PIPELINE / "straggler.json")),
     },
     "docs/benchmarks.md": {"runner": lambda: tables.runner(load(PIPELINE / "runner.json"))},
     "docs/weights.md": {
