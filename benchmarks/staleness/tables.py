@@ -3,7 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from benchmarks.staleness.__main__ import variant_name
 from benchmarks.staleness.plot import LABELS
+from benchmarks.update_rules.analysis import best_accuracy, select
 
 
 def staleness(results: Mapping[str, Any]) -> Iterator[str]:
@@ -31,6 +35,21 @@ def staleness(results: Mapping[str, Any]) -> Iterator[str]:
         "other than those that chose the rates; means with 95% intervals over seeds, differences "
         "by seed (`python -m benchmarks.staleness`)."
     )
+
+
+def at_one_rate(results: Mapping[str, Any]) -> Iterator[str]:
+    """Best accuracies at the grid's highest rate, a column an age."""
+    settings = results["settings"]
+    lr, ages, seeds = max(settings["rates"]), settings["ages"], settings["grid_seeds"]
+    yield f"| all at {lr:g} | " + " | ".join(f"S = {age}" for age in ages) + " |"
+    yield "|---" * (1 + len(ages)) + "|"
+    for rule in settings["rules"]:
+        runs = [select(results["runs"], variant=variant_name(rule, age), lr=lr) for age in ages]
+        of_grid = [[r for r in found if r["run"]["seed"] in seeds] for found in runs]
+        cells = [f"{np.mean([best_accuracy(r) for r in found]):.3f}" for found in of_grid]
+        yield f"| {LABELS[rule]} | " + " | ".join(cells) + " |"
+    yield ""
+    yield f"Best accuracies of the runs that chose the rates ({len(seeds)} seed)."
 
 
 def _interval(number: Mapping[str, Any], sign: str = "") -> str:
