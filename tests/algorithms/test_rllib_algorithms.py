@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,7 +223,10 @@ def test_marwils_moving_average_moves_once_an_update() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["dqn", "impala"])
 def test_a_remote_learner_takes_k_plus_1_steps_an_update(running: Running, name: str) -> None:
+    """Of IMPALA also the runner is a process: it samples while the learner is at work."""
     config = make_config(name).learners(num_learners=1)
+    if name == "impala":
+        config.env_runners(num_env_runners=1)
     algo = running(with_sfpo(config, fast_steps=FAST_STEPS).build_algo())
 
     def steps_and_updates(learner: TorchLearner) -> tuple[set[float], int]:
@@ -233,8 +237,8 @@ def test_a_remote_learner_takes_k_plus_1_steps_an_update(running: Running, name:
         }
         return taken, learner._weights_seq_no
 
-    updates = 0
-    for _ in range(100):
+    updates, deadline = 0, time.monotonic() + 120
+    while time.monotonic() < deadline:
         algo.train()
         (result,) = algo.learner_group.foreach_learner(steps_and_updates)
         steps, updates = result.get()

@@ -1,7 +1,6 @@
 """SFPO on RLlib's own algorithms: CartPole, no language model."""
 
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ pytest.importorskip("ray")
 import cloudpickle
 from probes import assert_equal_weights
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.algorithms.appo import APPOConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -135,28 +133,6 @@ def test_replicas_stay_equal(running: Running) -> None:
     assert_equal_weights(one[0], other[0])
     assert one[1] == other[1]
     assert one[1]["fired"]
-
-
-@pytest.mark.slow
-def test_asynchronous_algorithm_trains(running: Running) -> None:
-    config = (
-        APPOConfig()
-        .environment("CartPole-v1")
-        .env_runners(num_env_runners=1, rollout_fragment_length=20)
-        .learners(num_learners=0, num_aggregator_actors_per_learner=0)
-        .training(train_batch_size_per_learner=40)
-        .reporting(min_time_s_per_iteration=1)
-        .debugging(seed=0)
-    )
-    algo = running(with_sfpo(config).build_algo())
-    deadline = time.monotonic() + 120
-    measured: dict[str, float] = {}
-    while not measured:  # the first iterations may be over before a sample arrives
-        assert time.monotonic() < deadline
-        learners = algo.train().get("learners", {})
-        measured = learners.get(ALL_MODULES, {}).get("sfpo", {})
-    assert measured["active"] == 1
-    assert measured["displacement_norm"] > 0
 
 
 @pytest.mark.parametrize(

@@ -55,26 +55,27 @@ def test_new_process_trains_on_bit_for_bit(
     config = make_config(env=ECHO).training(
         minibatch_size=4, entropy_window=HALF + 1, entropy_z_threshold=1e-3
     )
-    whole, first_half = (running(config.copy(copy_frozen=False).build_algo()) for _ in range(2))
-    problems, results = train(whole, 2 * HALF)
-    problems_first, _ = train(first_half, HALF)
-    checkpoint = first_half.save_to_path(tmp_path / "checkpoint")
+    algo = running(config.build_algo())
+    problems_first, _ = train(algo, HALF)
+    checkpoint = algo.save_to_path(tmp_path / "checkpoint")
+    problems, results = train(algo, HALF)
     command = [sys.executable, "-c", GO_ON, checkpoint, str(HALF), str(tmp_path / "second.pt")]
     subprocess.run(command, check=True, timeout=240)
     second_half = torch.load(tmp_path / "second.pt")
 
-    assert problems == problems_first + second_half["problems"]
+    assert problems == second_half["problems"]
+    assert problems[0][0] == problems_first[-1][-1] + 1
     sfpo = [result["learners"]["default_policy"]["sfpo"] for result in results]
     for key in ("active", "entropy_z"):
         # The window of the trigger reaches back over the checkpoint.
-        expected = [float(r[key]) for r in sfpo[HALF:]]
+        expected = [float(r[key]) for r in sfpo]
         np.testing.assert_array_equal(second_half[key], expected)
     assert np.isfinite(second_half["entropy_z"]).all()
     assert second_half["optimizer_steps"] == sfpo[-1]["optimizer_steps_lifetime"]
     rollouts = results[-1]["env_runners"]
     assert second_half["rollouts"] == rollouts["num_rollouts_lifetime"] == 2 * HALF * 16
     assert second_half["weights_version"] == rollouts["weights_version"]
-    assert_equal_weights(whole.get_module_weights(), second_half["weights"])
+    assert_equal_weights(algo.get_module_weights(), second_half["weights"])
 
 
 @pytest.mark.slow
@@ -85,23 +86,24 @@ def test_remote_runner_samples_from_restored_weights(
     prompt_lens = [3, 2]
 
     def probe(algo: SFPO) -> tuple[list[np.ndarray], int]:
+        is_local = algo.config.num_env_runners == 0
         return algo.env_runner_group.foreach_env_runner(
             lambda runner: (
                 runner.engine_logprobs(sequences, prompt_lens),
                 runner.weights_version,
             ),
-            local_env_runner=False,
+            local_env_runner=is_local,
         )[0]
 
-    config = make_config(env=ECHO).env_runners(num_env_runners=1).training(lr=1e-2)
-    algo = running(config.build_algo())
+    config = make_config(env=ECHO).training(lr=1e-2)
+    algo = running(config.copy(copy_frozen=False).build_algo())
     fresh, _ = probe(algo)
     train(algo, 2)
     trained, version = probe(algo)
     checkpoint = algo.save_to_path(tmp_path / "checkpoint")
-    algo.stop()
 
-    restored = running(SFPO.from_checkpoint(checkpoint))
+    remote = config.env_runners(num_env_runners=1)
+    restored = running(SFPO.from_checkpoint(checkpoint, config=remote))
     logprobs, restored_version = probe(restored)
     assert restored_version == version == 2
     for before, after, untrained in zip(trained, logprobs, fresh, strict=True):

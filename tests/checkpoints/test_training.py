@@ -418,10 +418,12 @@ def test_a_learner_that_cannot_write_or_read_its_part_ends_the_save_and_the_rest
             algo.learner_group.foreach_learner(mend, method=method)
         assert files_of(folder) == before
         train(algo, 1)
-        algo.learner_group.foreach_learner(fail, method="set_state")
-        with pytest.raises(LearnerError, match=r"learner 0 of 1 raised OSError: .*No space left"):
-            algo.restore_from_path(folder)
-        algo.restore_from_path(folder)  # into a new learner: that one was half restored
+        if node == "elsewhere":
+            algo.learner_group.foreach_learner(fail, method="set_state")
+            message = r"learner 0 of 1 raised OSError: .*No space left"
+            with pytest.raises(LearnerError, match=message):
+                algo.restore_from_path(folder)
+        algo.restore_from_path(folder)  # into a new learner, if that one was half restored
         assert_equal_weights(algo.get_module_weights(), weights)
     # What a learner is given is memory that it cannot write to: it has to copy.
     state = algo.get_state()

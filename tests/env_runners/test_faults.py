@@ -91,19 +91,6 @@ def test_an_interrupt_while_runners_sample_stops_them_and_the_next_batch_is_righ
 
 
 @pytest.mark.slow
-def test_callbacks_are_told_of_runners_that_come_back_in_the_midst_of_an_iteration(
-    algo: SFPO, recreated: list[dict[str, Any]]
-) -> None:
-    recreated.clear()
-    for worker_id in (1, 2):  # so that none is left to sample
-        runner_calls.replace_runner(algo.env_runner_group, worker_id)
-    assert len(algo._collect_evaluation(range(2)).groups) == 2
-    assert {i for told in recreated for i in told["env_runner_indices"]} <= {1, 2}
-    assert recreated and not recreated[0]["is_evaluation"]
-    assert recreated[0]["env_runner_group"] is algo.env_runner_group
-
-
-@pytest.mark.slow
 def test_a_runner_that_hangs_in_a_weight_sync_is_noticed_and_replaced(algo: SFPO) -> None:
     wait_for_runners(algo, 2)
 
@@ -121,14 +108,20 @@ def test_a_runner_that_hangs_in_a_weight_sync_is_noticed_and_replaced(algo: SFPO
 
 
 @pytest.mark.slow
-def test_a_problem_that_kills_its_runner_is_dropped_and_no_other(
-    algo: SFPO, misdeeds: Path
+def test_a_problem_that_kills_its_runners_is_dropped_and_callbacks_are_told_of_those_that_come_back(
+    algo: SFPO, misdeeds: Path, recreated: list[dict[str, Any]]
 ) -> None:
-    (misdeeds / str(algo._cursor + 1)).write_text("exit")
+    wait_for_runners(algo, 2)
+    recreated.clear()
+    (misdeeds / str(algo._cursor + 1)).write_text("exit")  # for one after the other
     problems, rollouts = train(algo)
     assert problems == [0, 2, 3, 4]
     assert (rollouts["num_groups_dropped"], rollouts["num_groups_given_up"]) == (1, 1)
     assert rollouts["num_env_runners_lost"] >= 2
+    # In the midst of the iteration: none is left to sample the problem that replaces the dropped.
+    assert recreated and not recreated[0]["is_evaluation"]
+    assert {i for told in recreated for i in told["env_runner_indices"]} <= {1, 2}
+    assert recreated[0]["env_runner_group"] is algo.env_runner_group
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Env runners end to end: the problems do not depend on them, and lost ones cost nothing."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ pytest.importorskip("ray")
 
 import gymnasium as gym
 from my_pkg.envs.task import EchoEnv
-from probes import ECHO, learned_groups, seeds, sfpo_results, train
+from probes import ECHO, learned_groups, sfpo_results, train
 from ray.tune.registry import register_env
 
 from sfpo_rllib import GRPO, SFPO, SFPOConfig
@@ -38,22 +38,47 @@ def runners_report(algo: SFPO, sequence: list[int], prompt_len: int) -> list[tup
 
 
 @pytest.fixture(scope="module")
-def expected_problems() -> dict[str, Any]:
-    """What the first test that trains has seen; all others must see the same."""
-    return {}
+def order(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where environments look up whether to do something else than to step."""
+    return tmp_path_factory.mktemp("orders") / "order"
 
 
-def check_problems(problems: list[list[int]], expected: dict[str, Any]) -> None:
-    first = problems[0][0]
-    consecutive = [list(range(first + 4 * i, first + 4 * i + 4)) for i in range(ITERATIONS)]
-    assert problems == consecutive
-    assert expected.setdefault("first", first) == first
+@pytest.fixture(scope="module")
+def algo_with(
+    make_config: MakeConfig, ray_cluster: None, order: Path
+) -> Iterator[Callable[[int], SFPO]]:
+    """`algo_with(num_runners)`, one each."""
+    algos: dict[int, SFPO] = {}
+
+    def make(num_runners: int) -> SFPO:
+        if num_runners not in algos:
+            config = make_config(env=ECHO, env_config={"order": str(order)})
+            config.env_runners(num_env_runners=num_runners, rollout_timeout_s=10)
+            algos[num_runners] = config.build_algo()
+        return algos[num_runners]
+
+    yield make
+    for algo in algos.values():
+        algo.stop()
 
 
-def check_rollouts(results: list[dict[str, Any]], *, lost: int) -> None:
+@pytest.fixture(scope="module")
+def first_problems() -> set[int]:
+    """Those that an algorithm's first batch began with; they must all be one."""
+    return set()
+
+
+def train_in_order(algo: SFPO, first_problems: set[int], *, lost: int) -> None:
+    """Trains: every problem once, whatever becomes of the runners."""
+    first, done = algo._cursor, algo.iteration
+    first_problems.add(first - 4 * done)
+    assert len(first_problems) == 1
+    problems, results = train(algo, ITERATIONS)
+    assert problems == [list(range(first + 4 * i, first + 4 * i + 4)) for i in range(ITERATIONS)]
     rollouts = [result["env_runners"] for result in results]
-    assert [r["num_rollouts_lifetime"] for r in rollouts] == [16, 32, 48]
-    assert [r["num_env_runners_lost"] for r in rollouts] == [lost, 0, 0]
+    lifetimes = [16 * (done + i) for i in range(1, ITERATIONS + 1)]
+    assert [r["num_rollouts_lifetime"] for r in rollouts] == lifetimes
+    assert [r["num_env_runners_lost"] for r in rollouts] == [lost, *[0] * (ITERATIONS - 1)]
     assert (rollouts[0]["num_groups_reissued"] > 0) == (lost > 0)
     assert all(sfpo_results(result)["engine_logp_diff"] < 1e-5 for result in results)
 
@@ -62,7 +87,7 @@ def check_current_weights(algo: SFPO, num_runners: int) -> None:
     """All runners sample from the weights of the learner."""
     reports = runners_report(algo, [3, 4, 5, 6, 7, 8], 3)
     assert len(reports) == num_runners
-    assert {version for _, version in reports} == {ITERATIONS}
+    assert {version for _, version in reports} == {algo.iteration}
     for logprobs, _ in reports:
         np.testing.assert_array_equal(logprobs, reports[0][0])
 
@@ -71,52 +96,39 @@ def check_current_weights(algo: SFPO, num_runners: int) -> None:
     "num_runners", [0, pytest.param(2, marks=pytest.mark.slow)], ids=lambda n: f"{n} runners"
 )
 def test_problems_do_not_depend_on_the_number_of_runners(
-    make_config: MakeConfig,
-    running: Running,
-    expected_problems: dict[str, Any],
-    num_runners: int,
+    algo_with: Callable[[int], SFPO], first_problems: set[int], num_runners: int
 ) -> None:
-    config = make_config(env=ECHO).env_runners(num_env_runners=num_runners)
-    algo = running(config.build_algo())
-    problems, results = train(algo, ITERATIONS)
-
-    check_problems(problems, expected_problems)
-    check_rollouts(results, lost=0)
+    algo = algo_with(num_runners)
+    train_in_order(algo, first_problems, lost=0)
     check_current_weights(algo, max(num_runners, 1))
     evaluated = algo.evaluate()["env_runners"]
     assert evaluated["num_episodes"] == 512
-    assert evaluated["weights_version"] == ITERATIONS
+    assert evaluated["weights_version"] == algo.iteration
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("misdeed", ["kill", "hang"])
 def test_lost_runner_costs_no_group(
-    make_config: MakeConfig,
-    running: Running,
-    expected_problems: dict[str, Any],
+    algo_with: Callable[[int], SFPO],
+    first_problems: set[int],
+    order: Path,
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
     misdeed: str,
 ) -> None:
-    """One of two runners dies, or hangs in its environment, on the first step of all."""
+    """One of two runners dies, or hangs in its environment."""
     monkeypatch.setattr(fleet, "GRACE_S", 1.0)
-    flag = tmp_path / "misbehaved"
-    config = make_config(env=ECHO, env_config={"once": misdeed, "flag": str(flag)}).env_runners(
-        num_env_runners=2, rollout_timeout_s=10 if misdeed == "hang" else 120
-    )
-    algo = running(config.build_algo())
-    problems, results = train(algo, ITERATIONS)
+    algo = algo_with(2)
+    order.write_text(misdeed)
+    train_in_order(algo, first_problems, lost=1)
 
-    assert flag.exists()
-    check_problems(problems, expected_problems)
-    check_rollouts(results, lost=1)
+    assert not order.exists()
     assert algo.env_runner_group.num_healthy_remote_workers() > 0
     wait_for_runners(algo, 2)
     check_current_weights(algo, 2)
+    done = algo.iteration
     with learned_groups(algo) as batches:
         result = algo.train()
-    assert seeds(batches[0]) == [problems[-1][-1] + i for i in (1, 2, 3, 4)]
-    assert {TokenTrace.of(e).weights_version for group in batches[0] for e in group} == {ITERATIONS}
+    assert {TokenTrace.of(e).weights_version for group in batches[0] for e in group} == {done}
     assert sfpo_results(result)["engine_logp_diff"] < 1e-5
 
 

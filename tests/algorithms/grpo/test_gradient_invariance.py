@@ -140,6 +140,20 @@ def gradients_by(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Way, dict[str, Any], torch.dtype], Gradients]:
     """`gradients_by(way, settings, dtype)`: those of a ragged batch, by the parameters' names."""
+    learners: dict[str, GRPOTorchLearner] = {}
+
+    def learner_of(config: GRPOConfig, dtype: torch.dtype) -> GRPOTorchLearner:
+        """One for all ways that differ in the cut of their micro-batches alone."""
+        key = repr((config.model_config, dtype, config.train_batch_size_per_learner))
+        if key not in learners:
+            space = gym.spaces.Text(1)
+            learners[key] = config.build_learner(spaces={DEFAULT_MODULE_ID: (space, space)})
+            in_dtype(learners[key], dtype)
+        learner = learners[key]
+        learner.config = learner.config.copy(copy_frozen=False).training(
+            max_tokens_per_micro_batch=config.max_tokens_per_micro_batch
+        )
+        return learner
 
     def make(
         way: Way,
@@ -161,31 +175,29 @@ def gradients_by(
                 **settings,
             )
         )
-        space = gym.spaces.Text(1)
-        learner = config.build_learner(spaces={DEFAULT_MODULE_ID: (space, space)})
-        module = in_dtype(learner, dtype)
+        learner = learner_of(config, dtype)
+        module = learner.module[DEFAULT_MODULE_ID].unwrapped()
         columns = rollouts(lengths, policys_logp(module, lengths), spread_of(settings))
-        if way.whole_logits:
-            module._head_is_all = False
         with monkeypatch.context() as patch:
+            if way.whole_logits:
+                patch.setattr(module, "_head_is_all", False)
             if way.chunk is not None:
                 vocab = module.lm.get_output_embeddings().out_features
                 patch.setattr(token_logprobs, "CHUNK_ELEMENTS", way.chunk * vocab)
             learner._update({DEFAULT_MODULE_ID: rearranged(columns, way, dtype)})
-        return {n: p.grad for n, p in module.lm.named_parameters()}
+        return {name: param.grad.clone() for name, param in module.lm.named_parameters()}
 
     return make
 
 
-def in_dtype(learner: GRPOTorchLearner, dtype: torch.dtype) -> CausalLMModule:
-    """The learner's module in that dtype, its policy moved away from its reference."""
+def in_dtype(learner: GRPOTorchLearner, dtype: torch.dtype) -> None:
+    """Has the learner's module in that dtype, its policy moved away from its reference."""
     module = learner.module[DEFAULT_MODULE_ID].unwrapped()
     with torch.no_grad():
         for i, param in enumerate(module.lm.parameters()):
             param.add_(0.02 * normal(*param.shape, seed=100 + i).to(param.dtype))
     module.to(dtype)
     module.compute_dtype = dtype
-    return module
 
 
 @torch.no_grad()

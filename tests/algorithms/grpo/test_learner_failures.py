@@ -93,7 +93,7 @@ def test_a_dead_learner_is_named_by_every_call_and_a_checkpoint_is_gone_on_from(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_learners", "parallelism", "victims"),
-    [(2, "ddp", (1, 0)), (2, "fsdp", (0,)), (1, "ddp", (0,))],
+    [(2, "ddp", (1,)), (2, "fsdp", (0,)), (1, "ddp", (0, 0))],
 )
 def test_learners_that_die_are_started_again_and_learn_what_they_would_have(
     make_config: MakeConfig,
@@ -103,7 +103,7 @@ def test_learners_that_die_are_started_again_and_learn_what_they_would_have(
     parallelism: str,
     victims: tuple[int, ...],
 ) -> None:
-    """One with half an update made, another between updates; then the same without a mishap."""
+    """One with half an update made, then one between updates; then the same without a mishap."""
     mishap = Mishap(victims[0], MIDWAY, tmp_path / "happened", die)
     config = configured(
         make_config,

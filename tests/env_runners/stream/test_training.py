@@ -1,7 +1,8 @@
 """Overlap of sampling and learning, end to end: what is trained does not depend on timing."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from sfpo_rllib.token_trace import TokenTrace
 
 CRUEL = "my_pkg.envs.cruel:mine/Cruel-v0"
 GROUPS = 4  # of a batch
-ITERATIONS = 4
+HALF = 2  # iterations to the checkpoint, and from it
+ITERATIONS = 2 * HALF
+KILLS = ("while_sampling", "before_sample", "in_restore")
 
 MakeConfig = Callable[..., SFPOConfig]
 Running = Callable[[GRPO], SFPO]
@@ -36,89 +39,188 @@ def train(algo: SFPO, iterations: int) -> tuple[list[list[int]], list[set[int]],
     return [seeds(groups) for groups in batches], versions, results
 
 
-def by_turns(config: SFPOConfig, staleness: int) -> Weights:
-    """The weights after a loop that keeps those of every version, and samples batch t under those
-    of version max(0, t - staleness).
+def by_turns(config: SFPOConfig, staleness: int, iterations: int) -> list[Weights]:
+    """The weights before and after each update of a loop that keeps those of every version, and
+    samples batch t under those of version max(0, t - staleness).
     """
     # Without overlap old weights are taken for a fault, in overlap they are not.
-    algo = config.training(max_engine_logp_diff=None).build_algo()
+    config = config.copy(copy_frozen=False).training(max_engine_logp_diff=None)
+    algo = config.env_runners(num_env_runners=0, max_staleness=0).build_algo()
     algo.metrics.log_value(
         (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), 0, reduce="lifetime_sum"
     )
     runner = algo.env_runner_group.local_env_runner
     store = ObjectStore(has_remote_runners=True)
-    saved = [store.publish(algo.learner_group)]
-    for t in range(ITERATIONS):
-        weights = saved[max(0, t - staleness)]
-        runner.set_state(weights.state)
+    saved, weights = [store.publish(algo.learner_group)], [algo.get_module_weights()]
+    for t in range(iterations):
+        sampled_from = saved[max(0, t - staleness)]
+        runner.set_state(sampled_from.state)
+        groups: list[Any] = []
         first = algo._cursor + GROUPS * t
-        job = RolloutJob(
-            tuple(range(first, first + GROUPS)), weights.version, (config.seed, t), False, 600.0
-        )
-        groups = runner.sample(job=job).groups
-        algo._learn([groups[seed] for seed in job.seeds])
+        for job in range(first, first + GROUPS, config.groups_per_job):
+            problems = tuple(range(job, job + config.groups_per_job))
+            sampled = runner.sample(
+                job=RolloutJob(problems, sampled_from.version, (config.seed, t), False, 600.0)
+            )
+            groups += [sampled.groups[problem] for problem in problems]
+        algo._learn(groups)
         saved.append(store.publish(algo.learner_group))
-    weights = algo.get_module_weights()
+        weights.append(algo.get_module_weights())
     algo.stop()
     return weights
 
 
-@pytest.mark.parametrize(
-    ("staleness", "num_runners"), [(1, 1), pytest.param(2, 2, marks=pytest.mark.slow)]
-)
-def test_overlapped_training_equals_a_loop_that_keeps_all_weights(
-    make_config: MakeConfig, running: Running, staleness: int, num_runners: int
-) -> None:
-    def config() -> SFPOConfig:
-        return make_config(env=ECHO, env_config={"turns": 2})
+@dataclass
+class Overlapped:
+    """A run in overlap, saved in the midst of it, and the weights of the same by turns."""
 
-    compare_with_turns(config, running, staleness, num_runners)
+    config: SFPOConfig
+    staleness: int
+    misdeeds: Path
+    expected: list[Weights]  # by turns, of each version
+    algo: SFPO
+    first: int  # problem
+    problems: list[list[int]]
+    versions: list[set[int]]
+    results: list[Any]
+    weights: Weights
+    checkpoint: Path
+    jobs_were_out: bool  # when it was saved
+    evaluated: dict[str, Any]  # then
+
+    def problems_of(self, iterations: range) -> list[list[int]]:
+        """What a run without overlap would learn from."""
+        starts = [self.first + GROUPS * t for t in iterations]
+        return [list(range(start, start + GROUPS)) for start in starts]
+
+    def versions_of(self, iterations: range) -> list[set[int]]:
+        """What they are sampled under."""
+        return [{max(0, t - self.staleness)} for t in iterations]
+
+
+@pytest.fixture(scope="module")
+def overlapped(
+    make_config: MakeConfig,
+    ray_cluster: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Iterator[Overlapped]:
+    """One update ahead with two runners, of which a job is one group; or two with one."""
+    staleness = request.param
+    misdeeds = tmp_path_factory.mktemp("misdeeds")
+    config = make_config(env=CRUEL, env_config={"misdeeds": str(misdeeds)})
+    config.env_runners(
+        num_env_runners=3 - staleness,
+        max_staleness=staleness,
+        groups_per_job=1 if staleness == 1 else GROUPS,
+        env_runner_cls=MortalRunner,
+    )
+    config.training(lr=1e-2).evaluation(evaluation_duration=8)
+    expected = by_turns(config, staleness, ITERATIONS + len(KILLS))
+    algo = config.copy(copy_frozen=False).build_algo()
+    first = algo._cursor
+    before = train(algo, HALF - 1)
+    slow = misdeeds / "slow"
+    slow.touch()
+    last_before = train(algo, 1)
+    jobs_were_out = not algo._rollouts.stream.ledger.is_whole
+    slow.unlink()
+    checkpoint = algo.save_to_path(tmp_path_factory.mktemp("saved") / "checkpoint")
+    evaluated = algo.evaluate()["env_runners"]
+    after = train(algo, HALF)
+    problems, versions, results = (
+        sum(parts, []) for parts in zip(before, last_before, after, strict=True)
+    )
+    yield Overlapped(
+        config=config,
+        staleness=staleness,
+        misdeeds=misdeeds,
+        expected=expected,
+        algo=algo,
+        first=first,
+        problems=problems,
+        versions=versions,
+        results=results,
+        weights=algo.get_module_weights(),
+        checkpoint=Path(checkpoint),
+        jobs_were_out=jobs_were_out,
+        evaluated=evaluated,
+    )
+    algo.stop()
+
+
+stalenesses = pytest.mark.parametrize("overlapped", [1, 2], indirect=True)
 
 
 @pytest.mark.slow
-def test_overlapped_training_with_vllm_equals_a_loop_that_keeps_all_weights(
-    make_config: MakeConfig, running: Running, vllm_model: Path, vllm_installed: None
-) -> None:
-    def config() -> SFPOConfig:
-        config = make_config(env=ECHO, env_config={"turns": 2})
-        config.rl_module(model_config={"model": str(vllm_model)})
-        settings = {"kv_cache_memory_bytes": 1 << 26, "max_model_len": 64}
-        return config.env_runners(rollout_engine="vllm", engine_kwargs=settings)
-
-    compare_with_turns(config, running, 2, 1)
-
-
-def compare_with_turns(
-    make: Callable[[], SFPOConfig], running: Running, staleness: int, num_runners: int
-) -> None:
-    """Trains by turns and in overlap, and compares weights, problems, versions and metrics."""
-
-    def config() -> SFPOConfig:
-        return make().training(lr=1e-2).env_runners(groups_per_job=GROUPS)
-
-    engine = config().rollout_engine
-    expected = by_turns(config(), staleness)
-    algo = running(
-        config().env_runners(num_env_runners=num_runners, max_staleness=staleness).build_algo()
-    )
-    first = algo._cursor
-    problems, versions, results = train(algo, ITERATIONS)
-    assert problems == [
-        list(range(first + GROUPS * t, first + GROUPS * (t + 1))) for t in range(ITERATIONS)
-    ]
-    assert versions == [{max(0, t - staleness)} for t in range(ITERATIONS)]
-    assert_equal_weights(algo.get_module_weights(), expected)
-
-    for t, result in enumerate(results):
-        age, rollouts = min(t, staleness), result["env_runners"]
-        assert rollouts["weights_age"] == {"mean": age, "max": age}
-        assert rollouts["weights_version"] == t - age
-        assert rollouts["num_rollouts_lifetime"] == 16 * (t + 1)
-        assert 0 < result["learners"]["learner_idle_fraction"] < 1
+@stalenesses
+def test_overlapped_training_equals_a_loop_that_keeps_all_weights(overlapped: Overlapped) -> None:
+    iterations = range(ITERATIONS)
+    assert overlapped.problems == overlapped.problems_of(iterations)
+    assert overlapped.versions == overlapped.versions_of(iterations)
+    assert_equal_weights(overlapped.weights, overlapped.expected[ITERATIONS])
+    check_results(overlapped.results, overlapped.staleness)
+    for result in overlapped.results:
         learned = result["learners"]["default_policy"]["sfpo"]
-        assert learned["refused_batches_lifetime"] == 0
-        if engine == "transformers":
-            assert (learned["engine_logp_diff"] > 1e-4) == (age > 0)
+        is_old = result["env_runners"]["weights_age"]["max"] > 0
+        assert (learned["engine_logp_diff"] > 1e-4) == is_old
+    # In between, under the newest weights.
+    assert overlapped.evaluated["weights_version"] == HALF
+
+
+@pytest.mark.slow
+@stalenesses
+def test_a_run_that_is_saved_while_jobs_are_out_goes_on_bit_for_bit(
+    overlapped: Overlapped, running: Running
+) -> None:
+    """The run itself, see above, and in other runners: as many, or one for two."""
+    assert overlapped.jobs_were_out
+    # What was sampled ahead is no pickle.
+    assert not list(overlapped.checkpoint.glob("algorithm_state_objects.pkl"))
+    settings: dict[str, Any] = {}
+    if overlapped.config.num_env_runners > 1:
+        settings["config"] = overlapped.config.copy(copy_frozen=False).env_runners(
+            num_env_runners=1
+        )
+    algo = running(SFPO.from_checkpoint(overlapped.checkpoint, **settings))
+    assert algo._cursor == overlapped.first + GROUPS * (HALF + overlapped.staleness)
+    problems, versions, results = train(algo, HALF)
+    assert problems == overlapped.problems[HALF:]
+    assert versions == overlapped.versions[HALF:]
+    assert_equal_weights(algo.get_module_weights(), overlapped.weights)
+    for one, other in zip(results, overlapped.results[HALF:], strict=True):
+        for name in ("num_rollouts_lifetime", "episode_return_mean", "weights_version"):
+            assert one["env_runners"][name] == other["env_runners"][name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overlapped", [1], indirect=True)
+def test_runners_that_are_killed_at_any_point_change_nothing(overlapped: Overlapped) -> None:
+    algo, misdeeds = overlapped.algo, overlapped.misdeeds
+    begun = algo.iteration
+    problems, versions, lost = [], [], []
+    for runner, when in zip((1, 2, 1), KILLS, strict=True):
+        orders = [misdeeds / f"{when}-{runner}"]
+        if when == "in_restore":  # it is lost before, too
+            orders.append(misdeeds / f"before_sample-{runner}")
+        for order in orders:
+            order.touch()
+        seen = train(algo, 1)
+        problems += seen[0]
+        versions += seen[1]
+        deadline = time.monotonic() + 120
+        while any(order.exists() for order in orders):
+            assert time.monotonic() < deadline
+            algo.restore_env_runners(algo.env_runner_group)
+            algo._rollouts.drain()
+        lost.append(seen[2][0]["env_runners"]["num_env_runners_lost"])
+        wait_for_runners(algo, 2)
+    lost.append(algo._rollouts.take_num_lost())
+    assert sum(lost) >= len(KILLS)  # one that dies again as it comes back may be lost once
+    iterations = range(begun, begun + len(KILLS))
+    assert problems == overlapped.problems_of(iterations)
+    assert versions == overlapped.versions_of(iterations)
+    assert_equal_weights(algo.get_module_weights(), overlapped.expected[algo.iteration])
 
 
 def wait_for_runners(algo: SFPO, count: int) -> None:
@@ -129,88 +231,36 @@ def wait_for_runners(algo: SFPO, count: int) -> None:
         algo.restore_env_runners(algo.env_runner_group)
 
 
-def ahead(make_config: MakeConfig, misdeeds: Path, **settings: Any) -> SFPOConfig:
-    """Two runners, of which a job is one group; sampling is one update ahead."""
-    misdeeds.mkdir(exist_ok=True)
-    return (
-        make_config(env=CRUEL, env_config={"misdeeds": str(misdeeds)})
-        .env_runners(
-            **{"num_env_runners": 2, "max_staleness": 1, "groups_per_job": 1, **settings},
-            env_runner_cls=MortalRunner,
-        )
-        .training(lr=1e-2)
+def check_results(results: list[dict[str, Any]], staleness: int) -> None:
+    """What a run in overlap says of itself."""
+    for t, result in enumerate(results):
+        age, rollouts = min(t, staleness), result["env_runners"]
+        assert rollouts["weights_age"] == {"mean": age, "max": age}
+        assert rollouts["weights_version"] == t - age
+        assert rollouts["num_rollouts_lifetime"] == 16 * (t + 1)
+        assert 0 < result["learners"]["learner_idle_fraction"] < 1
+        assert result["learners"]["default_policy"]["sfpo"]["refused_batches_lifetime"] == 0
+
+
+@pytest.mark.slow
+def test_overlapped_training_with_vllm_equals_a_loop_that_keeps_all_weights(
+    make_config: MakeConfig, running: Running, vllm_model: Path, vllm_installed: None
+) -> None:
+    config = make_config(env=ECHO, env_config={"turns": 2}).training(lr=1e-2)
+    config.rl_module(model_config={"model": str(vllm_model)})
+    config.env_runners(
+        rollout_engine="vllm",
+        engine_kwargs={"kv_cache_memory_bytes": 1 << 26, "max_model_len": 64},
+        groups_per_job=GROUPS,
     )
-
-
-@pytest.mark.slow
-def test_runners_that_are_killed_at_any_point_change_nothing(
-    make_config: MakeConfig, running: Running, tmp_path: Path
-) -> None:
-    undisturbed = running(ahead(make_config, tmp_path / "kind").build_algo())
-    problems, versions, _ = train(undisturbed, 6)
-
-    misdeeds = tmp_path / "cruel"
-    algo = running(ahead(make_config, misdeeds).build_algo())
-    seen: list[Any] = []
-    lost = 0
-    for when in ("while_sampling", "before_sample", "in_restore"):
-        for i in (1, 2):
-            orders = [misdeeds / f"{when}-{i}"]
-            if when == "in_restore":  # it is lost before, too
-                orders.append(misdeeds / f"before_sample-{i}")
-            for order in orders:
-                order.touch()
-            result = train(algo, 1)
-            seen.append(result[:2])
-            deadline = time.monotonic() + 120
-            while any(order.exists() for order in orders):
-                assert time.monotonic() < deadline
-                algo.restore_env_runners(algo.env_runner_group)
-                algo._rollouts.drain()
-            lost += result[2][0]["env_runners"]["num_env_runners_lost"]
-            wait_for_runners(algo, 2)
-    lost += algo._rollouts.take_num_lost()
-    assert lost >= 6  # of 8: one that dies again as it comes back may be lost once
-    assert [batch for p, _ in seen for batch in p] == problems
-    assert [batch for _, v in seen for batch in v] == versions
-    assert_equal_weights(algo.get_module_weights(), undisturbed.get_module_weights())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("staleness", [1, 2])
-def test_a_run_that_is_saved_while_jobs_are_out_goes_on_bit_for_bit(
-    make_config: MakeConfig, running: Running, tmp_path: Path, staleness: int
-) -> None:
-    half, misdeeds = 2, tmp_path / "misdeeds"
-    config = ahead(make_config, misdeeds, max_staleness=staleness, groups_per_job=None)
-    config.evaluation(evaluation_duration=8)
-    whole = running(config.copy(copy_frozen=False).build_algo())
-    problems, *_ = train(whole, half)
-    evaluated = whole.evaluate()["env_runners"]  # in between, under the newest weights
-    assert evaluated["weights_version"] == half
-    more_problems, versions, more_results = train(whole, half)
-    assert versions == [{max(0, t - staleness)} for t in range(half, 2 * half)]
-
-    first_half = running(config.copy(copy_frozen=False).build_algo())
-    train(first_half, half - 1)
-    (misdeeds / "slow").touch()
-    train(first_half, 1)
-    assert not first_half._rollouts.stream.ledger.is_whole  # the runners are at it
-    (misdeeds / "slow").unlink()
-    checkpoint = first_half.save_to_path(tmp_path / "checkpoint")
-    assert first_half._cursor == problems[0][0] + GROUPS * (half + staleness)
-    # What was sampled ahead is no pickle.
-    assert not list(Path(checkpoint).glob("algorithm_state_objects.pkl"))
-    same_runners = running(SFPO.from_checkpoint(checkpoint))
-    one_runner = config.copy(copy_frozen=False).env_runners(num_env_runners=1)
-    other_runners = running(SFPO.from_checkpoint(checkpoint, config=one_runner))
-    for algo in (first_half, same_runners, other_runners):
-        rest, same_versions, rest_results = train(algo, half)
-        assert (rest, same_versions) == (more_problems, versions)
-        assert_equal_weights(algo.get_module_weights(), whole.get_module_weights())
-        for one, other in zip(rest_results, more_results, strict=True):
-            for name in ("num_rollouts_lifetime", "episode_return_mean", "weights_version"):
-                assert one["env_runners"][name] == other["env_runners"][name]
+    expected = by_turns(config, 2, ITERATIONS)
+    algo = running(config.env_runners(num_env_runners=1, max_staleness=2).build_algo())
+    first = algo._cursor
+    problems, versions, results = train(algo, ITERATIONS)
+    assert [batch[0] for batch in problems] == [first + GROUPS * t for t in range(ITERATIONS)]
+    assert versions == [{max(0, t - 2)} for t in range(ITERATIONS)]
+    assert_equal_weights(algo.get_module_weights(), expected[ITERATIONS])
+    check_results(results, 2)
 
 
 def test_a_checkpoint_of_an_earlier_release_has_nothing_open(

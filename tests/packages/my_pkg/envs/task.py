@@ -8,8 +8,6 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 
-_MISDEEDS = ("hang", "kill")
-
 
 class EchoEnv(gym.Env[str, str]):
     """Rewards the share of small digits in a reply; each turn shows a number made of the seed."""
@@ -22,8 +20,7 @@ class EchoEnv(gym.Env[str, str]):
         prompt_length: int = 4,
         equal_rewards_every: int = 0,
         raise_every: int = 0,
-        once: str | None = None,
-        flag: str | None = None,
+        order: str | None = None,
     ) -> None:
         """Create the environment.
 
@@ -32,11 +29,9 @@ class EchoEnv(gym.Env[str, str]):
             prompt_length: Characters of the first observation.
             equal_rewards_every: Seeds it divides are rewarded 1.0 whatever the reply; 0: none.
             raise_every: Seeds it divides raise when stepped; 0: none.
-            once: "hang" or "kill": what the first step of all processes does, instead of a reply.
-            flag: A path that does not exist yet, by which processes know who is first.
+            order: A path. The first step of all processes that finds a file there takes it away and
+                does what it says, instead of a reply: "hang" or "kill".
         """
-        if once is not None and (once not in _MISDEEDS or flag is None):
-            raise ValueError(f"once={once!r}: must be one of {_MISDEEDS}, with a flag")
         alphabet = "0123456789+="
         self.observation_space = gym.spaces.Text(prompt_length, charset=alphabet)
         self.action_space = gym.spaces.Text(64, charset=alphabet)
@@ -44,7 +39,7 @@ class EchoEnv(gym.Env[str, str]):
         self._prompt_length = prompt_length
         self._equal_rewards_every = equal_rewards_every
         self._raise_every = raise_every
-        self._once, self._flag = once, flag
+        self._order = None if order is None else Path(order)
         self._seed = self._turn = 0
 
     def reset(
@@ -69,16 +64,16 @@ class EchoEnv(gym.Env[str, str]):
     def _misbehave(self) -> None:
         if _divides(self._raise_every, self._seed):
             raise RuntimeError("this environment does not like its seed")
-        if self._once is None or self._flag is None:
+        if self._order is None or not self._order.exists():
             return
+        deed = self._order.read_text()
         try:
-            Path(self._flag).mkdir()
-        except FileExistsError:
+            self._order.unlink()
+        except FileNotFoundError:  # another process was first
             return
-        if self._once == "kill":
+        if deed == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        elif self._once == "hang":
-            time.sleep(3600)
+        time.sleep(3600)
 
 
 def _divides(number: int, seed: int) -> bool:
