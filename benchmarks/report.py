@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.pipeline import tables
 from benchmarks.rllib_algorithms.plot import LABELS as RLLIB_LABELS
+from benchmarks.staleness.tables import at_one_rate, staleness
 from benchmarks.update_rules.variants import BASELINE, VARIANTS
 from sfpo_rllib.statistics import bootstrap_interval
 
@@ -25,6 +26,7 @@ QUICKSTART = Path("docs/quickstart.json")
 QUICKSTART_LORA = Path("docs/quickstart_lora.json")
 GRADERS = Path("benchmarks/graders/results/results.json")
 PIPELINE = Path("benchmarks/pipeline/results")
+STALENESS = Path("benchmarks/staleness/results/staleness.json")
 FAMILIES = Path("benchmarks/families/results/results.json")
 
 Results = Mapping[str, Any]
@@ -345,7 +347,11 @@ BLOCKS: dict[str, dict[str, Block]] = {
     "docs/async.md": {
         "overlap": lambda: tables.overlap(
             load(PIPELINE / "overlap.json"), load(PIPELINE / "real_engine.json")
-        )
+        ),
+        "driver": lambda: tables.driver(load(PIPELINE / "driver.json")),
+        "straggler": lambda: tables.straggler(load(PIPELINE / "straggler.json")),
+        "staleness": lambda: staleness(load(STALENESS)),
+        "staleness_at_one_rate": lambda: at_one_rate(load(STALENESS)),
     },
     "docs/benchmarks.md": {"runner": lambda: tables.runner(load(PIPELINE / "runner.json"))},
     "docs/weights.md": {

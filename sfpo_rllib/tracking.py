@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ray.tune import Callback, Checkpoint
+from ray.tune.utils import flatten_dict
 
 AnyCallback = TypeVar("AnyCallback", bound=Callback)
 
+# Ray's modules, which import a tracker's package: only where it is used.
 TRACKERS = {
     "wandb": "ray.air.integrations.wandb",
     "mlflow": "ray.air.integrations.mlflow",
 }
+MLFLOW_TAG = "sfpo_rllib_run"  # by which a run is found again
 
 
 def numbers(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,9 +64,46 @@ def make_tracker(name: str, project: str) -> Callback:
     if importlib.util.find_spec(name) is None:
         raise ValueError(f"{name}={project!r}: {name} is not installed; pip install {name}")
     module = importlib.import_module(TRACKERS[name])
-    if name == "wandb":  # a run that goes on keeps its page
-        return numbers_only(module.WandbLoggerCallback(project=project, resume="allow"))
+    if name == "wandb":
+        return numbers_only(module.WandbLoggerCallback(project=project))
     return numbers_only(module.MLflowLoggerCallback(experiment_name=project))
+
+
+def go_on_as(callback: Any, run_id: str) -> None:
+    """Has Ray's callbacks of W&B and MLflow go on with the page of a run that goes on.
+
+    By itself that of W&B begins the page anew, and that of MLflow another one beside it.
+
+    Args:
+        callback: Set up, and not begun.
+        run_id: Of the run, the same when it goes on.
+    """
+    modules = {kind.__module__ for kind in type(callback).__mro__}
+    if TRACKERS["wandb"] in modules:
+        callback.kwargs.setdefault("resume", "allow")
+    elif TRACKERS["mlflow"] in modules:
+        _go_on_in_mlflow(callback, run_id)
+
+
+def _go_on_in_mlflow(callback: Any, run_id: str) -> None:
+    client = importlib.import_module("mlflow").MlflowClient()
+    callback.tags = {**callback.tags, MLFLOW_TAG: run_id}
+    found = client.search_runs(
+        [callback.mlflow_util.experiment_id], f"tags.{MLFLOW_TAG} = '{run_id}'", max_results=1
+    )
+    if not found:
+        return
+    begun = found[0]
+    client.update_run(begun.info.run_id, status="RUNNING")
+    log_params = callback.mlflow_util.log_params
+
+    def log_new_params(params_to_log: dict[str, Any], run_id: str) -> None:
+        """MLflow refuses other values of what a run began with, such as its runners."""
+        flat = flatten_dict(params_to_log)
+        log_params({k: v for k, v in flat.items() if k not in begun.data.params}, run_id)
+
+    callback.mlflow_util.start_run = lambda **new: begun
+    callback.mlflow_util.log_params = log_new_params
 
 
 class RunAsTrial:
@@ -118,6 +158,7 @@ class Trackers:
         self._iteration = iteration
         for callback in self._callbacks:
             callback.setup(stop=None, num_samples=1, total_num_samples=1)
+            go_on_as(callback, trial.trial_id)
         self._tell("on_trial_start")
 
     def add(self, result: Mapping[str, Any]) -> None:

@@ -53,6 +53,7 @@ from sfpo_rllib.accuracy_plot import Curve, plot_accuracy
 from sfpo_rllib.core import MultiEpoch, Single
 from sfpo_rllib.env_runners.engines.vllm_engine import vllm_is_cpu_build
 from sfpo_rllib.progress import INDENT, Heartbeat, Progress
+from sfpo_rllib.ray_start import RayDidNotStart, start_ray
 from sfpo_rllib.reporting import replacing
 from sfpo_rllib.rl_modules.char_llama import build_char_llama
 
@@ -207,29 +208,24 @@ def stderr_hidden() -> Iterator[None]:
         os.close(kept)
 
 
-def start_ray(args: argparse.Namespace) -> None:
-    """Starts ray; once more if that fails, as it does now and then on a busy machine.
+def start_ray_quietly(args: argparse.Namespace) -> None:
+    """Starts ray, with its greeting hidden.
 
     Raises:
-        SystemExit: If it failed again, with the reason in one line.
+        SystemExit: If it does not start, with the reason in one line.
     """
-    for attempt in (1, 2):
-        try:
-            # Logical CPUs: an actor waits for one of its own, however few the machine has.
-            with stderr_hidden():
-                ray.init(
-                    num_cpus=max(os.cpu_count() or 1, args.num_env_runners + args.num_learners + 1),
-                    include_dashboard=False,
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                )
-            return
-        except Exception as error:
-            ray.shutdown()
-            reason = (str(error).strip() or repr(error)).splitlines()[0]
-            if attempt == 2:
-                sys.exit(f"quickstart: ray does not start, twice tried: {reason}")
-            print(f"{INDENT}ray did not start ({reason}); once more", flush=True)
+    try:
+        with stderr_hidden():
+            start_ray(
+                say=lambda line: print(f"{INDENT}{line}", flush=True),
+                # Logical CPUs: an actor waits for its own, however few the machine has.
+                num_cpus=max(os.cpu_count() or 1, args.num_env_runners + args.num_learners + 1),
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+    except RayDidNotStart as error:
+        sys.exit(f"quickstart: {error}")
 
 
 def train(args: argparse.Namespace, output: Path) -> tuple[RunResult, float]:
@@ -237,7 +233,7 @@ def train(args: argparse.Namespace, output: Path) -> tuple[RunResult, float]:
     start = time.monotonic()
     print("[1/3] starting ray", flush=True)
     with Heartbeat("starting ray"):
-        start_ray(args)
+        start_ray_quietly(args)
     try:
         model = output / "model_before"
         if model.exists():

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import environment_record, write_json
-from benchmarks.pipeline import environments, overlap, real_engine, runner, weights
+from benchmarks.pipeline import driver, environments, overlap, real_engine, runner, weights
 
 HERE = Path(__file__).parent
 
 # By name: takes a folder for what it makes, and whether to be quick about it.
 PARTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "driver": driver.measure,
     "environments": environments.measure,
     "overlap": overlap.measure,
     "straggler": overlap.measure_straggler,

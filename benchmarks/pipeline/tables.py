@@ -87,6 +87,35 @@ def overlap(sleeping: Results, real: Results) -> Iterator[str]:
     )
 
 
+def driver(results: Results) -> Iterator[str]:
+    """CPU time of the driver by the number of runners."""
+    yield "| runners | driver's ms of CPU a group |"
+    yield "|---|---|"
+    for number, row in results["num_env_runners"].items():
+        yield f"| {number} | {_interval(row['ms_a_group'], row['ms_a_group_interval'], 3)} |"
+    yield ""
+    yield (
+        f"{results['groups_a_runner']} groups of {results['group_size']} a runner and batch, S = "
+        f"{results['max_staleness']}; runners are threads under RLlib's actor manager, and Ray's "
+        f"transport is left out. Medians of {results['rounds']} rounds in turn, with 95% intervals "
+        "(`python -m benchmarks.pipeline driver`)."
+    )
+
+
+def straggler(results: Results) -> Iterator[str]:
+    """Seconds a batch of two runners, of which one is slow, by the size of jobs."""
+    yield "| two runners | s a batch |"
+    yield "|---|---|"
+    for name, run in results["runs"].items():
+        yield f"| {name} | {_interval(run['seconds'], run['seconds_interval'], 2)} |"
+    yield ""
+    yield (
+        f"A slow one takes four times as long; with nothing to wait for, a batch would take "
+        f"{results['best_possible_s']:.1f} s. Medians of {results['rounds']} runs of each in turn, "
+        "with 95% intervals (`python -m benchmarks.pipeline straggler`)."
+    )
+
+
 def _interval(value: float, bounds: Sequence[float], digits: int, unit: str = "") -> str:
     """`0.50 (0.40 to 0.60)`."""
     low, high = bounds

@@ -8,7 +8,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from sfpo_rllib.commands.output import CommandError, JsonOption, print_json
+from sfpo_rllib.commands.output import JsonOption, mendable, print_json, stdout_for_json
 
 EXAMPLES = """\b
 Examples:
@@ -29,17 +29,15 @@ def compare(
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Without a picture.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two runs or two evaluations, with intervals and a plot.
+    """Compares two runs or two evaluations, with intervals and a plot.
 
     Runs are paired by seed, evaluations by problem. Differences are those of the second less the
     first, with 95% intervals; ratios of costs are the second's over the first's.
     """
     from sfpo_rllib import comparison
 
-    try:
+    with mendable(), stdout_for_json(as_json):
         result = comparison.compare(first, second, target=target, plot=None if no_plot else plot)
-    except (ValueError, OSError) as error:
-        raise CommandError("; ".join(str(error).splitlines())) from error
     if as_json:
         print_json(result.as_json())
     elif result.kind == "runs":

@@ -1,15 +1,19 @@
 """`sfpo-rllib evaluate`: how good a model, a checkpoint or a run is."""
 
-import json
-import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sfpo_rllib.commands.output import CommandError, JsonOption, print_json
+from sfpo_rllib.commands.output import (
+    CommandError,
+    JsonOption,
+    json_object,
+    mendable,
+    print_json,
+    stdout_for_json,
+)
 
 EXAMPLES = """\b
 Examples:
@@ -78,7 +82,7 @@ def evaluate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure avg@k, pass@k and maj@k of a model on benchmarks or on an environment.
+    """Measures avg@k, pass@k and maj@k of a model on benchmarks or on an environment.
 
     Of a run without --tasks: as the run evaluates itself. Killed, it goes on where it was when it
     is run again. The output folder holds every reply, a line each in replies.jsonl, and
@@ -106,13 +110,14 @@ def evaluate(
         engine=engine,
         dtype=dtype,
         prompt_format=prompt_format,
-        engine_kwargs=_json("engine_kwargs", engine_kwargs) or None,
+        engine_kwargs=json_object("engine_kwargs", engine_kwargs) or None,
     )
-    options = _json("env_config", env_config)
+    options = json_object("env_config", env_config)
     if template is not None:
         options["prompt_template"] = template
     quiet()
-    try:
+    # What engines print goes where the progress goes.
+    with mendable(), stdout_for_json(True):
         found = [
             model
             for given in models
@@ -131,8 +136,7 @@ def evaluate(
             )
         elif data or options:
             raise CommandError("tasks=None: must be said with --data, --env-config or --template")
-        # What engines print goes where the progress goes.
-        with Progress() as progress, redirect_stdout(sys.stderr):
+        with Progress() as progress:
             results = evals.evaluate(
                 found,
                 chosen,
@@ -142,8 +146,6 @@ def evaluate(
                 sampling={**of_preset.get("sampling", {}), **sampling},
                 **settings,
             )
-    except (ValueError, OSError) as error:
-        raise CommandError("; ".join(str(error).splitlines())) from error
     best = best_of(results) if len(results) > 1 else None
     if as_json:
         content = {"models": [each.as_json() for each in results]}
@@ -156,16 +158,6 @@ def evaluate(
 
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _json(field: str, text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise CommandError(f"{field}={text}: must be JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise CommandError(f'{field}={text}: must be a JSON object, as in {{"num_digits": 2}}')
-    return value
 
 
 def _folder_name(models: Sequence[str]) -> str:

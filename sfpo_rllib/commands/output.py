@@ -55,6 +55,17 @@ def stdout_for_json(only: bool) -> Iterator[None]:
         os.close(kept)
 
 
+def json_object(field: str, text: str) -> dict[str, Any]:
+    """The value of an option that is a JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise CommandError(f"{field}={text}: must be JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise CommandError(f'{field}={text}: must be a JSON object, as in {{"num_digits": 2}}')
+    return value
+
+
 def finite(row: Mapping[str, float]) -> dict[str, float]:
     """A row without the values that JSON has no name for."""
     return {name: value for name, value in row.items() if math.isfinite(value)}

@@ -6,14 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sfpo_rllib.commands.output import CommandError, JsonOption, print_json
+from sfpo_rllib.commands.output import (
+    JsonOption,
+    json_object,
+    mendable,
+    print_json,
+    stdout_for_json,
+)
 
 if TYPE_CHECKING:
     from sfpo_rllib.recordings.regrade import Regraded
 
 app = typer.Typer(
     name="rollouts",
-    help="Look at recorded rollouts, and grade them again.",
+    help="Looks at recorded rollouts, and grades them again.",
     no_args_is_help=True,
 )
 
@@ -32,16 +38,14 @@ def view(
     ] = 30.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Write one HTML file of a run's rollouts, or of two runs', for a browser without a network.
+    """Writes one HTML file of a run's rollouts, or of two runs', for a browser without a network.
 
     Example: sfpo-rllib rollouts view runs/quickstart -o rollouts.html
     """
     from sfpo_rllib.recordings.page import write_page
 
-    try:
+    with mendable(), stdout_for_json(as_json):
         page = write_page([run, *([] if other is None else [other])], output, max_mb=max_mb)
-    except (ValueError, OSError) as error:
-        raise CommandError(str(error)) from error
     if as_json:
         print_json(
             {
@@ -78,26 +82,21 @@ def regrade(
     show: Annotated[int, typer.Option(min=0, help="Replies that are shown.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
-    """Grade recorded replies again by another grader, and print what changes.
+    """Grades recorded replies again by another grader, and prints what changes.
 
     Example: sfpo-rllib rollouts regrade runs/quickstart --grader numeric
     """
     from sfpo_rllib.recordings.regrade import regrade
 
-    try:
-        options = json.loads(env_config)
-        if not isinstance(options, dict):
-            raise ValueError(f"env-config={env_config!r}: must be a JSON object")
+    with mendable(), stdout_for_json(as_json):
         result = regrade(
             run,
             grader,
             settings=dict(map(_setting, settings or [])),
             stage=stage,
             env=env,
-            env_config=options,
+            env_config=json_object("env_config", env_config),
         )
-    except (ValueError, OSError) as error:
-        raise CommandError(str(error)) from error
     if as_json:
         print_json(result.as_json())
     else:

@@ -9,6 +9,7 @@ for an actor without concurrency, on which all that is said of versions of weigh
 """
 
 import logging
+import math
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -27,6 +28,7 @@ from sfpo_rllib.env_runners.remote_group import apart, joined, num_parts
 
 logger = logging.getLogger(__name__)
 
+LONGEST_WAIT_S = 3600.0  # of Ray, which takes no infinite one
 LOCAL = 0  # the id of the runner in this process
 
 
@@ -82,9 +84,9 @@ class Calls(ABC):
     def healthy(self) -> list[int]:
         """The ids of the runners that may be called."""
 
-    def line(self, worker_id: int) -> list[Call]:
-        """The calls that a runner has not answered, in order."""
-        return list(self._lines[worker_id])
+    def is_any(self) -> bool:
+        """Whether a call is under way."""
+        return any(self._lines.values())
 
     def all(self) -> list[Call]:
         """The calls under way."""
@@ -99,7 +101,7 @@ class Calls(ABC):
         *,
         timeout_s: float,
         about: Any = None,
-    ) -> None:
+    ) -> Call:
         """Calls a method of a runner, and does not wait."""
 
     @abstractmethod
@@ -124,6 +126,7 @@ class RemoteCalls(Calls):
     def __init__(self, runners: EnvRunnerGroup) -> None:
         super().__init__()
         self._runners = runners
+        self._look_again_at = math.inf  # when a runner is overdue, at the earliest
 
     @override(Calls)
     def healthy(self) -> list[int]:
@@ -138,7 +141,7 @@ class RemoteCalls(Calls):
         *,
         timeout_s: float,
         about: Any = None,
-    ) -> None:
+    ) -> Call:
         count = num_parts(arguments)
 
         def call(runner: EnvRunner, **kwargs: Any) -> Any:
@@ -149,55 +152,63 @@ class RemoteCalls(Calls):
                 value, parts, failure = None, [None] * count, traceback.format_exc()
             return ((value, failure), *parts) if count else (value, failure)
 
-        line = self._lines[worker_id]
-        since = None if line else time.monotonic()
         apply = self._runners._worker_manager.actors()[worker_id].apply
         refs = apply.options(num_returns=1 + count).remote(call, **arguments)
         ref, *parts = refs if count else [refs]
-        line.append(Call(worker_id, method, timeout_s, about, ref, since, parts))
+        line = self._lines[worker_id]
+        line.append(Call(worker_id, method, timeout_s, about, ref, parts=parts))
+        self._begin(line)
+        return line[-1]
 
     @override(Calls)
     def poll(self, *, wait: bool = True) -> list[Answer]:
-        calls = self.all()
-        if not calls:
+        # The first call of each runner is enough to wait for: what it answers next comes next time.
+        firsts = {line[0].ref: line for line in self._lines.values() if line}
+        if not firsts:
             return []
-        refs = [call.ref for call in calls]
-        ready, _ = ray.wait(refs, timeout=self._patience() if wait else 0.0)
-        if ready:
-            ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0.0)
-        done = set(ready)
-        return [answer for line in self._lines.values() for answer in self._next(line, done)]
+        timeout_s = max(self._look_again_at - time.monotonic(), 0.0) if wait else 0.0
+        ready, rest = ray.wait(list(firsts), timeout=min(timeout_s, LONGEST_WAIT_S))
+        if ready and rest:
+            ready += ray.wait(rest, num_returns=len(rest), timeout=0.0)[0]
+        answers = [answer for ref in ready for answer in self._answered(firsts[ref])]
+        if time.monotonic() >= self._look_again_at:
+            answers += self._overdue()
+        return answers
 
-    def _patience(self) -> float:
-        """Seconds until the first runner is overdue."""
-        firsts = [line[0] for line in self._lines.values() if line]
-        now = time.monotonic()
-        left = min(((call.since or now) + call.timeout_s - now for call in firsts), default=0.0)
-        return min(max(left, 0.0), 3600.0)
+    def _answered(self, line: deque[Call]) -> list[Answer]:
+        """What came of the first call of a line, and of those behind it if the runner is lost."""
+        call = line.popleft()
+        self._begin(line)
+        try:
+            value, failure = ray.get(call.ref)
+        except RayError as error:
+            answer = Answer(call, lost=f"it died: {error}", at_fault=True)
+            self._runners._worker_manager.set_actor_state(call.worker_id, healthy=False)
+            return [answer, *self._lose(line, answer)]
+        if failure is None:
+            return [Answer(call, joined(value, call.parts))]
+        reason = f"{call.method}() raised:\n{failure}"
+        answer = Answer(call, lost=reason, at_fault=True, raised=True)
+        replace_runner(self._runners, call.worker_id)
+        return [answer, *self._lose(line, answer)]
 
-    def _next(self, line: deque[Call], done: set[Any]) -> list[Answer]:
-        """The answers of one runner, in the order of its calls."""
-        answers: list[Answer] = []
-        while line and line[0].ref in done:
-            call = line.popleft()
-            try:
-                value, failure = ray.get(call.ref)
-            except RayError as error:
-                answers.append(Answer(call, lost=f"it died: {error}", at_fault=True))
-                self._runners._worker_manager.set_actor_state(call.worker_id, healthy=False)
-                return answers + self._lose(line, answers[-1])
-            if failure is not None:
-                reason = f"{call.method}() raised:\n{failure}"
-                answers.append(Answer(call, lost=reason, at_fault=True, raised=True))
-                replace_runner(self._runners, call.worker_id)
-                return answers + self._lose(line, answers[-1])
-            answers.append(Answer(call, joined(value, call.parts)))
-        if not line:
-            return answers
-        now, call = time.monotonic(), line[0]
-        if call.since is None:
-            call.since = now
-        elif now > call.since + call.timeout_s:
+    def _begin(self, line: deque[Call]) -> None:
+        """The first call of a line is the runner's next to answer from now on."""
+        if line and line[0].since is None:
+            line[0].since = time.monotonic()
+            self._look_again_at = min(self._look_again_at, line[0].since + line[0].timeout_s)
+
+    def _overdue(self) -> list[Answer]:
+        """Gives up runners that have not answered in time, and notes when to look again."""
+        now, answers = time.monotonic(), []
+        self._look_again_at = math.inf
+        for line in filter(None, list(self._lines.values())):
+            self._begin(line)  # if an interrupt came before it was noted
+            call = line[0]
+            due = (call.since or now) + call.timeout_s
+            if due > now:
+                self._look_again_at = min(self._look_again_at, due)
+                continue
             reason = f"no answer to {call.method}() within {call.timeout_s:g} s"
             answers.append(Answer(line.popleft(), lost=reason, at_fault=True))
             replace_runner(self._runners, call.worker_id)
@@ -216,6 +227,7 @@ class RemoteCalls(Calls):
         for call in calls:
             if call in (line := self._lines[call.worker_id]):
                 line.remove(call)
+                self._begin(line)
             ray.cancel(call.ref)
 
 
@@ -239,8 +251,10 @@ class LocalCalls(Calls):
         *,
         timeout_s: float,
         about: Any = None,
-    ) -> None:
-        self._lines[LOCAL].append(Call(LOCAL, method, timeout_s, about, dict(arguments)))
+    ) -> Call:
+        call = Call(LOCAL, method, timeout_s, about, dict(arguments))
+        self._lines[LOCAL].append(call)
+        return call
 
     @override(Calls)
     def poll(self, *, wait: bool = True) -> list[Answer]:

@@ -1,6 +1,5 @@
 """The replies of an evaluation: a line each, written as it comes, in a folder that resumes."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -8,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from sfpo_rllib.folder_lock import FolderInUse, FolderLock
 from sfpo_rllib.reporting import replacing
 
 REPLIES, RECORD, LOCK = "replies.jsonl", "evaluation.json", "evaluation.lock"
@@ -79,14 +79,16 @@ class ReplyStore:
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"output={str(folder)!r}: must be a folder, not a file")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.folder / LOCK, "a")  # noqa: SIM115  (it ends with this process)
         try:
-            self._take_lock()
+            self._lock = FolderLock(self.folder / LOCK)
+        except FolderInUse:
+            raise self._refusal("must be a folder that no other process evaluates in") from None
+        try:
             self._check_record(record)
             self.replies = {reply.key: reply for reply in self._kept()}
             self._file = open(self.folder / REPLIES, "a")  # noqa: SIM115
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
 
     def __enter__(self) -> Self:
@@ -94,7 +96,7 @@ class ReplyStore:
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
-        self._lock.close()
+        self._lock.release()
 
     def add(self, reply: Reply) -> None:
         """Writes a reply: from then on no kill loses it."""
@@ -107,12 +109,6 @@ class ReplyStore:
         found = (r for r in self.replies.values() if r.task == task)
         wanted = [r for r in found if r.problem < num_problems and r.sample < samples]
         return sorted(wanted, key=lambda reply: reply.key)
-
-    def _take_lock(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise self._refusal("must be a folder that no other process evaluates in") from None
 
     def _check_record(self, record: Mapping[str, Any]) -> None:
         """Compares the record with the folder's own, and writes what is known of both."""

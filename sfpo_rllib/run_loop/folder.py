@@ -1,6 +1,5 @@
 """The folder of a run: who writes there, which run it holds, its checkpoints."""
 
-import fcntl
 import json
 import logging
 import secrets
@@ -17,6 +16,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from sfpo_rllib.checkpoints import CheckpointError, newest_valid, read_config, verify
 from sfpo_rllib.checkpoints.manifest import own_files
 from sfpo_rllib.checkpoints.places import files_below
+from sfpo_rllib.folder_lock import FolderInUse, FolderLock
 from sfpo_rllib.recordings import RolloutStore
 from sfpo_rllib.reporting import PROGRESS, replacing
 from sfpo_rllib.run_loop.identity import Identity
@@ -114,9 +114,11 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"folder={str(folder)!r}: must be a folder, not a file")
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.path / LOCK, "a")  # noqa: SIM115  (it ends with this process)
         try:
-            self._take_lock()
+            self._lock = FolderLock(self.path / LOCK)
+        except FolderInUse:
+            raise self._refusal("one that no other process trains in") from None
+        try:
             identity = Identity.of(config)
             self.record = self._read_record() or Record(identity)
             self.checkpoint = self._newest_checkpoint()
@@ -133,14 +135,14 @@ class RunFolder:
                 RolloutStore(self.path).cut(-1)
             self.record.identity = identity
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._lock.close()
+        self._lock.release()
 
     def save(self, algo: Algorithm) -> Path:
         """Saves a checkpoint and deletes those of the run that are one too many."""
@@ -164,12 +166,6 @@ class RunFolder:
         with replacing(self.path / RECORD) as file:
             json.dump(asdict(self.record), file, indent=2)
             file.write("\n")
-
-    def _take_lock(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise self._refusal("one that no other process trains in") from None
 
     def _read_record(self) -> Record | None:
         if (self.path / RECORD).exists():

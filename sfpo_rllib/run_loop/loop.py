@@ -23,6 +23,7 @@ from sfpo_rllib.core.registry import name_of
 from sfpo_rllib.env_runners.runner_calls import kill_runners
 from sfpo_rllib.interrupt import BatchGivenUp, StopRequest, is_interactive
 from sfpo_rllib.provenance import machine, versions
+from sfpo_rllib.ray_start import start_ray
 from sfpo_rllib.reporting import PROGRESS, iteration_line, read_rows, replacing
 from sfpo_rllib.run_loop.folder import PREFIX, SUMMARY, RunFolder, Session
 from sfpo_rllib.run_loop.journal import Journal
@@ -138,6 +139,7 @@ def run(
     Raises:
         ValueError: If an argument or the config is wrong, or the folder holds another run.
         CheckpointError: If all checkpoints in the folder are damaged.
+        RayDidNotStart: If Ray does not, an OSError.
         SystemExit: After SIGTERM (143) or Ctrl-C (130).
         KeyboardInterrupt: After Ctrl-C in a notebook or an interactive shell.
     """
@@ -235,7 +237,7 @@ class _Session:
 
     def _start_ray(self) -> None:
         try:
-            ray.init()
+            start_ray()
         except SystemExit:  # what Ray makes of a SIGTERM while it starts
             self._stop.request(signal.SIGTERM)
             raise BatchGivenUp from None

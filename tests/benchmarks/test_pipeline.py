@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from repository import ROOT
 
-from benchmarks.pipeline import environments, weights
+from benchmarks.pipeline import driver, environments, weights
 
 
 def test_slow_environments_are_waited_for_together(tmp_path):
@@ -26,6 +26,26 @@ def test_the_committed_syncs_are_of_the_same_weights_and_now_of_one_copy() -> No
     assert before["environment"]["commit"] != now["environment"]["commit"]
     assert 1.95 < before["median"]["stored_copies"] < 2.1
     assert 0.99 < now["median"]["stored_copies"] < 1.01
+
+
+def test_the_driver_takes_every_group_of_threads_that_stand_for_runners() -> None:
+    rows = driver.measure(Path(), smoke=True)["num_env_runners"]
+    assert list(rows) == ["4", "16", "64"]
+    assert all(0 < row["ms_a_group"] < 1 for row in rows.values())
+
+
+def test_the_committed_time_of_the_driver_does_not_grow_with_the_number_of_runners() -> None:
+    results = ROOT / "benchmarks" / "pipeline" / "results" / "driver.json"
+    rows = json.loads(results.read_text())["num_env_runners"]
+    times = [row["ms_a_group"] for row in rows.values()]
+    assert list(rows) == ["4", "8", "16", "32", "64"]
+    assert max(times) < 1 and max(times) < 1.2 * min(times)
+
+
+def test_a_slow_runner_holds_up_what_it_is_at_and_no_more() -> None:
+    results = ROOT / "benchmarks" / "pipeline" / "results" / "straggler.json"
+    seconds = {n: run["seconds"] for n, run in json.loads(results.read_text())["runs"].items()}
+    assert seconds["one slow, a group a job"] < seconds["one slow, half a batch a job"] / 1.5
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The docs' code runs, and their numbers are those of the committed results."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,10 +21,35 @@ def test_numbers_are_those_of_the_committed_results(page: str) -> None:
     assert renewed(text, BLOCKS[page]) == text, "run `python -m benchmarks.report`"
 
 
+def headings(page: Path) -> set[str]:
+    """The anchors that a Markdown page has."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def test_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text()):
+            there = page.parent / target if target else page
+            assert there.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in headings(there), f"{page.name}: {target}#{anchor}"
+
+
+def test_the_readme_links_every_page() -> None:
+    readme = (ROOT / "README.md").read_text()
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")}
+    assert pages == set(re.findall(r"\]\(docs/(\w+\.md)", readme))
+
+
+def test_the_commands_page_has_every_command() -> None:
+    from sfpo_rllib.commands.app import app
+
+    page = (ROOT / "docs" / "commands.md").read_text()
+    names = [command.name for command in app.registered_commands]
+    names += [group.typer_instance.info.name for group in app.registered_groups]
+    listed = re.findall(r"^\| \[?`(\w+)`", page, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(names)
 
 
 def test_the_rule_in_the_docs_trains_and_goes_on_from_its_state() -> None:

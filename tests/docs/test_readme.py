@@ -1,5 +1,6 @@
 """The README says what the code does and what was measured."""
 
+import codeop
 import json
 import re
 from pathlib import Path
@@ -63,6 +64,17 @@ def test_blocks_run_one_after_the_other_in_one_session(
     exec(RUN, session)  # with the config of before the sweep
     rows = (tmp_path / "runs" / "reverse" / "progress.csv").read_text().splitlines()
     assert len(rows) == 1 + 4
+
+
+@pytest.mark.parametrize("block", [TWENTY_LINES, SWAP, SWEEP, RESTORE, RUN, ON_GPUS])
+def test_a_block_can_be_pasted_into_pythons_own_shell(block: str) -> None:
+    pending: list[str] = []
+    for line in [*block.splitlines(), ""]:
+        pending.append(line)
+        # A loop ends at an empty line there: what follows one at once is a SyntaxError.
+        if codeop.compile_command("\n".join(pending), symbol="single") is not None:
+            pending = []
+    assert pending == []
 
 
 def test_the_example_for_gpus_makes_a_config(session: dict[str, Any]) -> None:

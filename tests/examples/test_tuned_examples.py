@@ -230,10 +230,10 @@ def test_quickstart_starts_ray_twice_at_most_and_ends_in_one_line(
     monkeypatch.setattr(quickstart.ray, "init", init)
     args = quickstart.parse_args()
     if times == 1:
-        quickstart.start_ray(args)
+        quickstart.start_ray_quietly(args)
     else:
         with pytest.raises(SystemExit) as ended:
-            quickstart.start_ray(args)
+            quickstart.start_ray_quietly(args)
         assert ended.value.code == "quickstart: ray does not start, twice tried: no room 1"
     assert capsys.readouterr().out == "      ray did not start (no room 0); once more\n"
 
@@ -242,7 +242,7 @@ def test_quickstart_hides_what_ray_greets_with_and_nothing_after(
     quickstart: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(quickstart.ray, "init", lambda **settings: os.write(2, b"a greeting"))
-    quickstart.start_ray(quickstart.parse_args())
+    quickstart.start_ray_quietly(quickstart.parse_args())
     os.write(2, b"an error")
     assert capfd.readouterr().err == "an error"
 

@@ -61,11 +61,12 @@ class FakeRunners(Calls):
         *,
         timeout_s: float,
         about: Any = None,
-    ) -> None:
+    ) -> Call:
         assert worker_id in self._healthy
         call = Call(worker_id, method, timeout_s, about, dict(arguments))
         self.sent.append((worker_id, method, next(iter(arguments.values()), None)))
         self._lines[worker_id].append(call)
+        return call
 
     def poll(self, *, wait: bool = True) -> list[Answer]:
         """One runner answers, or with a `chance` one that is drawn."""

@@ -17,7 +17,14 @@ from ray.tune.callback import CallbackList
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, TBXLoggerCallback
 from tensorboardX.proto.event_pb2 import Event
 
-from sfpo_rllib.tracking import RunAsTrial, Trackers, make_tracker, numbers, numbers_only
+from sfpo_rllib.tracking import (
+    RunAsTrial,
+    Trackers,
+    go_on_as,
+    make_tracker,
+    numbers,
+    numbers_only,
+)
 
 RESULT = {
     "training_iteration": 1,
@@ -143,7 +150,7 @@ def test_without_trackers_nothing_is_written(trial: RunAsTrial, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mlflow_has_the_numbers_of_a_run(
+def test_mlflow_has_the_numbers_of_a_run_and_goes_on_with_it(
     trial: RunAsTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlflow = pytest.importorskip("mlflow")
@@ -151,21 +158,45 @@ def test_mlflow_has_the_numbers_of_a_run(
     trackers = Trackers([make_tracker("mlflow", "sums")], trial)
     trackers.add({"training_iteration": 0, "evaluation": {"accuracy": 0.25}})
     trackers.add(RESULT)
-    trackers.close(failed=False)
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    trackers.close(failed=True)
+    again = RunAsTrial(
+        folder=tmp_path, trial_id="ab12", algorithm="SFPO", config={"lr": 2e-3, "runners": {"n": 2}}
+    )
+    trackers = Trackers([make_tracker("mlflow", "sums")], again, iteration=1)
+    client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("sums")
     (run,) = client.search_runs([experiment.experiment_id])
-    assert run.info.status == "FINISHED" and run.data.params["lr"] == "0.001"
+    assert run.info.status == "RUNNING"
+    trackers.add({**RESULT, "training_iteration": 2})
+    trackers.close(failed=False)
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"lr": "0.001", "runners/n": "2"}, "what it began with stays"
     assert run.data.metrics["env_runners/accuracy"] == 0.5
     assert not any("config" in name or "entropy_z" in name for name in run.data.metrics)
     (before,) = client.get_metric_history(run.info.run_id, "evaluation/accuracy")
     assert (before.step, before.value) == (0, 0.25)
+    history = client.get_metric_history(run.info.run_id, "env_runners/accuracy")
+    assert [point.step for point in history] == [1, 2]
+    other = RunAsTrial(folder=tmp_path, trial_id="cd34", algorithm="SFPO", config={})
+    Trackers([make_tracker("mlflow", "sums")], other).close(failed=False)
+    assert len(client.search_runs([experiment.experiment_id])) == 2
 
 
-def test_wandb_is_made_offline_with_the_runs_own_id(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_goes_on_with_the_page_of_a_run_unless_it_is_told_otherwise() -> None:
     pytest.importorskip("wandb")
-    tracker = make_tracker("wandb", "sums")
-    assert tracker.project == "sums" and tracker.kwargs == {"resume": "allow"}
+    tracker, told = make_tracker("wandb", "sums"), make_tracker("wandb", "sums")
+    told.kwargs["resume"] = "never"
+    for each in (tracker, told):
+        go_on_as(each, "ab12")
+    assert tracker.project == "sums"
+    assert (tracker.kwargs, told.kwargs) == ({"resume": "allow"}, {"resume": "never"})
+
+
+def test_other_callbacks_are_left_alone() -> None:
+    recorder = Recorder()
+    go_on_as(recorder, "ab12")
+    assert vars(recorder) == {"told": []}
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

@@ -11,6 +11,7 @@ from sfpo_rllib.algorithms.grpo.autoscaling import cluster_can_grow
 from sfpo_rllib.core.checks import first_line, raise_problems
 from sfpo_rllib.env_runners.env_values import described
 from sfpo_rllib.preflight.object_store import object_store_problems
+from sfpo_rllib.ray_start import start_ray
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +23,12 @@ def check_cluster_resources(algo_class: type[Algorithm], config: AlgorithmConfig
 
     Raises:
         ValueError: If it has too little of something, by name.
+        RayDidNotStart: If there is none yet, and none starts.
     """
     if ray.util.get_current_placement_group() is not None:
         return  # Tune has reserved it
     if not ray.is_initialized():
-        ray.init()
+        start_ray()
     processes = algo_class.default_resource_request(config).bundles
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     missing = "\n".join(shortages(processes, nodes))

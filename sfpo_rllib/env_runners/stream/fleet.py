@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -68,6 +68,8 @@ class Fleet:
         self._weights: dict[int, PublishedWeights] = {}
         self._newest: PublishedWeights | None = None
         self._told: dict[int, int] = {}  # the version that was last sent to a runner
+        self._jobs: dict[int, list[Call]] = {}  # that a runner has not answered, in order
+        self._is_untidy = False  # after an interrupt
         self._ledgers: list[Ledger] = []
         self._last_loss = "see the runners' logs"
 
@@ -116,13 +118,14 @@ class Fleet:
             RuntimeError: If there is none that has, and one raised.
         """
         loaded, reason = 0, ""
-        while any(call.method == SET_STATE for call in self._calls.all()):
-            for answer in self._calls.poll():
-                self._take(answer)
-                if answer.call.method == SET_STATE:
-                    loaded += answer.lost is None
-                    if answer.raised:
-                        reason = f"{answer.lost}"
+        with self._tidy():
+            while any(call.method == SET_STATE for call in self._calls.all()):
+                for answer in self._calls.poll():
+                    self._take(answer)
+                    if answer.call.method == SET_STATE:
+                        loaded += answer.lost is None
+                        if answer.raised:
+                            reason = f"{answer.lost}"
         if reason and not loaded:
             raise RuntimeError(f"no env runner took the new weights: {reason}")
 
@@ -131,8 +134,9 @@ class Fleet:
         self._told.clear()
         for worker_id in self._calls.healthy():
             self._calls.send(worker_id, SLEEP, {}, timeout_s=self._timeout_s)
-        while any(call.method == SLEEP for call in self._calls.all()):
-            self._take_all(self._calls.poll())
+        with self._tidy():
+            while any(call.method == SLEEP for call in self._calls.all()):
+                self._take_all(self._calls.poll())
 
     def members(self) -> list[int]:
         """The ids of the runners that may be called."""
@@ -144,42 +148,47 @@ class Fleet:
         Raises:
             RuntimeError: If no runner is healthy, or nothing that they do comes to anything.
         """
-        self.look_after_calls()
-        while True:
+        with self._tidy():
             self._take_all(self._calls.poll(wait=False))
-            if until():
-                return
-            self._hand_out(at_most=1)
-            self._share_out()
-            if self._calls.all():
-                self._take_all(self._calls.poll())
-            else:
-                self._wait_for_healthy()
+            while not until():
+                self._hand_out(at_most=1)
+                self._share_out()
+                if self._calls.is_any():
+                    self._take_all(self._calls.poll())
+                else:
+                    self._wait_for_healthy()
 
     def hand_out_all(self) -> None:
         """Gives every job to a runner, as nobody will be there to do it for a while."""
-        self._hand_out(at_most=None)
+        with self._tidy():
+            self._hand_out(at_most=None)
 
     def look_after_calls(self) -> None:
         """Ends calls that are nobody's any more, and asks again for what an interrupt has lost."""
-        calls = self._at_jobs()
+        calls = [call for call in self._calls.all() if call.method == SAMPLE]
+        self._jobs = {}
         for call in calls:
-            if not any(ledger.is_waiting_for(call.about) for ledger in self._ledgers):
+            if any(ledger.is_waiting_for(call.about) for ledger in self._ledgers):
+                self._jobs.setdefault(call.worker_id, []).append(call)
+            else:
                 self._calls.cancel([call])
         for ledger in self._ledgers:
             ledger.keep_only({call.about.id for call in calls})
 
-    def _at_jobs(self) -> list[Call]:
-        return [call for call in self._calls.all() if call.method == SAMPLE]
-
-    def _jobs_of(self, worker_id: int) -> list[Call]:
-        return [call for call in self._calls.line(worker_id) if call.method == SAMPLE]
+    @contextmanager
+    def _tidy(self) -> Iterator[None]:
+        """What the body does to calls and jobs is done whole, or looked after the next time."""
+        if self._is_untidy:
+            self.look_after_calls()
+        self._is_untidy = True
+        yield
+        self._is_untidy = False
 
     def _hand_out(self, *, at_most: int | None) -> None:
         """Gives pending jobs to the runners with fewest, as far as they have less than so many."""
         if not any(ledger.pending for ledger in self._ledgers):
             return
-        loads = {i: len(self._jobs_of(i)) for i in self._calls.healthy()}
+        loads = {i: len(self._jobs.get(i, ())) for i in self._calls.healthy()}
         for ledger in self._ledgers:
             while ledger.pending and loads:
                 ticket = ledger.pending[0]
@@ -193,16 +202,17 @@ class Fleet:
 
     def _share_out(self) -> None:
         """A runner that has nothing to do gets the last job of one that has several."""
-        loads = {i: self._jobs_of(i) for i in self._calls.healthy()}
-        idle = [i for i, jobs in loads.items() if not jobs]
-        for worker_id in idle:
-            busiest = max(loads, key=lambda i: len(loads[i]))
-            if len(loads[busiest]) < 2:
+        if max(map(len, self._jobs.values()), default=0) < 2:
+            return
+        for worker_id in self._calls.healthy():
+            if self._jobs.get(worker_id):
+                continue
+            busiest = max(self._jobs.values(), key=len)
+            if len(busiest) < 2:
                 return
-            call = loads[busiest].pop()
-            self._calls.cancel([call])
+            call = busiest[-1]
+            self._cancel([call])
             self._send(worker_id, call.about)
-            loads[worker_id] = [call]
 
     def _send(self, worker_id: int, ticket: Ticket) -> None:
         job, version = ticket.job, ticket.job.weights_version
@@ -211,9 +221,19 @@ class Fleet:
         elif self._told.get(worker_id) != version:
             self._tell(worker_id, version, self._weights[version].state_for_one())
         grace = max(GRACE_S, GRACE_SHARE * self._timeout_s)
-        self._calls.send(
+        call = self._calls.send(
             worker_id, SAMPLE, {"job": job}, timeout_s=self._timeout_s + grace, about=ticket
         )
+        self._jobs.setdefault(worker_id, []).append(call)
+
+    def _cancel(self, calls: Sequence[Call]) -> None:
+        for call in calls:
+            self._forget(call)
+        self._calls.cancel(calls)
+
+    def _forget(self, call: Call) -> None:
+        if call in (jobs := self._jobs.get(call.worker_id, [])):
+            jobs.remove(call)
 
     def _tell(self, worker_id: int, version: int, state: Any) -> None:
         self._calls.send(worker_id, SET_STATE, {"state": state}, timeout_s=self._timeout_s)
@@ -234,11 +254,12 @@ class Fleet:
                 for ledger in self._ledgers:
                     ledger.failed(f"{answer.lost}", raised=answer.raised)
             return
+        self._forget(answer.call)
         if answer.lost is None and answer.value.stale_version is not None:
             # It was started anew. What stands behind the job would be answered likewise.
             self._told.pop(worker_id, None)
-            behind = self._jobs_of(worker_id)
-            self._calls.cancel(behind)
+            behind = list(self._jobs.get(worker_id, ()))
+            self._cancel(behind)
             for ledger in self._ledgers:
                 for call in reversed(behind):
                     ledger.withdrawn(call.about)

@@ -19,6 +19,8 @@ from sfpo_rllib import GRPO, SFPO, GRPOConfig, SFPOConfig
 from sfpo_rllib.algorithms.grpo import grpo
 from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.core.lr_schedule import LRSchedule
+from sfpo_rllib.recordings import read_rollouts
+from sfpo_rllib.recordings.page import write_page
 from sfpo_rllib.token_trace import TokenTrace
 
 MakeConfig = Callable[..., SFPOConfig]
@@ -122,9 +124,9 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     [("ddp", "what needs counts of all learners"), ("fsdp", "own functions")],
 )
 def test_two_learners_have_the_gradient_of_one(
-    make_config: MakeConfig, running: Running, parallelism: str, objective: str
+    make_config: MakeConfig, running: Running, tmp_path: Path, parallelism: str, objective: str
 ) -> None:
-    """And measure the same, also when only they cut the batch into micro-batches.
+    """And measure and record the same, also when only they cut the batch into micro-batches.
 
     One step of plain SGD shows the gradient as it is: AdamW would blow its rounding up.
     """
@@ -137,9 +139,9 @@ def test_two_learners_have_the_gradient_of_one(
     two = make_config(GRPOConfig, env=ECHO, env_config=env_config)
     two.learners(num_learners=2, parallelism=parallelism)
     two.training(max_tokens_per_micro_batch=40, **plain)
-    gradients, problems, measures = [], [], []
+    gradients, problems, measures, recorded = [], [], [], []
     for config in (one, two):
-        algo = running(config.build_algo())
+        algo = running(config.reporting(record_rollouts=8).build_algo())
         if config.kl_coeff:  # otherwise the policy is its own reference
             move_the_policy(algo)
         start = algo.get_module_weights()
@@ -148,8 +150,19 @@ def test_two_learners_have_the_gradient_of_one(
         steps = {n: (w - start[n]) / 1e4 for n, w in algo.get_module_weights().items()}
         gradients.append(steps)
         problems.append(seen)
+        recorded.append(list(read_rollouts(algo.logdir)))
 
     assert problems[0] == problems[1]
+    assert len({(row["seed"], row["member"]) for row in recorded[1]}) == 32, "each episode once"
+    for alone, shared in zip(*recorded, strict=True):
+        for name in ("seed", "member", "reward", "token_ids"):
+            assert shared[name] == alone[name]
+        for name in ("advantage", "old_logps", "entropies"):  # of the right one, wherever it was
+            assert (alone[name] is None) == (shared[name] is None)
+            if alone[name] is not None:
+                expected = pytest.approx(alone[name], rel=1e-3, abs=1e-5, nan_ok=True)
+                assert shared[name] == expected, name
+    assert write_page([algo.logdir], tmp_path / "view.html", max_mb=30).num_episodes == 32
     for name in measures[0]:
         assert measures[1][name] == pytest.approx(measures[0][name], rel=1e-3, abs=1e-5), name
     for name, expected in gradients[0].items():
