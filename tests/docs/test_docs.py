@@ -52,6 +52,24 @@ def test_the_commands_page_has_every_command() -> None:
     assert sorted(listed) == sorted(names)
 
 
+def test_lines_of_iterations_on_the_commands_page_are_as_they_are_printed() -> None:
+    from sfpo_rllib.reporting import iteration_line
+
+    def shape(line: str) -> str:
+        return re.sub(r"[ \d.]+", "#", line)
+
+    result = {
+        "training_iteration": 1,
+        "env_runners": {"accuracy": 0.5, "episode_return_mean": 0.5, "tokens_per_s": 1477},
+        "learners": {"default_policy": {"sfpo": {"entropy": 0.8, "active": 1}}},
+        "timers": {"sample": 0.14, "learn": 0.38, "sync_weights": 0.0},
+    }
+    page = (ROOT / "docs" / "commands.md").read_text()
+    lines = re.findall(r"^iter .*$", page, flags=re.MULTILINE)
+    assert len(lines) == 4
+    assert {shape(line) for line in lines} == {shape(iteration_line(result))}
+
+
 def test_the_rule_in_the_docs_trains_and_goes_on_from_its_state() -> None:
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", UPDATE_RULES, flags=re.DOTALL):
