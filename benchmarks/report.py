@@ -14,11 +14,13 @@ import numpy as np
 from benchmarks.pipeline import tables
 from benchmarks.rllib_algorithms.plot import LABELS as RLLIB_LABELS
 from benchmarks.staleness.tables import at_one_rate, staleness
+from benchmarks.update_rules.docs_tables import baselines
 from benchmarks.update_rules.variants import BASELINE, VARIANTS
 from sfpo_rllib.statistics import bootstrap_interval
 
 ROOT = Path(__file__).parents[1]
 TABLE = Path("benchmarks/update_rules/results/table.json")
+BASELINES = Path("benchmarks/update_rules/results/baselines.json")
 RLLIB = Path("benchmarks/rllib_algorithms/results/results.json")
 LEARNER = Path("benchmarks/learner/results/results.json")
 OVERHEAD = Path("benchmarks/overhead/results/results.json")
@@ -332,6 +334,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
         "conservative": lambda: conservative(load(TABLE)),
         "common_rates": lambda: common_rates(load(TABLE)),
         "setup": lambda: setup(load(TABLE)),
+        "baselines": lambda: baselines(load(BASELINES)),
         "rllib": lambda: rllib(load(RLLIB)),
         "overhead": lambda: overhead(load(OVERHEAD)),
     },

@@ -35,24 +35,32 @@ matplotlib.use("Agg")  # no screen needed
 import matplotlib.pyplot as plt
 
 ALPHA = 0.3
-REFERENCE = name_of(4, 4)
+REFERENCE = name_of(4, 16)  # fewest rollouts in baselines.json
 PAPER = ("grpo-1x4", "sfpo_paper")  # its code's own pair
 
 CONTENDERS: dict[str, Variant] = {
     **{
         name: SETTINGS[name]
-        for name in (name_of(1, 1), name_of(1, 4), name_of(1, 8), name_of(2, 4), name_of(4, 4))
+        for name in (
+            name_of(1, 1),
+            name_of(1, 4),
+            name_of(1, 16),
+            name_of(2, 16),
+            name_of(4, 4),
+            REFERENCE,
+        )
     },
     "grpo-8x1": Variant(MultiEpoch(8), "GRPO, 8 x 1"),
-    "lookahead-1x8": Variant(Lookahead(1, ALPHA), "lookahead, 1 x 8, alpha=0.3", minibatches=8),
-    "lookahead-2x4": Variant(Lookahead(2, ALPHA), "lookahead, 2 x 4, alpha=0.3", minibatches=4),
+    "lookahead-1x16": Variant(Lookahead(1, ALPHA), "lookahead, 1 x 16, alpha=0.3", minibatches=16),
+    "lookahead-2x16": Variant(Lookahead(2, ALPHA), "lookahead, 2 x 16, alpha=0.3", minibatches=16),
     "sfpo-1x8+1": Variant(
         SlowFast(1, ALPHA, fast_minibatches=8, slow_minibatches=1),
         "SFPO, K=1, fast x 8, slow x 1, alpha=0.3",
     ),
     "sfpo-3x4": Variant(SlowFast(3, ALPHA), "SFPO, K=3, x 4, alpha=0.3", minibatches=4),
     "sfpo_paper": Variant(SlowFast(3, 0.8), "SFPO, K=3, x 4, alpha=0.8 (paper)", minibatches=4),
-    "lookahead-4x4": Variant(Lookahead(4, ALPHA), "lookahead, 4 x 4, alpha=0.3", minibatches=4),
+    "sfpo-3x16": Variant(SlowFast(3, ALPHA), "SFPO, K=3, x 16, alpha=0.3", minibatches=16),
+    "lookahead-4x16": Variant(Lookahead(4, ALPHA), "lookahead, 4 x 16, alpha=0.3", minibatches=16),
     "sfpo-7x1": Variant(SlowFast(7, ALPHA), "SFPO, K=7, alpha=0.3"),
     "replay-8x4": Variant(SlowFastReplay(2, 1.0, 6), "plain replay, M=6, x 4", minibatches=4),
     "sfpo_replay-8x4": Variant(
@@ -64,7 +72,7 @@ CONTENDERS: dict[str, Variant] = {
 PROTOCOL = Protocol(
     variants=tuple(CONTENDERS),
     tasks=(GRID_TASK, "spell_backward"),
-    rates=(1.5e-4, 3e-4),
+    rates=(7.5e-5, 1.5e-4, 3e-4),
     grid_seeds=(0,),
     table_seeds=(10, 11, 12),
     at_baseline_rate=(),

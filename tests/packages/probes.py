@@ -22,9 +22,9 @@ def learned_groups(algo: GRPO) -> Iterator[list[Groups]]:
     batches: list[Groups] = []
     learn = algo._learn
 
-    def record(groups: Groups) -> None:
+    def record(groups: Groups) -> list[list[int]]:
         batches.append(groups)
-        learn(groups)
+        return learn(groups)
 
     algo._learn = record
     try:
