@@ -47,7 +47,7 @@ class KillLearner(RLlibCallback):
         result["cursor"] = algorithm._cursor
         if result["training_iteration"] == 2:
             with suppress(FileExistsError):
-                Path(algorithm.config.env_config["flag"]).mkdir()
+                Path(algorithm.config.env_config["order"]).with_name("killed").mkdir()
                 algorithm.learner_group.foreach_learner(lambda learner: os._exit(1))
 
 

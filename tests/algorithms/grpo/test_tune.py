@@ -159,7 +159,7 @@ def test_a_trial_whose_learner_dies_goes_on_from_its_checkpoint(
     """It learns what an undisturbed run in this process does."""
     config = (
         sweep_config(str(tiny_model))
-        .environment(env_config={"flag": str(tmp_path / "flag")})
+        .environment(env_config={"order": str(tmp_path / "no order")})  # KillLearner's place too
         .callbacks(KillLearner)
     )
     (trial,) = fit(
