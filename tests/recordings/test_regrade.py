@@ -80,7 +80,7 @@ def test_the_command_prints_tables_or_json(run: Path) -> None:
         (["--grader", "exact", "--set", "x=1"], "no setting of grader 'exact'"),
         (["--grader", "exact", "--set", "x"], "set='x': must be KEY=VALUE"),
         (["--grader", "exact", "--stage", "evaluations"], "stage='evaluations'"),
-        (["--grader", "exact", "--env-config", "[]"], "env-config='[]': must be a JSON object"),
+        (["--grader", "exact", "--env-config", "[]"], "env_config=[]: must be a JSON object"),
         (["--grader", "exact", "--env-config", '{"split": "test"}'], "that was recorded"),
         (["--grader", "exact", "--env", "no/Such-v0"], "env='no/Such-v0': could not be made"),
     ],

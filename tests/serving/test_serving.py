@@ -1,5 +1,6 @@
 """What is exported from a checkpoint, and served; without Ray and vLLM."""
 
+import importlib.util
 import json
 import os
 import pickle
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +240,21 @@ def test_without_vllm_it_is_said_what_to_install(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(ValueError, match=r"vllm: is not installed, or not on the PATH; pip inst"):
         serve_command("model")
+
+
+def test_the_vllm_of_this_environment_is_run_by_what_it_has() -> None:
+    """That of the CPU has no executable that starts."""
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed")
+    argv = serve_command("model", ["--port", str(free_port())])
+    names = {found.metadata["Name"] for found in metadata.distributions()}
+    if "vllm" in names:
+        assert Path(argv[0]).name == "vllm" and argv[1:3] == ["serve", "model"]
+    else:
+        module = argv[2]
+        assert argv[:5] == [sys.executable, "-m", module, "--model", "model"]
+        (folder,) = importlib.util.find_spec("vllm").submodule_search_locations
+        assert Path(folder).parent.joinpath(*module.split(".")).with_suffix(".py").is_file()
 
 
 def test_the_command_export_says_what_it_wrote(
