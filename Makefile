@@ -23,7 +23,7 @@ quickstart: setup ## Set up and train a small model, minutes on a CPU
 test: setup-dev ## Set up and run the tests
 	@$(PYTEST)
 
-test-fast: setup-dev ## Set up and run the tests that start neither ray nor vLLM: two minutes
+test-fast: setup-dev ## Set up and run the tests that start neither ray nor vLLM
 	@$(PYTEST) -m "not ray and not vllm"
 
 lint: setup-dev ## Check style and formatting
