@@ -51,33 +51,41 @@ CONTENDERS: dict[str, Variant] = {
         )
     },
     "grpo-8x1": Variant(MultiEpoch(8), "GRPO, 8 x 1"),
+    "grpo-8x4": Variant(MultiEpoch(8), "GRPO, 8 x 4", minibatches=4),
     "lookahead-1x16": Variant(Lookahead(1, ALPHA), "lookahead, 1 x 16, alpha=0.3", minibatches=16),
     "lookahead-2x16": Variant(Lookahead(2, ALPHA), "lookahead, 2 x 16, alpha=0.3", minibatches=16),
-    "sfpo-1x8+1": Variant(
-        SlowFast(1, ALPHA, fast_minibatches=8, slow_minibatches=1),
-        "SFPO, K=1, fast x 8, slow x 1, alpha=0.3",
+    "sfpo-1x16+1": Variant(
+        SlowFast(1, ALPHA, fast_minibatches=16, slow_minibatches=1),
+        "SFPO, K=1, fast x 16, slow x 1, alpha=0.3",
     ),
-    "sfpo-3x4": Variant(SlowFast(3, ALPHA), "SFPO, K=3, x 4, alpha=0.3", minibatches=4),
     "sfpo_paper": Variant(SlowFast(3, 0.8), "SFPO, K=3, x 4, alpha=0.8 (paper)", minibatches=4),
+    "sfpo-3x4": Variant(SlowFast(3, ALPHA), "SFPO, K=3, x 4, alpha=0.3", minibatches=4),
     "sfpo-3x16": Variant(SlowFast(3, ALPHA), "SFPO, K=3, x 16, alpha=0.3", minibatches=16),
     "lookahead-4x16": Variant(Lookahead(4, ALPHA), "lookahead, 4 x 16, alpha=0.3", minibatches=16),
+    "replay-4x16": Variant(SlowFastReplay(1, 1.0, 3), "plain replay, M=3, x 16", minibatches=16),
+    "sfpo_replay-4x16": Variant(
+        SlowFastReplay(1, ALPHA, 3), "slow-fast replay, M=3, x 16, alpha=0.3", minibatches=16
+    ),
+    "sfpo_priority-4x16": Variant(
+        SlowFastReplay(1, ALPHA, 3, by="group", max_age=10, priority=1.0),
+        "slow-fast replay by |advantage|, M=3, x 16, alpha=0.3",
+        minibatches=16,
+    ),
     "sfpo-7x1": Variant(SlowFast(7, ALPHA), "SFPO, K=7, alpha=0.3"),
     "replay-8x4": Variant(SlowFastReplay(2, 1.0, 6), "plain replay, M=6, x 4", minibatches=4),
     "sfpo_replay-8x4": Variant(
-        SlowFastReplay(2, ALPHA, 6),
-        "slow-fast replay, M=6, x 4, alpha=0.3",
-        minibatches=4,
+        SlowFastReplay(2, ALPHA, 6), "slow-fast replay, M=6, x 4, alpha=0.3", minibatches=4
     ),
 }
 PROTOCOL = Protocol(
     variants=tuple(CONTENDERS),
     tasks=(GRID_TASK, "spell_backward"),
-    rates=(7.5e-5, 1.5e-4, 3e-4),
+    rates=(1.5e-4, 3e-4),
     grid_seeds=(0,),
     table_seeds=(10, 11, 12),
     at_baseline_rate=(),
     conservative=(),
-    max_extra_rates=2,
+    max_extra_rates=3,
 )
 
 
