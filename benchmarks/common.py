@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,3 +40,9 @@ def _git_commit() -> str | None:
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     done = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True)
     return done.stdout.strip() or None
+
+
+def interval(statistic: Mapping[str, Any], digits: int, unit: str = "") -> str:
+    """`0.50 (0.40 to 0.60)`."""
+    low, high = statistic["interval"]
+    return f"{statistic['value']:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"

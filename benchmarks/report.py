@@ -11,15 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common import interval
 from benchmarks.pipeline import tables
 from benchmarks.rllib_algorithms.plot import LABELS as RLLIB_LABELS
 from benchmarks.staleness.tables import at_one_rate, staleness
-from benchmarks.update_rules.docs_tables import baselines
+from benchmarks.update_rules.docs_tables import (
+    baselines,
+)
 from benchmarks.update_rules.variants import BASELINE, VARIANTS
 from sfpo_rllib.statistics import bootstrap_interval
 
 ROOT = Path(__file__).parents[1]
 TABLE = Path("benchmarks/update_rules/results/table.json")
+STRONGEST = Path("benchmarks/update_rules/results/strongest.json")
 BASELINES = Path("benchmarks/update_rules/results/baselines.json")
 RLLIB = Path("benchmarks/rllib_algorithms/results/results.json")
 LEARNER = Path("benchmarks/learner/results/results.json")
@@ -215,12 +219,6 @@ def grader_rates(results: Results) -> Iterator[str]:
 def ratio(comparison: Mapping[str, Any], cost: str) -> str:
     """`2.1x`."""
     return f"{comparison[f'{cost}_ratio']['value']:.2f}x"
-
-
-def interval(statistic: Mapping[str, Any], digits: int, unit: str = "") -> str:
-    """`0.50 (0.40 to 0.60)`."""
-    low, high = statistic["interval"]
-    return f"{statistic['value']:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def load(path: Path) -> Any:

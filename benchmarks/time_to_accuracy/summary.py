@@ -7,7 +7,13 @@ import numpy as np
 
 from benchmarks.pool import Result
 from benchmarks.time_to_accuracy.rules import STALENESS, at, is_plain
-from benchmarks.update_rules.analysis import best_accuracy, compare, describe, select
+from benchmarks.update_rules.analysis import (
+    best_accuracy,
+    compare,
+    describe,
+    modelled_s,
+    select,
+)
 from benchmarks.update_rules.variants import Variant
 
 GOAL = 4.19  # times less wall-clock than GRPO, as published for SFPO
@@ -24,12 +30,6 @@ def strongest(
         )
 
     return max((name for name, rule in rules.items() if is_plain(rule)), key=accuracy)
-
-
-def modelled_s(sample_s: float, pass_s: float, passes: float, max_staleness: int) -> float:
-    """Seconds a batch takes: s + P l where sampling and learning take turns, else the longer."""
-    learn_s = passes * pass_s
-    return max(sample_s, learn_s) if max_staleness else sample_s + learn_s
 
 
 def summarize(
@@ -64,7 +64,7 @@ def summarize(
         for name, rule in rules.items()
     }
     modelled = {
-        (name, s): modelled_s(sample_s, pass_s[name], rules[name].passes, s) for name, s in runs
+        (name, s): modelled_s(sample_s, rules[name].passes * pass_s[name], s) for name, s in runs
     }
     rows = []
     for (name, s), of_rule in runs.items():

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from benchmarks.common import interval
+
 Results = Mapping[str, Any]
 
 
@@ -22,9 +24,9 @@ def time_to_accuracy(results: Results) -> Iterator[str]:
             f"{row['max_staleness']}",
             f"{row['lr']:g}",
             f"{row['passes']:g}",
-            _interval(row["best_accuracy"], 3),
-            _interval(versus["rollouts_ratio"], 2, "x"),
-            _interval(versus["wall_s_ratio"], 2, "x"),
+            interval(row["best_accuracy"], 3),
+            interval(versus["rollouts_ratio"], 2, "x"),
+            interval(versus["wall_s_ratio"], 2, "x"),
             f"{row['modelled_time_ratio']:.2f}x",
             f"{row['batch_s']:.2f}",
             f"{row['modelled_batch_s']:.2f}",
@@ -66,9 +68,9 @@ def pretrained(results: Results) -> Iterator[str]:
             f"{row['lr']:g}",
             f"{row['passes']:g}",
             f"{row['start_accuracy']:.3f}",
-            _interval(row["best_accuracy"], 3),
-            _interval(versus["rollouts_ratio"], 2, "x"),
-            _interval(versus["wall_s_ratio"], 2, "x"),
+            interval(row["best_accuracy"], 3),
+            interval(versus["rollouts_ratio"], 2, "x"),
+            interval(versus["wall_s_ratio"], 2, "x"),
             f"{row['sample_s']:.1f}",
             f"{row['learn_s']:.1f}",
             f"{versus['num_reached']}/{row['num_seeds']}",
@@ -88,9 +90,3 @@ def pretrained(results: Results) -> Iterator[str]:
 
 def _num_staleness(results: Results) -> int:
     return len({row["max_staleness"] for row in results["rows"]})
-
-
-def _interval(statistic: Mapping[str, Any], digits: int, unit: str = "") -> str:
-    """`0.50 (0.40 to 0.60)`."""
-    low, high = statistic["interval"]
-    return f"{statistic['value']:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"

@@ -46,6 +46,11 @@ def collapsed(result: Result) -> bool:
     return bool(accuracy[-1] < max(COLLAPSED * accuracy.max(), accuracy[0]))
 
 
+def modelled_s(sample_s: float, learn_s: float, max_staleness: int) -> float:
+    """Seconds a batch takes: the sum where sampling and learning take turns, else the longer."""
+    return max(sample_s, learn_s) if max_staleness else sample_s + learn_s
+
+
 def select(results: Iterable[Result], **run: Any) -> list[Result]:
     """The results of runs with these attributes, by seed."""
     found = [r for r in results if all(r["run"][name] == value for name, value in run.items())]

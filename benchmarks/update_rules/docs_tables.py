@@ -3,6 +3,19 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from benchmarks.common import interval
+
+TASKS = {"arithmetic": "sums", "spell_backward": "spelling"}
+HEADLINE = (
+    "grpo-1x1",
+    "grpo-4x16",
+    "sfpo-1x16+1",
+    "sfpo-3x16",
+    "lookahead-4x16",
+    "replay-4x16",
+    "sfpo_replay-4x16",
+)
+
 
 def baselines(results: Mapping[str, Any]) -> Iterator[str]:
     """GRPO by epochs and mini-batches, each at the rate of its highest accuracy."""
@@ -32,3 +45,89 @@ def baselines(results: Mapping[str, Any]) -> Iterator[str]:
         f"{results['target']:.3f}, what one step a batch reaches at its best rate "
         "(`python -m benchmarks.update_rules.baselines`)."
     )
+
+
+def against_strongest(results: Mapping[str, Any], task: str) -> Iterator[str]:
+    """Every contender, by passes, against the strongest GRPO."""
+    yield (
+        "| rule | passes | lr | best accuracy | p | fewer rollouts | than GRPO of as many passes "
+        "| less time | long replies | reached |"
+    )
+    yield "|---" * 10 + "|"
+    pareto = results["pareto"][task]
+    for row in sorted(results["tasks"][task], key=lambda row: row["passes"]):
+        versus, equal = row["vs_reference"], row["vs_equal_passes"]
+        p_value = versus["accuracy_gain"].get("p_value")
+        cells = [
+            f"**{row['label']}**" if row["name"] in pareto else row["label"],
+            f"{row['passes']:g}",
+            f"{row['lr']:g}",
+            interval(row["best_accuracy"], 3),
+            "" if p_value is None else f"{p_value:.3f}",
+            interval(versus["rollouts_ratio"], 2, "x"),
+            "" if row["name"] == row["equal_passes"] else interval(equal["rollouts_ratio"], 2, "x"),
+            interval(versus["cpu_s_ratio"], 2, "x"),
+            f"{row['long_replies_time_ratio']:.2f}x",
+            f"{versus['num_reached']}/{row['num_seeds']}",
+        ]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def strongest_setup(results: Mapping[str, Any]) -> Iterator[str]:
+    """How the tables against the strongest GRPO were made, and what their columns are."""
+    settings, machine = results["settings"], results["environment"]["machine"]
+    table_seeds, grid_seeds = (
+        ", ".join(map(str, settings[name])) for name in ("table_seeds", "grid_seeds")
+    )
+    rates = " and ".join(f"{lr:g}" for lr in settings["rates"])
+    yield (
+        f"{settings['num_batches']} batches of 128 rollouts (16 problems x 8) a run, seeds "
+        f"{table_seeds}; each setting at its own best learning rate, chosen on sums with seed "
+        f"{grid_seeds} from {rates} and on by factors of 2 while the best was at an edge. "
+        f"{settings['eval_samples']:,} samples of held-out problems every "
+        f"{settings['eval_every']} batches. Names are epochs or K, and optimizer steps a pass. "
+        "*Fewer rollouts*: the strongest GRPO's to its best accuracy over the rule's to the same, "
+        "median over seeds with a 95% bootstrap interval; *less time* is the same in CPU seconds; "
+        "*long replies*: in modelled time, if sampling a batch takes as long as "
+        f"{results['long_replies']:g} passes of one step and is overlapped with learning. p: "
+        "paired t-test on best accuracies. Bold: nothing with as many passes or fewer saves more. "
+        f"{machine['cpu']}, one thread a run (`python -m benchmarks.update_rules.strongest`)."
+    )
+
+
+def strongest_headline(results: Mapping[str, Any]) -> Iterator[str]:
+    """A few contenders on both tasks: against the strongest GRPO, and against one step a batch."""
+    titles = [
+        column
+        for title in TASKS.values()
+        for column in (f"{title}: than the strongest GRPO", "than one step", "best accuracy")
+    ]
+    yield "| fewer rollouts | passes | " + " | ".join(titles) + " |"
+    yield "|---" * (2 + len(titles)) + "|"
+    rows = {task: {row["name"]: row for row in results["tasks"][task]} for task in TASKS}
+    for name in HEADLINE:
+        of_name = [rows[task][name] for task in TASKS]
+        cells = [of_name[0]["label"], f"{of_name[0]['passes']:g}"]
+        for row in of_name:
+            cells += [
+                interval(row["vs_reference"]["rollouts_ratio"], 2, "x"),
+                interval(row["vs_one_step"]["rollouts_ratio"], 2, "x"),
+                f"{row['best_accuracy']['value']:.3f}",
+            ]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def paper_pair(results: Mapping[str, Any]) -> Iterator[str]:
+    """The published code's SFPO against its GRPO, at common rates and each at its best."""
+    pair = {"at a common rate": results["paper_pair"]}
+    yield "| | lr | fewer rollouts | gain in best accuracy |"
+    yield "|---|---|---|---|"
+    for what, by_rate in pair.items():
+        for lr, versus in by_rate.items():
+            cells = [
+                what,
+                lr,
+                f"{versus['rollouts_ratio']['value']:.2f}x",
+                f"{versus['accuracy_gain']['value']:+.3f}",
+            ]
+            yield "| " + " | ".join(cells) + " |"

@@ -22,6 +22,7 @@ from benchmarks.update_rules.analysis import (
     best_rate,
     compare,
     describe,
+    modelled_s,
     select,
 )
 from benchmarks.update_rules.baselines import BUDGET, SETTINGS, name_of
@@ -36,6 +37,8 @@ import matplotlib.pyplot as plt
 
 ALPHA = 0.3
 REFERENCE = name_of(4, 16)  # fewest rollouts in baselines.json
+ONE_STEP = name_of(1, 1)
+LONG_REPLIES = 20.0  # passes of one step that sampling a batch takes, in modelled time
 PAPER = ("grpo-1x4", "sfpo_paper")  # its code's own pair
 
 CONTENDERS: dict[str, Variant] = {
@@ -90,9 +93,21 @@ PROTOCOL = Protocol(
 
 
 def summarize(
-    table: Sequence[Result], rates: Mapping[str, float], protocol: Protocol
+    table: Sequence[Result],
+    rates: Mapping[str, float],
+    equal_passes: Mapping[float, str],
+    protocol: Protocol,
 ) -> dict[str, list[dict[str, Any]]]:
-    """By task a row a contender, with ratios to the reference, seed by seed."""
+    """By task a row a contender, with ratios to the reference, seed by seed.
+
+    Returns:
+        What `describe` says, with accuracies of the reference as target; `sample_s` and `learn_s`,
+        median seconds a batch; `vs_reference`, `vs_one_step` and `vs_equal_passes`, what `compare`
+        says: to the reference, to one step a batch, and to the GRPO of as many passes that comes to
+        the highest accuracy on the grid's seeds, each at its own rate. `long_replies_time_ratio`,
+        the ratio of rollouts to the reference's times that of modelled seconds a batch, if sampling
+        takes as long as `LONG_REPLIES` passes of one step and is overlapped.
+    """
     rows: dict[str, list[dict[str, Any]]] = {}
     for task in protocol.tasks:
         of_task = {
@@ -103,19 +118,65 @@ def summarize(
         if not reference:
             continue
         target = float(np.mean([best_accuracy(run) for run in reference]))
-        rows[task] = [
-            {
-                "name": name,
-                "label": CONTENDERS[name].label,
-                "passes": CONTENDERS[name].passes,
-                "lr": rates[name],
-                **describe(runs, target),
-                "vs_reference": compare(runs, reference),
-            }
-            for name, runs in of_task.items()
-            if len(runs) == len(reference)
-        ]
+        learn_s = {name: _median_s(runs, "learn") for name, runs in of_task.items() if runs}
+        sample_s = LONG_REPLIES * learn_s[ONE_STEP]
+        rows[task] = []
+        for name, runs in of_task.items():
+            if len(runs) != len(reference):
+                continue
+            versus = compare(runs, reference)
+            equal = equal_passes[CONTENDERS[name].passes]
+            times_as_long = modelled_s(sample_s, learn_s[name], 1) / modelled_s(
+                sample_s, learn_s[REFERENCE], 1
+            )
+            rows[task].append(
+                {
+                    "name": name,
+                    "label": CONTENDERS[name].label,
+                    "passes": CONTENDERS[name].passes,
+                    "lr": rates[name],
+                    **describe(runs, target),
+                    "sample_s": _median_s(runs, "sample"),
+                    "learn_s": learn_s[name],
+                    "vs_reference": versus,
+                    "vs_one_step": compare(runs, of_task[ONE_STEP]),
+                    "equal_passes": equal,
+                    "vs_equal_passes": compare(runs, of_task[equal]),
+                    "long_replies_time_ratio": versus["rollouts_ratio"]["value"] / times_as_long,
+                }
+            )
     return rows
+
+
+def _median_s(runs: Sequence[Result], stage: str) -> float:
+    """Seconds a batch spends in a stage."""
+    return float(np.median([run["stages"][stage] for run in runs]))
+
+
+def strongest_by_passes(grid: Sequence[Result], rates: Mapping[str, float]) -> dict[float, str]:
+    """The GRPO with the highest best accuracy on the grid's seeds, of each number of passes."""
+
+    def accuracy(name: str) -> float:
+        runs = select(grid, task=GRID_TASK, variant=name, lr=rates[name])
+        return float(np.mean([best_accuracy(run) for run in runs]))
+
+    plain = [name for name in rates if name.startswith("grpo-")]
+    return {
+        passes: max((n for n in plain if CONTENDERS[n].passes == passes), key=accuracy)
+        for passes in sorted({CONTENDERS[name].passes for name in plain})
+    }
+
+
+def paper_pair(grid: Sequence[Result], rates: Sequence[float]) -> dict[str, Any]:
+    """The published code's pair at one common rate: SFPO against GRPO, on the grid's seeds."""
+    base, rule = (select(grid, task=GRID_TASK, variant=name) for name in PAPER)
+    return {
+        f"{lr:g}": compare(
+            [run for run in rule if run["run"]["lr"] == lr],
+            [run for run in base if run["run"]["lr"] == lr],
+        )
+        for lr in rates
+    }
 
 
 def pareto(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -207,7 +268,8 @@ def main() -> None:
             ],
             "table",
         )
-    tasks = summarize(table, rates, protocol)
+    equal_passes = strongest_by_passes(grid, rates)
+    tasks = summarize(table, rates, equal_passes, protocol)
     write_json(
         args.output / "strongest.json",
         {
@@ -219,7 +281,10 @@ def main() -> None:
                 "contenders": {name: variant.what for name, variant in CONTENDERS.items()},
             },
             "rates": rates,
+            "long_replies": LONG_REPLIES,
+            "equal_passes": {f"{passes:g}": name for passes, name in equal_passes.items()},
             "tasks": tasks,
+            "paper_pair": paper_pair(grid, protocol.rates),
             "pareto": {task: pareto(rows) for task, rows in tasks.items()},
             "runs": [*grid, *table],
         },

@@ -9,7 +9,8 @@ import pytest
 from benchmarks.pretrained import problems
 from benchmarks.time_to_accuracy.column_addition import ColumnAdditionEnv, written_out
 from benchmarks.time_to_accuracy.rules import FULL, RULES, SMOKE, at, is_plain
-from benchmarks.time_to_accuracy.summary import modelled_s, strongest, summarize
+from benchmarks.time_to_accuracy.summary import strongest, summarize
+from benchmarks.update_rules.analysis import modelled_s
 from benchmarks.update_rules.tasks import TASKS
 from benchmarks.update_rules.training import Budget, Run
 
@@ -109,7 +110,7 @@ def test_modelled_time_is_the_ratio_of_rollouts_times_that_of_seconds_a_batch() 
 def test_overlap_hides_the_shorter_of_sampling_and_learning(
     passes: int, staleness: int, expected: float
 ) -> None:
-    assert modelled_s(3.0, 1.0, passes, staleness) == expected
+    assert modelled_s(3.0, passes * 1.0, staleness) == expected
 
 
 def test_the_strongest_grpo_is_chosen_among_grpo_alone() -> None:
