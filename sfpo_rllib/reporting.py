@@ -47,12 +47,12 @@ def flatten(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def iteration_line(result: Mapping[str, Any]) -> str:
     """One line about an iteration, and one about the evaluation after it."""
     values = dict(flatten(result))
-    row = {name: values.get(path, float("nan")) for name, path in COLUMNS.items()}
+    row = {name: float("nan") for name in COLUMNS} | {PASSES: 0.0} | row_of(values)
     seconds = sum(row[name] for name in ("sample_s", "learn_s", "sync_weights_s"))
     line = (
         f"iter {row['iteration']:4.0f}  accuracy {row['accuracy']:.3f}  "
-        f"reward {row['reward']:.3f}  entropy {row['entropy']:.3f}  "
-        f"SFPO {'on ' if row['sfpo_active'] == 1 else 'off'} {row['tokens_per_s']:5.0f} tok/s  "
+        f"reward {row['reward']:.3f}  entropy {row['entropy']:.3f} "
+        f"{row[PASSES]:2.0f} passes {row['tokens_per_s']:5.0f} tok/s  "
         f"{seconds:4.1f} s"
     )
     if COLUMNS["heldout_accuracy"] in values:
