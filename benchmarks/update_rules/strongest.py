@@ -49,11 +49,9 @@ CONTENDERS: dict[str, Variant] = {
             name_of(1, 4),
             name_of(1, 16),
             name_of(2, 16),
-            name_of(4, 4),
             REFERENCE,
         )
     },
-    "grpo-8x1": Variant(MultiEpoch(8), "GRPO, 8 x 1"),
     "grpo-8x4": Variant(MultiEpoch(8), "GRPO, 8 x 4", minibatches=4),
     "lookahead-1x16": Variant(Lookahead(1, ALPHA), "lookahead, 1 x 16, alpha=0.3", minibatches=16),
     "lookahead-2x16": Variant(Lookahead(2, ALPHA), "lookahead, 2 x 16, alpha=0.3", minibatches=16),
@@ -69,6 +67,11 @@ CONTENDERS: dict[str, Variant] = {
     "sfpo_replay-4x16": Variant(
         SlowFastReplay(1, ALPHA, 3), "slow-fast replay, M=3, x 16, alpha=0.3", minibatches=16
     ),
+    "priority-4x16": Variant(
+        SlowFastReplay(1, 1.0, 3, by="group", max_age=10, priority=1.0),
+        "plain replay by |advantage|, M=3, x 16",
+        minibatches=16,
+    ),
     "sfpo_priority-4x16": Variant(
         SlowFastReplay(1, ALPHA, 3, by="group", max_age=10, priority=1.0),
         "slow-fast replay by |advantage|, M=3, x 16, alpha=0.3",
@@ -79,6 +82,22 @@ CONTENDERS: dict[str, Variant] = {
     "sfpo_replay-8x4": Variant(
         SlowFastReplay(2, ALPHA, 6), "slow-fast replay, M=6, x 4, alpha=0.3", minibatches=4
     ),
+    "priority-8x4": Variant(
+        SlowFastReplay(2, 1.0, 6, by="group", max_age=10, priority=1.0),
+        "plain replay by |advantage|, M=6, x 4",
+        minibatches=4,
+    ),
+    "sfpo_priority-8x4": Variant(
+        SlowFastReplay(2, ALPHA, 6, by="group", max_age=10, priority=1.0),
+        "slow-fast replay by |advantage|, M=6, x 4, alpha=0.3",
+        minibatches=4,
+    ),
+}
+COLOURS = {  # of what has no slow-fast reposition; the others are blue
+    "grpo": "tab:grey",
+    "lookahead": "tab:orange",
+    "replay": "tab:green",
+    "priority": "tab:green",
 }
 PROTOCOL = Protocol(
     variants=tuple(CONTENDERS),
@@ -203,9 +222,7 @@ def plot(path: Path, tasks: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         best = pareto(rows)
         for row in rows:
             kind = row["name"].partition("-")[0]
-            colour = {"grpo": "tab:grey", "lookahead": "tab:orange", "replay": "tab:green"}.get(
-                kind, "tab:blue"
-            )
+            colour = COLOURS.get(kind, "tab:blue")
             ratio = row["vs_reference"]["rollouts_ratio"]
             low, high = ratio["interval"]
             x = row["passes"] * (1 + 0.025 * (rows.index(row) % 5 - 2))
