@@ -19,14 +19,21 @@ from benchmarks.pretrained import problems
 from benchmarks.pretrained.plot import plot
 from benchmarks.pretrained.training import BATCH_SIZE, GROUP_SIZE, MAX_TOKENS, job
 from benchmarks.time_to_accuracy.rules import RULES, is_plain
-from benchmarks.time_to_accuracy.summary import strongest
-from benchmarks.update_rules.analysis import best_accuracy, best_rate, compare, describe, select
+from benchmarks.update_rules.analysis import (
+    best_accuracy,
+    best_rate,
+    compare,
+    describe,
+    select,
+    strongest,
+)
+from benchmarks.update_rules.strongest import REFERENCE
 from benchmarks.update_rules.training import Budget, Run
 from tuned_examples.smollm2_weights import smollm2_folder
 
 HERE = Path(__file__).parent
 TASK = "word_problems"
-DEFAULT_RULES = ("grpo-4x4", "sfpo-1x4", "sfpo-3x4")
+DEFAULT_RULES = (REFERENCE, "sfpo-1x16+1", "sfpo-3x4")
 RATES = (3e-6, 1e-5)
 GRID_SEEDS, TABLE_SEEDS = (0,), (10, 11)
 FULL_BUDGET = Budget(num_batches=20, eval_every=4, eval_samples=512)
@@ -75,7 +82,12 @@ def main() -> None:
     table_seeds: tuple[int, ...] = TABLE_SEEDS
     budget = FULL_BUDGET
     if args.smoke:
-        names, rates, budget, table_seeds = ("grpo-1x4", "sfpo-1x4"), RATES[:1], SMOKE_BUDGET, (10,)
+        names, rates, budget, table_seeds = (
+            ("grpo-1x1", "sfpo-1x16+1"),
+            RATES[:1],
+            SMOKE_BUDGET,
+            (10,),
+        )
     if args.batches:
         budget = Budget(args.batches, min(budget.eval_every, args.batches), budget.eval_samples)
     if not any(is_plain(RULES[name]) for name in names):
@@ -102,7 +114,8 @@ def main() -> None:
         )
     rules = {name: RULES[name] for name in names}
     # By other seeds than those that are reported, where there are any.
-    reference = strongest(rules, grid or table, chosen)
+    plain = {name: chosen[name] for name in names if is_plain(RULES[name])}
+    reference = strongest(grid or table, plain)
     settings = {
         **asdict(budget),
         "batch_size": BATCH_SIZE,

@@ -1,22 +1,17 @@
 """What is compared, and in which runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.update_rules.table import Protocol
+from benchmarks.update_rules.strongest import CONTENDERS, REFERENCE
 from benchmarks.update_rules.training import Budget
 from benchmarks.update_rules.variants import Variant
-from sfpo_rllib.core import MultiEpoch, Single, SlowFast
+from sfpo_rllib.core import MultiEpoch, Single
 
-ALPHA = 0.3
 BASELINE = "grpo-1x1"
 RULES: dict[str, Variant] = {
-    BASELINE: Variant(Single(), "GRPO, one step"),
-    "grpo-1x4": Variant(Single(), "GRPO, 4 mini-batches", minibatches=4),
-    "grpo-2x4": Variant(MultiEpoch(2), "GRPO, 2 epochs x 4", minibatches=4),
-    "grpo-4x4": Variant(MultiEpoch(4), "GRPO, 4 epochs x 4", minibatches=4),
-    "sfpo-1x4": Variant(SlowFast(1, ALPHA), f"SFPO, K=1, alpha={ALPHA}, x 4", minibatches=4),
-    "sfpo-3x4": Variant(SlowFast(3, ALPHA), f"SFPO, K=3, alpha={ALPHA}, x 4", minibatches=4),
+    name: CONTENDERS[name]
+    for name in (BASELINE, REFERENCE, "sfpo-1x16+1", "sfpo-3x4", "sfpo_replay-8x4")
 }
 STALENESS = (0, 1)
 
@@ -46,50 +41,26 @@ class Plan:
 
     Attributes:
         rules: Those of `RULES`.
-        protocol: Their rates, and the seeds.
+        task: Name.
+        seeds: Of the runs, others than those that rates were chosen with.
         budget: Of a run.
     """
 
     rules: Mapping[str, Variant]
-    protocol: Protocol
+    task: str
+    seeds: Sequence[int]
     budget: Budget
 
 
-def _plan(
-    rules: Mapping[str, Variant],
-    task: str,
-    *,
-    rates: tuple[float, ...],
-    seeds: tuple[int, ...],
-    extra: int,
-    budget: Budget,
-) -> Plan:
-    protocol = Protocol(
-        variants=tuple(rules),
-        tasks=(task,),
-        rates=rates,
-        grid_seeds=(0,),
-        table_seeds=seeds,
-        at_baseline_rate=(),
-        conservative=(),
-        max_extra_rates=extra,
-    )
-    return Plan(rules, protocol, budget)
-
-
-FULL = _plan(
+FULL = Plan(
     RULES,
     "column_addition_6",
-    rates=(1.5e-4, 3e-4),
-    seeds=(10, 11, 12),
-    extra=1,
-    budget=Budget(num_batches=120, eval_every=6, eval_samples=1024),
+    (10, 11, 12),
+    Budget(num_batches=80, eval_every=5, eval_samples=512),
 )
-SMOKE = _plan(
-    {name: RULES[name] for name in ("grpo-1x1", "sfpo-1x4")},
+SMOKE = Plan(
+    {name: RULES[name] for name in (BASELINE, REFERENCE, "sfpo-3x4")},
     "column_addition_2",
-    rates=(3e-4,),
-    seeds=(10,),
-    extra=0,
-    budget=Budget(num_batches=6, eval_every=2, eval_samples=128),
+    (10,),
+    Budget(num_batches=6, eval_every=2, eval_samples=128),
 )

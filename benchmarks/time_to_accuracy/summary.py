@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.pool import Result
-from benchmarks.time_to_accuracy.rules import STALENESS, at, is_plain
+from benchmarks.time_to_accuracy.rules import STALENESS, at
 from benchmarks.update_rules.analysis import (
     best_accuracy,
     compare,
@@ -17,19 +17,6 @@ from benchmarks.update_rules.analysis import (
 from benchmarks.update_rules.variants import Variant
 
 GOAL = 4.19  # times less wall-clock than GRPO, as published for SFPO
-
-
-def strongest(
-    rules: Mapping[str, Variant], grid: Sequence[Result], rates: Mapping[str, float]
-) -> str:
-    """The GRPO with the highest best accuracy on the grid's seeds, each at its own rate."""
-
-    def accuracy(name: str) -> float:
-        return float(
-            np.mean([best_accuracy(r) for r in select(grid, variant=name, lr=rates[name])])
-        )
-
-    return max((name for name, rule in rules.items() if is_plain(rule)), key=accuracy)
 
 
 def summarize(

@@ -36,14 +36,14 @@ def time_to_accuracy(results: Results) -> Iterator[str]:
         yield "| " + " | ".join(cells) + " |"
     yield ""
     settings, machine = results["settings"], results["environment"]["machine"]
-    seeds = ", ".join(map(str, settings["protocol"]["table_seeds"]))
+    seeds = ", ".join(map(str, settings["seeds"]))
     passes = ", ".join(
         f"{row['pass_s']:.2f}" for row in results["rows"][:: _num_staleness(results)]
     )
     yield (
         f"Sums of six digits with the working written out, some 75 tokens a reply; "
         f"{settings['num_batches']} batches of {settings['batch_size']} a run, seeds {seeds}, "
-        "rates chosen with another seed. The strongest GRPO is "
+        "rates as chosen on sums of two digits, with another seed. The strongest GRPO is "
         f"{labels[results['strongest']]}; ratios "
         "are to what it takes to its own best accuracy at the same S. vLLM on one core, the "
         f"learner on another. Sampling a batch takes s = {results['sample_s']:.2f} s and a pass "

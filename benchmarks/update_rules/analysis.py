@@ -1,6 +1,6 @@
 """From curves to numbers. Pure functions of finished runs."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,16 @@ def best_rate(results: Sequence[Result], *, task: str, variant: str) -> float:
         for lr in rates
     ]
     return rates[int(np.argmax(means))]
+
+
+def strongest(results: Sequence[Result], rates: Mapping[str, float]) -> str:
+    """The variant of `rates` with the highest mean best accuracy, each at its own rate."""
+
+    def accuracy(name: str) -> float:
+        runs = select(results, variant=name, lr=rates[name])
+        return float(np.mean([best_accuracy(run) for run in runs]))
+
+    return max(rates, key=accuracy)
 
 
 def compare(runs: Sequence[Result], baseline: Sequence[Result]) -> dict[str, Any]:

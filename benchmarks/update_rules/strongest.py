@@ -24,6 +24,7 @@ from benchmarks.update_rules.analysis import (
     describe,
     modelled_s,
     select,
+    strongest,
 )
 from benchmarks.update_rules.baselines import BUDGET, SETTINGS, name_of
 from benchmarks.update_rules.table import GRID_TASK, Protocol, run_grid
@@ -174,16 +175,11 @@ def _median_s(runs: Sequence[Result], stage: str) -> float:
 
 def strongest_by_passes(grid: Sequence[Result], rates: Mapping[str, float]) -> dict[float, str]:
     """The GRPO with the highest best accuracy on the grid's seeds, of each number of passes."""
-
-    def accuracy(name: str) -> float:
-        runs = select(grid, task=GRID_TASK, variant=name, lr=rates[name])
-        return float(np.mean([best_accuracy(run) for run in runs]))
-
-    plain = [name for name in rates if name.startswith("grpo-")]
-    return {
-        passes: max((n for n in plain if CONTENDERS[n].passes == passes), key=accuracy)
-        for passes in sorted({CONTENDERS[name].passes for name in plain})
-    }
+    plain = {name: lr for name, lr in rates.items() if name.startswith("grpo-")}
+    of_passes: dict[float, dict[str, float]] = {}
+    for name, lr in plain.items():
+        of_passes.setdefault(CONTENDERS[name].passes, {})[name] = lr
+    return {passes: strongest(grid, of_passes[passes]) for passes in sorted(of_passes)}
 
 
 def paper_pair(grid: Sequence[Result], rates: Sequence[float]) -> dict[str, Any]:
