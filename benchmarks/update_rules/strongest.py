@@ -185,6 +185,8 @@ def strongest_by_passes(grid: Sequence[Result], rates: Mapping[str, float]) -> d
 def paper_pair(grid: Sequence[Result], rates: Sequence[float]) -> dict[str, Any]:
     """The published code's pair at one common rate: SFPO against GRPO, on the grid's seeds."""
     base, rule = (select(grid, task=GRID_TASK, variant=name) for name in PAPER)
+    if not rule:
+        return {}
     return {
         f"{lr:g}": compare(
             [run for run in rule if run["run"]["lr"] == lr],
@@ -258,10 +260,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.update_rules.strongest", description=__doc__)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--tasks", nargs="+", default=list(PROTOCOL.tasks), help="fewer")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, help="besides GRPO")
     parser.add_argument("--runs", type=Path, default=Path("runs/strongest"))
     parser.add_argument("--output", type=Path, default=HERE / "results")
     args = parser.parse_args()
-    folder, protocol = args.runs.resolve(), replace(PROTOCOL, tasks=tuple(args.tasks))
+    names = tuple(
+        name
+        for name in CONTENDERS
+        if name.startswith("grpo-") or not args.contenders or name in args.contenders
+    )
+    folder = args.runs.resolve()
+    protocol = replace(PROTOCOL, tasks=tuple(args.tasks), variants=names)
     with workers(args.workers) as executor:
         warm_start({GRID_TASK, *protocol.tasks}, folder / "models", executor)
 
