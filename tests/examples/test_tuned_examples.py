@@ -128,12 +128,14 @@ def test_quickstart_trains_by_grpo_for_the_plot(
     epochs: int, rule: str, load: Callable[[str], ModuleType], model: str
 ) -> None:
     script = load("quickstart_arithmetic")
-    options = ["--grpo-epochs", str(epochs), "--lr", "3e-4", "--rollout-engine", "transformers"]
+    options = ["--grpo-epochs", str(epochs), "--grpo-minibatches", "4", "--lr", "3e-4"]
+    options += ["--rollout-engine", "transformers"]
     config = script.make_config(Path(model), script.parse_args(options))
     config.validate()
     update_rule = config.make_update_rule()
     assert (type(update_rule).__name__, getattr(update_rule, "epochs", 1)) == (rule, epochs)
     assert config.lr[-1][1] == 3e-4 and config.entropy_z_threshold is None
+    assert config.minibatches_per_pass == 4
 
 
 def test_loading_is_said_by_an_example_that_is_run_and_not_by_one_that_is_imported(
