@@ -16,7 +16,11 @@ from benchmarks.pipeline import tables
 from benchmarks.rllib_algorithms.plot import LABELS as RLLIB_LABELS
 from benchmarks.staleness.tables import at_one_rate, staleness
 from benchmarks.update_rules.docs_tables import (
+    against_strongest,
     baselines,
+    paper_pair,
+    strongest_headline,
+    strongest_setup,
 )
 from benchmarks.update_rules.variants import BASELINE, VARIANTS
 from sfpo_rllib.statistics import bootstrap_interval
@@ -66,35 +70,6 @@ def task_table(table: Results, task: str) -> Iterator[str]:
                 f"{row['num_collapsed']}",
             ]
             yield "| " + " | ".join(cells) + " |"
-
-
-HEADLINE = (
-    "multi_epoch",
-    "slow_fast",
-    "slow_fast_far",
-    "replay",
-    "slow_fast_replay",
-    "slow_fast_replay_far",
-)
-
-
-def headline(table: Results) -> Iterator[str]:
-    """How many times fewer rollouts to the baseline's best, at own rates and at the smallest."""
-    low = f"{table['settings']['protocol']['rates'][0]:g}"
-    tasks = {"sums": "arithmetic", "spelling": "spell_backward"}
-    heads = [f"{title}, each at its best rate" for title in tasks]
-    yield "| | " + " | ".join([*heads, f"sums, all at the conservative rate {low}"]) + " |"
-    yield "|---" * 4 + "|"
-    for name in HEADLINE:
-        own = f"{table['rates'][name]:g}"
-        columns = [(task, own, "vs_best") for task in tasks.values()]
-        columns.append(("arithmetic", low, "vs_same_rate"))
-        cells = []
-        for task, rate, versus in columns:
-            row = table["table"][task]["variants"].get(name, {}).get(rate, {})
-            shown = versus in row and (versus == "vs_same_rate" or not VARIANTS[name].conservative)
-            cells.append(interval(row[versus]["rollouts_ratio"], 2, "x") if shown else "")
-        yield f"| {VARIANTS[name].label} | " + " | ".join(cells) + " |"
 
 
 def conservative(table: Results) -> Iterator[str]:
@@ -323,16 +298,21 @@ def _refusal(message: str) -> str:
 
 BLOCKS: dict[str, dict[str, Block]] = {
     "README.md": {
-        "headline": lambda: headline(load(TABLE)),
+        "headline": lambda: strongest_headline(load(STRONGEST)),
         "learner": lambda: learner_headline(load(LEARNER)),
     },
-    "docs/update_rules.md": {
+    "docs/update_rules.md": {"headline": lambda: strongest_headline(load(STRONGEST))},
+    "docs/update_rules_measured.md": {
+        "strongest_setup": lambda: strongest_setup(load(STRONGEST)),
+        "strongest_sums": lambda: against_strongest(load(STRONGEST), "arithmetic"),
+        "strongest_spelling": lambda: against_strongest(load(STRONGEST), "spell_backward"),
+        "paper_pair": lambda: paper_pair(load(STRONGEST)),
+        "baselines": lambda: baselines(load(BASELINES)),
+        "setup": lambda: setup(load(TABLE)),
         "arithmetic": lambda: task_table(load(TABLE), "arithmetic"),
         "spell_backward": lambda: task_table(load(TABLE), "spell_backward"),
         "conservative": lambda: conservative(load(TABLE)),
         "common_rates": lambda: common_rates(load(TABLE)),
-        "setup": lambda: setup(load(TABLE)),
-        "baselines": lambda: baselines(load(BASELINES)),
         "rllib": lambda: rllib(load(RLLIB)),
         "overhead": lambda: overhead(load(OVERHEAD)),
     },

@@ -50,6 +50,7 @@ CONTENDERS: dict[str, Variant] = {
             name_of(1, 4),
             name_of(1, 16),
             name_of(2, 16),
+            name_of(4, 4),
             REFERENCE,
         )
     },
