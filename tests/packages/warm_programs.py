@@ -57,7 +57,8 @@ def served(folder: Path) -> Iterator[None]:
     os.environ[ADDRESS] = address
     yield
     del os.environ[ADDRESS]
-    server.communicate()  # it ends when its input does
+    server.kill()
+    server.communicate()
 
 
 def hand_over() -> None:
