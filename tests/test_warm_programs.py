@@ -1,18 +1,17 @@
 """Workers that have torch before they start."""
 
-import os
 import sys
 
 import pytest
 
 pytest.importorskip("ray")
 import ray
-from warm_programs import ADDRESS, MODULES, hand_over
+from warm_programs import ADDRESS, MODULES, hand_over, possible
 
 
 def test_a_worker_has_torch_at_once_and_imports_the_package_on_its_own(ray_cluster: None) -> None:
-    if ADDRESS not in os.environ:
-        pytest.skip("not beside a GPU")
+    if not possible():
+        pytest.skip("not here")
 
     @ray.remote
     def imported() -> list[str]:

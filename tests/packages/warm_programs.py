@@ -2,7 +2,7 @@
 
 Importing these is most of what it costs to start one of Ray's workers: seconds of a core. Ray and
 the package itself are imported after the fork, by each on its own.
-`python -m warm_programs N` serves the socket N until its standard input ends.
+`python -m warm_programs N` serves at the socket of this number until its standard input ends.
 """
 
 import gc
@@ -34,13 +34,15 @@ MODULES = (
 )
 
 
+def possible() -> bool:
+    """Not beside a GPU: CUDA does not work in forks."""
+    return sys.platform == "linux" and not Path("/dev/nvidiactl").exists()
+
+
 @contextmanager
 def served(folder: Path) -> Iterator[None]:
-    """While this lasts, Ray's workers are started so; but not beside a GPU.
-
-    CUDA does not work in forks.
-    """
-    if sys.platform != "linux" or Path("/dev/nvidiactl").exists():
+    """While this lasts, Ray's workers are started so, where that is possible."""
+    if not possible():
         yield
         return
     address = str(folder / "socket")
