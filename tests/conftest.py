@@ -136,7 +136,16 @@ def is_up() -> bool:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(pytestconfig: pytest.Config) -> Iterator[None]:
+def warm_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Ray's workers need not import torch."""
+    from warm_programs import served
+
+    with served(tmp_path_factory.mktemp("warm")):
+        yield
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(pytestconfig: pytest.Config, warm_programs: None) -> Iterator[None]:
     """One ray for all tests of this process."""
     import ray
 
@@ -148,7 +157,7 @@ def ray_cluster(pytestconfig: pytest.Config) -> Iterator[None]:
 
 
 @pytest.fixture
-def ray_elsewhere() -> None:
+def ray_elsewhere(warm_programs: None) -> None:
     """For a test that starts ray in processes of its own."""
 
 
