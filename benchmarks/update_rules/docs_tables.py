@@ -9,11 +9,12 @@ TASKS = {"arithmetic": "sums", "spell_backward": "spelling"}
 HEADLINE = (
     "grpo-1x1",
     "grpo-4x16",
-    "grpo-8x4",
+    "sfpo_paper",
     "sfpo-3x4",
-    "sfpo-3x16",
-    "sfpo_replay-8x4",
+    "lookahead-4x16",
+    "priority-4x16",
     "replay-8x4",
+    "sfpo_replay-8x4",
 )
 
 
@@ -50,13 +51,13 @@ def baselines(results: Mapping[str, Any]) -> Iterator[str]:
 def against_strongest(results: Mapping[str, Any], task: str) -> Iterator[str]:
     """Every contender, by passes, against the strongest GRPO."""
     yield (
-        "| rule | passes | lr | best accuracy | p | fewer rollouts | than GRPO of as many passes "
+        "| rule | passes | lr | best accuracy | p | fewer rollouts | than GRPO of as many passes and steps "
         "| less time | long replies | reached |"
     )
     yield "|---" * 10 + "|"
     pareto = results["pareto"][task]
     for row in sorted(results["tasks"][task], key=lambda row: row["passes"]):
-        versus, equal = row["vs_reference"], row["vs_equal_passes"]
+        versus, equal = row["vs_reference"], row["vs_equal_steps"]
         p_value = versus["accuracy_gain"].get("p_value")
         cells = [
             f"**{row['label']}**" if row["name"] in pareto else row["label"],
@@ -65,7 +66,7 @@ def against_strongest(results: Mapping[str, Any], task: str) -> Iterator[str]:
             interval(row["best_accuracy"], 3),
             "" if p_value is None else f"{p_value:.3f}",
             _saved(versus, "rollouts"),
-            "" if row["name"] == row["equal_passes"] else _saved(equal, "rollouts"),
+            _saved(equal, "rollouts") if equal else "",
             _saved(versus, "cpu_s"),
             f"{row['long_replies_time_ratio']:.2f}x" if versus["num_reached"] else "not there",
             f"{versus['num_reached']}/{row['num_seeds']}",

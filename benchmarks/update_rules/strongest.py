@@ -24,7 +24,6 @@ from benchmarks.update_rules.analysis import (
     describe,
     modelled_s,
     select,
-    strongest,
 )
 from benchmarks.update_rules.baselines import BUDGET, SETTINGS, name_of
 from benchmarks.update_rules.table import GRID_TASK, Protocol, run_grid
@@ -71,12 +70,12 @@ CONTENDERS: dict[str, Variant] = {
     ),
     "priority-4x16": Variant(
         SlowFastReplay(1, 1.0, 3, by="group", max_age=10, priority=1.0),
-        "plain replay by |advantage|, M=3, x 16",
+        "plain replay by advantage, M=3, x 16",
         minibatches=16,
     ),
     "sfpo_priority-4x16": Variant(
         SlowFastReplay(1, ALPHA, 3, by="group", max_age=10, priority=1.0),
-        "slow-fast replay by |advantage|, M=3, x 16, alpha=0.3",
+        "slow-fast replay by advantage, M=3, x 16, alpha=0.3",
         minibatches=16,
     ),
     "sfpo-7x1": Variant(SlowFast(7, ALPHA), "SFPO, K=7, alpha=0.3"),
@@ -86,12 +85,12 @@ CONTENDERS: dict[str, Variant] = {
     ),
     "priority-8x4": Variant(
         SlowFastReplay(2, 1.0, 6, by="group", max_age=10, priority=1.0),
-        "plain replay by |advantage|, M=6, x 4",
+        "plain replay by advantage, M=6, x 4",
         minibatches=4,
     ),
     "sfpo_priority-8x4": Variant(
         SlowFastReplay(2, ALPHA, 6, by="group", max_age=10, priority=1.0),
-        "slow-fast replay by |advantage|, M=6, x 4, alpha=0.3",
+        "slow-fast replay by advantage, M=6, x 4, alpha=0.3",
         minibatches=4,
     ),
 }
@@ -116,16 +115,15 @@ PROTOCOL = Protocol(
 def summarize(
     table: Sequence[Result],
     rates: Mapping[str, float],
-    equal_passes: Mapping[float, str],
     protocol: Protocol,
 ) -> dict[str, list[dict[str, Any]]]:
     """By task a row a contender, with ratios to the reference, seed by seed.
 
     Returns:
         What `describe` says, with accuracies of the reference as target; `sample_s` and `learn_s`,
-        median seconds a batch; `vs_reference`, `vs_one_step` and `vs_equal_passes`, what `compare`
-        says: to the reference, to one step a batch, and to the GRPO of as many passes that comes to
-        the highest accuracy on the grid's seeds, each at its own rate. `long_replies_time_ratio`,
+        median seconds a batch; `vs_reference`, `vs_one_step` and `vs_equal_steps`, what `compare`
+        says: to the reference, to one step a batch, and to the GRPO of as many passes and optimizer
+        steps (None if there is none), each at its own rate. `long_replies_time_ratio`,
         the ratio of rollouts to the reference's times that of modelled seconds a batch, if sampling
         takes as long as `LONG_REPLIES` passes of one step and is overlapped.
     """
@@ -146,7 +144,7 @@ def summarize(
             if len(runs) != len(reference):
                 continue
             versus = compare(runs, reference)
-            equal = equal_passes[CONTENDERS[name].passes]
+            plain = of_equal_steps(name)
             times_as_long = modelled_s(sample_s, learn_s[name], 1) / modelled_s(
                 sample_s, learn_s[REFERENCE], 1
             )
@@ -161,8 +159,8 @@ def summarize(
                     "learn_s": learn_s[name],
                     "vs_reference": versus,
                     "vs_one_step": compare(runs, of_task[ONE_STEP]),
-                    "equal_passes": equal,
-                    "vs_equal_passes": compare(runs, of_task[equal]),
+                    "equal_steps": plain,
+                    "vs_equal_steps": compare(runs, of_task[plain]) if plain else None,
                     "long_replies_time_ratio": versus["rollouts_ratio"]["value"] / times_as_long,
                 }
             )
@@ -174,13 +172,11 @@ def _median_s(runs: Sequence[Result], stage: str) -> float:
     return float(np.median([run["stages"][stage] for run in runs]))
 
 
-def strongest_by_passes(grid: Sequence[Result], rates: Mapping[str, float]) -> dict[float, str]:
-    """The GRPO with the highest best accuracy on the grid's seeds, of each number of passes."""
-    plain = {name: lr for name, lr in rates.items() if name.startswith("grpo-")}
-    of_passes: dict[float, dict[str, float]] = {}
-    for name, lr in plain.items():
-        of_passes.setdefault(CONTENDERS[name].passes, {})[name] = lr
-    return {passes: strongest(grid, of_passes[passes]) for passes in sorted(of_passes)}
+def of_equal_steps(name: str) -> str | None:
+    """The GRPO with as many passes and optimizer steps, if a rule has one here."""
+    variant = CONTENDERS[name]
+    plain = name_of(int(variant.passes), variant.minibatches)
+    return plain if plain in CONTENDERS and variant.what != CONTENDERS[plain].what else None
 
 
 def paper_pair(grid: Sequence[Result], rates: Sequence[float]) -> dict[str, Any]:
@@ -291,8 +287,7 @@ def main() -> None:
             ],
             "table",
         )
-    equal_passes = strongest_by_passes(grid, rates)
-    tasks = summarize(table, rates, equal_passes, protocol)
+    tasks = summarize(table, rates, protocol)
     write_json(
         args.output / "strongest.json",
         {
@@ -305,7 +300,6 @@ def main() -> None:
             },
             "rates": rates,
             "long_replies": LONG_REPLIES,
-            "equal_passes": {f"{passes:g}": name for passes, name in equal_passes.items()},
             "tasks": tasks,
             "paper_pair": paper_pair(grid, protocol.rates),
             "pareto": {task: pareto(rows) for task, rows in tasks.items()},
