@@ -51,8 +51,8 @@ def baselines(results: Mapping[str, Any]) -> Iterator[str]:
 def against_strongest(results: Mapping[str, Any], task: str) -> Iterator[str]:
     """Every contender, by passes, against the strongest GRPO."""
     yield (
-        "| rule | passes | lr | best accuracy | p | fewer rollouts | than GRPO of as many passes and steps "
-        "| less time | long replies | reached |"
+        "| rule | passes | lr | best accuracy | p | fewer rollouts "
+        "| than GRPO of as many passes and steps | less time | long replies | reached |"
     )
     yield "|---" * 10 + "|"
     pareto = results["pareto"][task]
