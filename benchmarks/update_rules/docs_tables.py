@@ -91,7 +91,8 @@ def strongest_setup(results: Mapping[str, Any]) -> Iterator[str]:
         "median over seeds with a 95% bootstrap interval; *less time* is the same in CPU seconds; "
         "*long replies*: in modelled time, if sampling a batch takes as long as "
         f"{results['long_replies']:g} passes of one step and is overlapped with learning. p: "
-        "paired t-test on best accuracies. Bold: nothing with as many passes or fewer saves more over one step. "
+        "paired t-test on best accuracies. Bold: nothing with as many passes or fewer saves more "
+        "over one step. "
         f"{machine['cpu']}, one thread a run (`python -m benchmarks.update_rules.strongest`)."
     )
 
