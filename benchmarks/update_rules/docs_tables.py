@@ -93,7 +93,7 @@ def strongest_setup(results: Mapping[str, Any]) -> Iterator[str]:
         f"{results['long_replies']:g} passes of one step and is overlapped with learning. p: "
         "paired t-test on best accuracies. Bold: nothing with as many passes or fewer saves more "
         "over one step. "
-        f"{machine['cpu']}, one thread a run (`python -m benchmarks.update_rules.strongest`)."
+        f"{machine['cpu']}, one thread a run (`{results['environment']['command']}`)."
     )
 
 
