@@ -32,6 +32,8 @@ from sfpo_rllib.rl_modules.weights import unpack_weights
 
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
 PROMPT_TOKENS = 48
+# Of the cache, not of the device: several checks may share it.
+MEMORY = {"kv_cache_memory_bytes": 1 << 30, "gpu_memory_utilization": 0.05}
 NOISE = 0.05  # relative to each weight's own spread: log-probs move by tenths of a nat
 
 
@@ -143,6 +145,7 @@ def main() -> None:
         stop_token_ids=[tokenizer.eos_token_id],
         lora=lora,
         max_model_len=512,
+        **(MEMORY if args.engine == "vllm" else {}),
     )
     asked = requests(len(tokenizer), args.replies, args.tokens)
     sample(engine, asked)  # kernels are compiled

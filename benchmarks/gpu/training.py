@@ -78,6 +78,7 @@ def make_config(
                 "gpu_memory_utilization": 0.1,
             },
             sampling={"max_tokens": 16},
+            sleep_while_learning=args.sleep,
         )
         .training(
             lr=args.lr,
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     parser.add_argument("--eval-samples", type=int, default=NUM_TEST * GROUP_SIZE)
     parser.add_argument("--time-limit", type=float, default=3600.0, help="seconds of training")
+    parser.add_argument("--sleep", action="store_true", help="vLLM gives up its memory meanwhile")
     parser.add_argument("--cpu", action="store_true", help="as a rehearsal")
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     args = parser.parse_args()
@@ -142,6 +144,7 @@ def main() -> None:
                 "variant": args.variant,
                 "lr": args.lr,
                 "seed": args.seed,
+                "sleep": args.sleep,
                 "batch_size": args.batch_size,
                 "held_out": curve,
                 "iterations": iterations,

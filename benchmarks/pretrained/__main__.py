@@ -1,8 +1,9 @@
-"""GRPO against SFPO on SmolLM2-135M-Instruct and short word problems, on a CPU.
+"""GRPO against SFPO on SmolLM2-135M-Instruct and short word problems.
 
 `python -m benchmarks.pretrained` makes results/pretrained.json and its plot; `--smoke` trains for
 one batch. The weights come from the Python package index (93 MB). Interrupted, it goes on where it
-was: a finished run is a file.
+was: a finished run is a file. On a GPU `--workers 8` shares it, which makes seconds worthless, but
+not rollouts and passes.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from benchmarks.pool import Result, run_all, workers
 from benchmarks.pretrained import problems
 from benchmarks.pretrained.plot import plot
 from benchmarks.pretrained.training import BATCH_SIZE, GROUP_SIZE, MAX_TOKENS, job
-from benchmarks.time_to_accuracy.rules import RULES, is_plain
+from benchmarks.time_to_accuracy.rules import is_plain
 from benchmarks.update_rules.analysis import (
     best_accuracy,
     best_rate,
@@ -27,14 +28,21 @@ from benchmarks.update_rules.analysis import (
     select,
     strongest,
 )
-from benchmarks.update_rules.strongest import REFERENCE
+from benchmarks.update_rules.strongest import CONTENDERS, REFERENCE
 from benchmarks.update_rules.training import Budget, Run
 from tuned_examples.smollm2_weights import smollm2_folder
 
 HERE = Path(__file__).parent
 TASK = "word_problems"
-DEFAULT_RULES = (REFERENCE, "sfpo-1x16+1", "sfpo-3x4")
-RATES = (3e-6, 1e-5)
+DEFAULT_RULES = (
+    "grpo-1x1",
+    "grpo-4x4",
+    REFERENCE,
+    "sfpo-1x16+1",
+    "sfpo-3x4",
+    "sfpo_replay-8x4",
+)
+RATES = (3e-6, 1e-5, 3e-5)
 GRID_SEEDS, TABLE_SEEDS = (0,), (10, 11)
 FULL_BUDGET = Budget(num_batches=20, eval_every=4, eval_samples=512)
 SMOKE_BUDGET = Budget(num_batches=1, eval_every=1, eval_samples=64)
@@ -49,9 +57,9 @@ def summarize(
     rows = [
         {
             "rule": name,
-            "label": RULES[name].label,
+            "label": CONTENDERS[name].label,
             "lr": rates[name],
-            "passes": RULES[name].passes,
+            "passes": CONTENDERS[name].passes,
             **describe(of_rule, target),
             "vs_strongest": compare(of_rule, runs[reference]),
             "start_accuracy": float(np.mean([r["curve"]["accuracy"][0] for r in of_rule])),
@@ -69,8 +77,9 @@ def main() -> None:
     """Runs what is missing and writes the results."""
     parser = argparse.ArgumentParser(prog="benchmarks.pretrained", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="one batch, to see that it runs")
-    parser.add_argument("--rules", nargs="+", choices=RULES, default=DEFAULT_RULES)
+    parser.add_argument("--rules", nargs="+", choices=CONTENDERS, default=DEFAULT_RULES)
     parser.add_argument("--rates", nargs="+", type=float, default=RATES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=TABLE_SEEDS, help="of the table")
     parser.add_argument("--batches", type=int, help="of a run")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=None, help="finished runs")
@@ -79,7 +88,7 @@ def main() -> None:
     folder = (args.runs or Path("runs") / ("pretrained" + "_smoke" * args.smoke)).resolve()
     output = args.output or (folder if args.smoke else HERE / "results")
     names, rates = tuple(args.rules), tuple(args.rates)
-    table_seeds: tuple[int, ...] = TABLE_SEEDS
+    table_seeds = tuple(args.seeds)
     budget = FULL_BUDGET
     if args.smoke:
         names, rates, budget, table_seeds = (
@@ -90,14 +99,14 @@ def main() -> None:
         )
     if args.batches:
         budget = Budget(args.batches, min(budget.eval_every, args.batches), budget.eval_samples)
-    if not any(is_plain(RULES[name]) for name in names):
+    if not any(is_plain(CONTENDERS[name]) for name in names):
         parser.error(f"--rules={' '.join(names)}: one must be GRPO, to compare with")
     model, files = str(smollm2_folder()), problems.write(folder / "problems")
 
     with workers(args.workers) as executor:
 
         def make(runs: Sequence[Run], stage: str) -> list[Result]:
-            jobs = [job(run, RULES[run.variant], model, files, budget) for run in runs]
+            jobs = [job(run, CONTENDERS[run.variant], model, files, budget) for run in runs]
             return run_all(jobs, folder / "runs", executor, stage)
 
         grid: list[Result] = []
@@ -112,15 +121,16 @@ def main() -> None:
         table = make(
             [Run(TASK, name, chosen[name], seed) for seed in table_seeds for name in names], "table"
         )
-    rules = {name: RULES[name] for name in names}
+    rules = {name: CONTENDERS[name] for name in names}
     # By other seeds than those that are reported, where there are any.
-    plain = {name: chosen[name] for name in names if is_plain(RULES[name])}
+    plain = {name: chosen[name] for name in names if is_plain(CONTENDERS[name])}
     reference = strongest(grid or table, plain)
     settings = {
         **asdict(budget),
         "batch_size": BATCH_SIZE,
         "group_size": GROUP_SIZE,
         "max_tokens": MAX_TOKENS,
+        "workers": args.workers,
         "rates": rates,
         "grid_seeds": GRID_SEEDS,
         "table_seeds": table_seeds,

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.pool import Job
 from benchmarks.update_rules.training import Budget, Run, follow
 from benchmarks.update_rules.variants import Variant
@@ -17,13 +19,25 @@ GROUP_SIZE = 8
 EVAL_GROUP_SIZE = 4
 MAX_TOKENS = 16
 WARM_UP_BATCHES = 3
-ENGINE = {"max_model_len": 256, "kv_cache_memory_bytes": 1 << 29}
+# Of the cache, not of the device: several runs may share it.
+ENGINE = {
+    "max_model_len": 256,
+    "kv_cache_memory_bytes": 1 << 29,
+    "gpu_memory_utilization": 0.05,
+    "enforce_eager": True,  # a run is shorter than what compiling would save
+}
+GPU_SHARE = 0.5
 
 
 def make_config(
     run: Run, variant: Variant, model: str, files: Mapping[str, Path], budget: Budget
 ) -> GRPOConfig:
-    """GRPO with the rule, vLLM and learner in this process, prompts shared and packed."""
+    """GRPO with the rule, vLLM and learner in this process, prompts shared and packed.
+
+    On a GPU, if there is one, which both share; the model then runs in bfloat16.
+    """
+    on_gpu = torch.cuda.is_available()
+    share = GPU_SHARE if on_gpu else 0.0
     env_config = {
         "prompt_template": "{problem} Answer with just the number.",
         "extraction": "last_number",
@@ -34,9 +48,17 @@ def make_config(
             "sfpo_envs:sfpo/MathReasoning-v0",
             env_config={**env_config, "dataset": str(files["train"])},
         )
-        .rl_module(model_config={"model": model, "packing": True})
+        .rl_module(
+            model_config={
+                "model": model,
+                "dtype": "bfloat16" if on_gpu else "float32",
+                "packing": True,
+            }
+        )
+        .learners(num_learners=0, num_gpus_per_learner=share)
         .env_runners(
             num_env_runners=0,
+            num_gpus_per_env_runner=share,
             rollout_engine="vllm",
             engine_kwargs=ENGINE,
             sampling={"max_tokens": MAX_TOKENS},
@@ -47,7 +69,7 @@ def make_config(
             train_batch_size_per_learner=BATCH_SIZE,
             minibatches_per_pass=variant.minibatches,
             group_size=GROUP_SIZE,
-            max_tokens_per_micro_batch=2048,
+            max_tokens_per_micro_batch=16_384 if on_gpu else 2048,
         )
         .evaluation(
             evaluation_duration=budget.eval_samples,

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.common import environment_record, write_json
 from benchmarks.pool import run_all, workers
 from benchmarks.time_to_accuracy.plot import plot
-from benchmarks.time_to_accuracy.rules import FULL, SMOKE, overlapped
+from benchmarks.time_to_accuracy.rules import FULL, SMOKE, STALENESS, at, overlapped
 from benchmarks.time_to_accuracy.summary import summarize
 from benchmarks.time_to_accuracy.training import train
 from benchmarks.update_rules.strongest import REFERENCE
@@ -57,10 +57,10 @@ def main() -> None:
     rates = {name: json.loads(STRONGEST.read_text())["rates"][name] for name in plan.rules}
     variants, models = overlapped(plan.rules), args.runs / "models"
     runs = [
-        Run(plan.task, variant, rates[name], seed)
+        Run(plan.task, at(name, s), rates[name], seed)
+        for s in STALENESS
         for seed in plan.seeds
         for name in plan.rules
-        for variant in overlapped({name: plan.rules[name]})
     ]
     jobs = [
         replace(
