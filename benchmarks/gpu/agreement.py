@@ -44,6 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--engine", choices=["vllm", "transformers"], default="vllm")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
     parser.add_argument("--lora", action="store_true", help="train an adapter")
+    parser.add_argument("--eager", action="store_true", help="vLLM starts sooner, samples slower")
     parser.add_argument("--replies", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=128, help="of the longest reply")
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
@@ -118,7 +119,12 @@ def learner_logprobs(
 def difference(one: list[np.ndarray], other: list[np.ndarray]) -> dict[str, float]:
     """Of log-probs, in nats."""
     apart = np.abs(np.concatenate(one) - np.concatenate(other))
-    return {"mean": float(apart.mean()), "max": float(apart.max()), "tokens": len(apart)}
+    return {
+        "mean": float(apart.mean()),
+        "max": float(apart.max()),
+        "tokens": len(apart),
+        "tokens_a_nat_apart": int((apart > 1.0).sum()),
+    }
 
 
 @torch.no_grad()
@@ -145,7 +151,7 @@ def main() -> None:
         stop_token_ids=[tokenizer.eos_token_id],
         lora=lora,
         max_model_len=512,
-        **(MEMORY if args.engine == "vllm" else {}),
+        **(MEMORY | {"enforce_eager": args.eager} if args.engine == "vllm" else {}),
     )
     asked = requests(len(tokenizer), args.replies, args.tokens)
     sample(engine, asked)  # kernels are compiled
@@ -178,7 +184,7 @@ def main() -> None:
     if torch.cuda.is_available():
         results["peak_gpu_bytes"] = torch.cuda.max_memory_allocated()
     engine.close()
-    setting = {"engine": args.engine, "dtype": args.dtype, "lora": args.lora}
+    setting = {key: getattr(args, key) for key in ("engine", "dtype", "lora", "eager")}
     write_json(args.output, {"environment": environment_record(), **setting, "results": results})
     print(args.output.stem, results)
 

@@ -76,6 +76,7 @@ def make_config(
                 "max_model_len": 256,
                 "kv_cache_memory_bytes": 1 << 30,
                 "gpu_memory_utilization": 0.1,
+                "enforce_eager": args.eager,
             },
             sampling={"max_tokens": 16},
             sleep_while_learning=args.sleep,
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     parser.add_argument("--eval-samples", type=int, default=NUM_TEST * GROUP_SIZE)
     parser.add_argument("--time-limit", type=float, default=3600.0, help="seconds of training")
+    parser.add_argument("--eager", action="store_true", help="vLLM starts sooner, samples slower")
     parser.add_argument("--sleep", action="store_true", help="vLLM gives up its memory meanwhile")
     parser.add_argument("--cpu", action="store_true", help="as a rehearsal")
     parser.add_argument("--output", type=Path, required=True, help="JSON file")

@@ -3,7 +3,8 @@
 `python -m benchmarks.pretrained` makes results/pretrained.json and its plot; `--smoke` trains for
 one batch. The weights come from the Python package index (93 MB). Interrupted, it goes on where it
 was: a finished run is a file. On a GPU `--workers 8` shares it, which makes seconds worthless, but
-not rollouts and passes.
+not rollouts and passes. Of several settings of GRPO the one that is the strongest where rates are
+chosen is reported, and the one of one step a batch.
 """
 
 import argparse
@@ -28,20 +29,16 @@ from benchmarks.update_rules.analysis import (
     select,
     strongest,
 )
-from benchmarks.update_rules.strongest import CONTENDERS, REFERENCE
+from benchmarks.update_rules.baselines import SETTINGS
+from benchmarks.update_rules.strongest import CONTENDERS
 from benchmarks.update_rules.training import Budget, Run
 from tuned_examples.smollm2_weights import smollm2_folder
 
 HERE = Path(__file__).parent
 TASK = "word_problems"
-DEFAULT_RULES = (
-    "grpo-1x1",
-    "grpo-4x4",
-    REFERENCE,
-    "sfpo-1x16+1",
-    "sfpo-3x4",
-    "sfpo_replay-8x4",
-)
+ONE_STEP = "grpo-1x1"
+RULES = {**SETTINGS, **CONTENDERS}
+DEFAULT_RULES = (ONE_STEP, "grpo-4x4", "grpo-4x8", "sfpo-1x16+1", "sfpo-3x4")
 RATES = (3e-6, 1e-5, 3e-5)
 GRID_SEEDS, TABLE_SEEDS = (0,), (10, 11)
 FULL_BUDGET = Budget(num_batches=20, eval_every=4, eval_samples=512)
@@ -57,9 +54,9 @@ def summarize(
     rows = [
         {
             "rule": name,
-            "label": CONTENDERS[name].label,
+            "label": RULES[name].label,
             "lr": rates[name],
-            "passes": CONTENDERS[name].passes,
+            "passes": RULES[name].passes,
             **describe(of_rule, target),
             "vs_strongest": compare(of_rule, runs[reference]),
             "start_accuracy": float(np.mean([r["curve"]["accuracy"][0] for r in of_rule])),
@@ -77,7 +74,7 @@ def main() -> None:
     """Runs what is missing and writes the results."""
     parser = argparse.ArgumentParser(prog="benchmarks.pretrained", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="one batch, to see that it runs")
-    parser.add_argument("--rules", nargs="+", choices=CONTENDERS, default=DEFAULT_RULES)
+    parser.add_argument("--rules", nargs="+", choices=RULES, default=DEFAULT_RULES)
     parser.add_argument("--rates", nargs="+", type=float, default=RATES)
     parser.add_argument("--seeds", nargs="+", type=int, default=TABLE_SEEDS, help="of the table")
     parser.add_argument("--batches", type=int, help="of a run")
@@ -92,21 +89,21 @@ def main() -> None:
     budget = FULL_BUDGET
     if args.smoke:
         names, rates, budget, table_seeds = (
-            ("grpo-1x1", "sfpo-1x16+1"),
+            (ONE_STEP, "sfpo-1x16+1"),
             RATES[:1],
             SMOKE_BUDGET,
             (10,),
         )
     if args.batches:
         budget = Budget(args.batches, min(budget.eval_every, args.batches), budget.eval_samples)
-    if not any(is_plain(CONTENDERS[name]) for name in names):
+    if not any(is_plain(RULES[name]) for name in names):
         parser.error(f"--rules={' '.join(names)}: one must be GRPO, to compare with")
     model, files = str(smollm2_folder()), problems.write(folder / "problems")
 
     with workers(args.workers) as executor:
 
         def make(runs: Sequence[Run], stage: str) -> list[Result]:
-            jobs = [job(run, CONTENDERS[run.variant], model, files, budget) for run in runs]
+            jobs = [job(run, RULES[run.variant], model, files, budget) for run in runs]
             return run_all(jobs, folder / "runs", executor, stage)
 
         grid: list[Result] = []
@@ -118,13 +115,16 @@ def main() -> None:
             chosen = {name: best_rate(grid, task=TASK, variant=name) for name in names}
         else:
             chosen = dict.fromkeys(names, rates[0])
+        # By other seeds than those that are reported, where there are any.
+        plain = {name: chosen[name] for name in names if is_plain(RULES[name])}
+        reference = strongest(grid, plain) if grid else next(iter(plain))
+        weaker = plain.keys() - {reference, ONE_STEP}
+        reported = [name for name in names if name not in weaker]
         table = make(
-            [Run(TASK, name, chosen[name], seed) for seed in table_seeds for name in names], "table"
+            [Run(TASK, name, chosen[name], seed) for seed in table_seeds for name in reported],
+            "table",
         )
-    rules = {name: CONTENDERS[name] for name in names}
-    # By other seeds than those that are reported, where there are any.
-    plain = {name: chosen[name] for name in names if is_plain(CONTENDERS[name])}
-    reference = strongest(grid or table, plain)
+    rules = {name: RULES[name] for name in reported}
     settings = {
         **asdict(budget),
         "batch_size": BATCH_SIZE,
@@ -134,14 +134,14 @@ def main() -> None:
         "rates": rates,
         "grid_seeds": GRID_SEEDS,
         "table_seeds": table_seeds,
-        "rules": {name: rule.what for name, rule in rules.items()},
+        "rules": {name: RULES[name].what for name in names},
     }
     write_json(
         output / "pretrained.json",
         {
             "environment": environment_record(),
             "settings": settings,
-            **summarize(names, reference, chosen, table),
+            **summarize(reported, reference, chosen, table),
             "runs": [*grid, *table],
         },
     )
