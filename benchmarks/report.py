@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.common import interval
 from benchmarks.pipeline import tables
+from benchmarks.pretrained.tables import pretrained
 from benchmarks.rllib_algorithms.plot import LABELS as RLLIB_LABELS
 from benchmarks.staleness.tables import at_one_rate, staleness
 from benchmarks.update_rules.docs_tables import (
@@ -37,6 +38,7 @@ QUICKSTART_LORA = Path("docs/quickstart_lora.json")
 GRADERS = Path("benchmarks/graders/results/results.json")
 PIPELINE = Path("benchmarks/pipeline/results")
 STALENESS = Path("benchmarks/staleness/results/staleness.json")
+PRETRAINED = Path("benchmarks/pretrained/results/pretrained.json")
 FAMILIES = Path("benchmarks/families/results/results.json")
 
 Results = Mapping[str, Any]
@@ -313,6 +315,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
         "spell_backward": lambda: task_table(load(TABLE), "spell_backward"),
         "conservative": lambda: conservative(load(TABLE)),
         "common_rates": lambda: common_rates(load(TABLE)),
+        "pretrained": lambda: pretrained(load(PRETRAINED)),
         "rllib": lambda: rllib(load(RLLIB)),
         "overhead": lambda: overhead(load(OVERHEAD)),
     },

@@ -19,6 +19,7 @@ from benchmarks.common import environment_record, write_json
 from benchmarks.pool import Result, run_all, workers
 from benchmarks.pretrained import problems
 from benchmarks.pretrained.plot import plot
+from benchmarks.pretrained.rules import DEFAULT_RULES, ONE_STEP, RULES
 from benchmarks.pretrained.training import BATCH_SIZE, GROUP_SIZE, MAX_TOKENS, job
 from benchmarks.time_to_accuracy.rules import is_plain
 from benchmarks.update_rules.analysis import (
@@ -29,16 +30,11 @@ from benchmarks.update_rules.analysis import (
     select,
     strongest,
 )
-from benchmarks.update_rules.baselines import SETTINGS
-from benchmarks.update_rules.strongest import CONTENDERS
 from benchmarks.update_rules.training import Budget, Run
 from tuned_examples.smollm2_weights import smollm2_folder
 
 HERE = Path(__file__).parent
 TASK = "word_problems"
-ONE_STEP = "grpo-1x1"
-RULES = {**SETTINGS, **CONTENDERS}
-DEFAULT_RULES = (ONE_STEP, "grpo-4x4", "grpo-4x8", "sfpo-1x16+1", "sfpo-3x4")
 RATES = (3e-6, 1e-5, 3e-5)
 GRID_SEEDS, TABLE_SEEDS = (0,), (10, 11)
 FULL_BUDGET = Budget(num_batches=20, eval_every=4, eval_samples=512)

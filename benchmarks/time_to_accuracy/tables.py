@@ -1,4 +1,4 @@
-"""The tables of long replies and of the pretrained model, for the docs."""
+"""The table of long replies, for the docs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -49,42 +49,6 @@ def time_to_accuracy(results: Results) -> Iterator[str]:
         f"learner on another. Sampling a batch takes s = {results['sample_s']:.2f} s and a pass "
         f"l = {passes} s; modelled are s + P l at S = 0 and max(s, P l) at S = 1. {machine['cpu']} "
         "(`python -m benchmarks.time_to_accuracy`)."
-    )
-
-
-def pretrained(results: Results) -> Iterator[str]:
-    """A row a rule, each against the strongest GRPO."""
-    yield (
-        "| rule | lr | passes | accuracy before | best | fewer rollouts | less time "
-        "| s sampling a batch | s learning | reached |"
-    )
-    yield "|---" * 10 + "|"
-    labels = {}
-    for row in results["rows"]:
-        labels[row["rule"]] = row["label"]
-        versus = row["vs_strongest"]
-        cells = [
-            row["label"],
-            f"{row['lr']:g}",
-            f"{row['passes']:g}",
-            f"{row['start_accuracy']:.3f}",
-            interval(row["best_accuracy"], 3),
-            interval(versus["rollouts_ratio"], 2, "x"),
-            interval(versus["wall_s_ratio"], 2, "x"),
-            f"{row['sample_s']:.1f}",
-            f"{row['learn_s']:.1f}",
-            f"{versus['num_reached']}/{row['num_seeds']}",
-        ]
-        yield "| " + " | ".join(cells) + " |"
-    yield ""
-    settings, machine = results["settings"], results["environment"]["machine"]
-    seeds = ", ".join(map(str, settings["table_seeds"]))
-    yield (
-        f"SmolLM2-135M-Instruct on short word problems, {settings['num_batches']} batches of "
-        f"{settings['batch_size']} replies of at most {settings['max_tokens']} tokens, prompts "
-        f"shared and packed, float32; seeds {seeds}. The strongest GRPO is "
-        f"{labels[results['strongest']]}. {machine['cpu']}, one thread a run "
-        "(`python -m benchmarks.pretrained`)."
     )
 
 

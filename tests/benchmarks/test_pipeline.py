@@ -13,8 +13,8 @@ def test_slow_environments_are_waited_for_together(tmp_path):
     rows = environments.measure(tmp_path, smoke=True)["num_env_threads"]
     assert all(row["same_episodes"] for row in rows.values())
     assert rows["0"]["times_as_fast"]["ratio"] == 1.0
-    assert rows["0"]["seconds"] >= 64 * 0.01  # one after the other
-    assert rows["64"]["seconds"] < rows["16"]["seconds"] * 2 < rows["0"]["seconds"] * 2
+    assert rows["0"]["seconds"] >= 64 * 0.03  # one after the other
+    assert max(rows[threads]["seconds"] for threads in ("16", "64")) < rows["0"]["seconds"]
 
 
 def test_the_committed_syncs_are_of_the_same_weights_and_now_of_one_copy() -> None:

@@ -52,7 +52,7 @@ def test_held_out_sums_are_not_trained_on() -> None:
 
 def test_word_problems_have_their_answers_and_are_held_out() -> None:
     everything = dict(problems.problems())
-    assert len(everything) == len(problems.problems()) > 5 * problems.NUM_TEST
+    assert len(everything) == len(problems.problems()) > 3 * problems.NUM_TEST
     for text, answer in everything.items():
         a, b = map(int, re.findall(r"\d+", text))
         assert answer in (a + b, a - b) and answer > 0
@@ -89,7 +89,13 @@ def test_modelled_time_is_the_ratio_of_rollouts_times_that_of_seconds_a_batch() 
     summary = summarize(rules, "grpo-1x1", rates, table)
     assert summary["sample_s"] == 3.0
     rows = {(row["rule"], row["max_staleness"]): row for row in summary["rows"]}
-    assert [row["modelled_batch_s"] for row in rows.values()] == [4.0, 3.0, 7.0, 4.0]
+    modelled = {key: row["modelled_batch_s"] for key, row in rows.items()}
+    assert modelled == {
+        ("grpo-1x1", 0): 4.0,
+        ("grpo-1x1", 1): 3.0,
+        ("sfpo-3x4", 0): 7.0,
+        ("sfpo-3x4", 1): 4.0,
+    }
     for (name, s), row in rows.items():
         base = rows["grpo-1x1", s]
         # Measured seconds are the modelled ones here, and so are the ratios.
