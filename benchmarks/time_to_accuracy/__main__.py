@@ -1,9 +1,9 @@
-"""Wall-clock to the strongest GRPO's best accuracy, vLLM on one core and the learner on another.
+"""Wall-clock to GRPO's best accuracy, vLLM on one core and the learner on another.
 
 `python -m benchmarks.time_to_accuracy` makes results/time_to_accuracy.json and its plot; `--smoke`
 is the same in minutes on shorter sums, too short to learn anything from. Interrupted, it goes on
-where it was. The strongest GRPO and every rule's learning rate are those of
-`benchmarks.update_rules.strongest`; a run has the machine to itself.
+where it was. Every rule's learning rate is that of `benchmarks.update_rules.strongest`; a run has
+the machine to itself.
 """
 
 import argparse
@@ -15,10 +15,9 @@ from pathlib import Path
 from benchmarks.common import environment_record, write_json
 from benchmarks.pool import run_all, workers
 from benchmarks.time_to_accuracy.plot import plot
-from benchmarks.time_to_accuracy.rules import FULL, SMOKE, STALENESS, at, overlapped
+from benchmarks.time_to_accuracy.rules import FULL, SMOKE, at
 from benchmarks.time_to_accuracy.summary import summarize
 from benchmarks.time_to_accuracy.training import train
-from benchmarks.update_rules.strongest import REFERENCE
 from benchmarks.update_rules.tasks import warm_start
 from benchmarks.update_rules.training import BATCH_SIZE, GROUP_SIZE, Run
 
@@ -30,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(prog="benchmarks.time_to_accuracy", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="minutes, to see that it runs")
-    parser.add_argument("--rules", nargs="+", choices=FULL.rules, help="besides the strongest GRPO")
+    parser.add_argument("--rules", nargs="+", choices=FULL.rules, help="fewer")
     parser.add_argument("--batches", type=int, help="of a run, instead of the plan's")
     parser.add_argument("--seeds", type=int, nargs="+", help="fewer")
     parser.add_argument("--runs", type=Path, default=None, help="finished runs and models")
@@ -47,28 +46,19 @@ def main() -> None:
     args = parse_args()
     plan = SMOKE if args.smoke else FULL
     if args.rules:
-        plan = replace(
-            plan, rules={n: FULL.rules[n] for n in dict.fromkeys([REFERENCE, *args.rules])}
-        )
+        plan = replace(plan, rules={n: FULL.rules[n] for n in args.rules})
     if args.batches:
         plan = replace(plan, budget=replace(plan.budget, num_batches=args.batches))
     if args.seeds:
         plan = replace(plan, seeds=args.seeds)
     rates = {name: json.loads(STRONGEST.read_text())["rates"][name] for name in plan.rules}
-    variants, models = overlapped(plan.rules), args.runs / "models"
-    runs = [
-        Run(plan.task, at(name, s), rates[name], seed)
-        for s in STALENESS
-        for seed in plan.seeds
-        for name in plan.rules
-    ]
-    jobs = [
-        replace(
-            run.job(variants[run.variant], plan.budget, models),
-            function=partial(train, run, variants[run.variant], models / plan.task, plan.budget),
-        )
-        for run in runs
-    ]
+    models = args.runs / "models"
+    jobs = []
+    for name, staleness, seed in plan.runs():
+        run = Run(plan.task, at(name, staleness), rates[name], seed)
+        variant = replace(plan.rules[name], max_staleness=staleness)
+        make = partial(train, run, variant, models / plan.task, plan.budget)
+        jobs.append(replace(run.job(variant, plan.budget, models), function=make))
     with workers(1) as executor:
         warm_start([plan.task], models, executor)
         table = run_all(jobs, args.runs / "runs", executor, "table")
@@ -76,6 +66,7 @@ def main() -> None:
         **asdict(plan.budget),
         "task": plan.task,
         "seeds": list(plan.seeds),
+        "in_turns": [name for name in plan.in_turns if name in plan.rules],
         "batch_size": BATCH_SIZE,
         "group_size": GROUP_SIZE,
         "rules": {name: rule.what for name, rule in plan.rules.items()},
@@ -86,7 +77,7 @@ def main() -> None:
             "environment": environment_record(),
             "settings": settings,
             "rates": rates,
-            **summarize(plan.rules, REFERENCE, rates, table),
+            **summarize(plan.rules, rates, table),
             "runs": table,
         },
     )

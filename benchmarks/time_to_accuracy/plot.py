@@ -1,4 +1,4 @@
-"""Accuracy over the seconds that training took."""
+"""Accuracy over the seconds that training took, and over rollouts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from benchmarks.time_to_accuracy.rules import STALENESS, at
+from benchmarks.time_to_accuracy.rules import OVERLAPPED, at, is_plain
 from benchmarks.update_rules.analysis import select, smoothed
 from benchmarks.update_rules.variants import Variant
 
@@ -21,7 +21,7 @@ def plot(
     rates: Mapping[str, float],
     table: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Writes a panel a staleness: the mean over seeds, and each seed's own curve.
+    """Writes the overlapped runs: the mean over seeds, and each seed's own curve.
 
     Args:
         path: The file.
@@ -29,25 +29,30 @@ def plot(
         rates: Each rule's own.
         table: The finished runs.
     """
-    figure, axes = plt.subplots(1, len(STALENESS), figsize=(11, 4.4), sharey=True, sharex=True)
-    for axis, s in zip(axes, STALENESS, strict=True):
-        for number, (name, rule) in enumerate(rules.items()):
-            runs = select(table, variant=at(name, s), lr=rates[name])
-            seconds = np.array([run["curve"]["wall_s"] for run in runs])
-            accuracy = np.array([smoothed(run["curve"]["accuracy"]) for run in runs])
-            for one_seconds, one_accuracy in zip(seconds, accuracy, strict=True):
-                axis.plot(one_seconds, one_accuracy, color=f"C{number}", linewidth=0.6, alpha=0.5)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
+    for number, (name, rule) in enumerate(rules.items()):
+        runs = select(table, variant=at(name, OVERLAPPED), lr=rates[name])
+        accuracy = np.array([smoothed(run["curve"]["accuracy"]) for run in runs])
+        style = "--" if is_plain(rule) else "-"
+        for axis, cost in zip(axes, ("wall_s", "rollouts"), strict=True):
+            spent = np.array([run["curve"][cost] for run in runs])
+            for one_spent, one_accuracy in zip(spent, accuracy, strict=True):
+                axis.plot(
+                    one_spent, one_accuracy, style, color=f"C{number}", linewidth=0.5, alpha=0.4
+                )
             axis.plot(
-                seconds.mean(axis=0),
+                spent.mean(axis=0),
                 accuracy.mean(axis=0),
+                style,
                 color=f"C{number}",
                 linewidth=2,
                 label=f"{rule.label} (lr {rates[name]:g})",
             )
-        axis.set(xlabel="seconds of training", title=f"max_staleness = {s}")
+    axes[0].set(xlabel="seconds of training", ylabel="sampled accuracy (T = 1), held-out")
+    axes[1].set(xlabel="rollouts")
+    for axis in axes:
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("sampled accuracy (T = 1), held-out")
-    axes[0].legend(fontsize=8)
+    axes[1].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -86,7 +86,8 @@ def test_modelled_time_is_the_ratio_of_rollouts_times_that_of_seconds_a_batch() 
         result("sfpo-3x4", 1, 4.0, {"sample": 0.0, "learn": 4.0}),
     ]
     rates = dict.fromkeys(rules, 1e-3)
-    summary = summarize(rules, "grpo-1x1", rates, table)
+    summary = summarize(rules, rates, table)
+    assert summary["strongest"] == "grpo-1x1"
     assert summary["sample_s"] == 3.0
     rows = {(row["rule"], row["max_staleness"]): row for row in summary["rows"]}
     modelled = {key: row["modelled_batch_s"] for key, row in rows.items()}
@@ -101,11 +102,11 @@ def test_modelled_time_is_the_ratio_of_rollouts_times_that_of_seconds_a_batch() 
         # Measured seconds are the modelled ones here, and so are the ratios.
         assert row["batch_s"] == pytest.approx(row["modelled_batch_s"])
         assert row["modelled_time_ratio"] == pytest.approx(
-            row["vs_strongest"]["wall_s_ratio"]["value"]
+            row["vs_grpo"]["grpo-1x1"]["wall_s_ratio"]["value"]
         )
         needed = row["rollouts_ratio_for_goal"] * base["modelled_batch_s"]
         assert needed == pytest.approx(4.19 * row["modelled_batch_s"])
-        assert row["vs_strongest"]["rollouts_ratio"]["value"] == pytest.approx(
+        assert row["vs_grpo"]["grpo-1x1"]["rollouts_ratio"]["value"] == pytest.approx(
             2.0 if name == "sfpo-3x4" else 1.0, rel=0.2
         )
 
