@@ -66,7 +66,8 @@ def time_to_accuracy_setup(results: Results) -> Iterator[str]:
         "chosen on sums of two digits, with another seed. The strongest GRPO is the one of the "
         f"best mean accuracy, {labels[results['strongest']]}; ratios are to what it takes to its "
         "own best. In turns (one seed) sampling a batch takes s = "
-        f"{results['sample_s']:.2f} s and a pass l = {passes}. Modelled is a batch of max(s, P l), with the l of the overlapped runs. "
+        f"{results['sample_s']:.2f} s and a pass l = {passes}. "
+        "Modelled is a batch of max(s, P l), with the l of the overlapped runs. "
         f"{machine['cpu']} (`python -m benchmarks.time_to_accuracy`)."
     )
 
