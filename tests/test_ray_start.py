@@ -1,3 +1,5 @@
+import socket
+import time
 from typing import Any
 
 import pytest
@@ -45,3 +47,39 @@ def test_what_asks_the_process_to_end_is_no_reason_to_try_again(
         monkeypatch.setattr(ray, "init", init)
         with pytest.raises(type(asked)):
             start_ray(say=lambda line: pytest.fail(line))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid", "[::1]", ""])
+def test_a_cluster_that_is_not_there_is_said_at_once(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("RAY_ADDRESS", f"{host}:{port}")
+    monkeypatch.setattr(ray, "init", lambda **settings: pytest.fail("tried"))
+    start = time.monotonic()
+    with pytest.raises(RayDidNotStart, match=rf"RAY_ADDRESS='.*:{port}': must be where .* listens"):
+        start_ray(say=lambda line: pytest.fail(line))
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize("address", ["", "auto", "local", "ray://127.0.0.1:1", "HOST:PORT"])
+def test_what_is_no_host_and_port_is_left_to_ray(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[dict[str, Any]] = []
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "init", lambda **settings: tried.append(settings))
+    start_ray()
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    start_ray(address="local")
+    assert tried == [{}, {"address": "local"}]
+
+
+def test_a_cluster_that_listens_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[dict[str, Any]] = []
+    with socket.create_server(("127.0.0.1", 0)) as cluster:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{cluster.getsockname()[1]}")
+        monkeypatch.setattr(ray, "init", lambda **settings: tried.append(settings))
+        start_ray()
+    assert tried == [{}]
