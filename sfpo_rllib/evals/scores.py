@@ -29,7 +29,7 @@ class Scores:
         numbers: avg@k, pass@k and maj@k by name, means over problems; of an environment that gives
             no `is_success` reward@k alone.
         counts: Problems, replies, what was dropped, verdicts, lengths.
-        draws: Resampled means, by number, to be put together with those of other tasks.
+        draws: By number, of shape (2, N): see `mean_estimates`.
     """
 
     numbers: dict[str, Estimate]
@@ -83,7 +83,7 @@ def score(
     return Scores(
         dict(zip(columns, estimates, strict=True)),
         counts,
-        dict(zip(columns, draws.T, strict=True)),
+        dict(zip(columns, np.moveaxis(draws, -1, 0), strict=True)),
     )
 
 
@@ -113,13 +113,15 @@ def _success(reply: Reply) -> float:
 def mean_over_tasks(scores: Mapping[str, Scores]) -> dict[str, Estimate]:
     """Of the numbers that all tasks have, the means over tasks, each task of one weight.
 
-    The interval is the bootstrap's over problems, of each task by itself.
+    The interval is the bootstrap's over problems, of each task by itself; a task whose problems are
+    all solved, or none, adds to it as far as its own interval reaches.
     """
     all_scores = list(scores.values())
     names = [n for n in all_scores[0].numbers if all(n in s.numbers for s in all_scores)]
     result = {}
     for name in names:
-        low, high = percentile_interval(np.mean([s.draws[name] for s in all_scores], axis=0))
+        lower, upper = np.mean([s.draws[name] for s in all_scores], axis=0)
+        low, high = percentile_interval(lower)[0], percentile_interval(upper)[1]
         value = fmean(s.numbers[name].value for s in all_scores)
         result[name] = Estimate(value, low, high)
     return result

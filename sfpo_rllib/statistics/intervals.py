@@ -89,15 +89,22 @@ def mean_estimates(values: np.ndarray, *, seed: int = 0) -> tuple[list[Estimate]
         seed: Of the resamples.
 
     Returns:
-        One estimate of each of the M, and the resampled means, shape (`NUM_RESAMPLES`, M).
+        One estimate of each of the M, and draws of the means, shape (2, `NUM_RESAMPLES`, M): for
+        lower bounds and for upper ones, to be put together with those of other problems. They are
+        the resampled means, but where all or none are certain: there the upper draws of none are
+        what (Clopper and Pearson's) bounds of all levels are, and so are the lower ones of all.
     """
-    draws = bootstrap_means(values, seed=seed)
+    draws = np.stack([bootstrap_means(values, seed=seed)] * 2)
     estimates = []
     for column in range(values.shape[1]):
         shares = values[:, column]
-        low, high = percentile_interval(draws[:, column])
         if shares.min() == shares.max() and shares[0] in (0.0, 1.0):
+            uniform = np.random.default_rng((seed, column)).random(NUM_RESAMPLES)
+            bounds = uniform ** (1 / len(shares))
+            draws[int(shares[0] == 0.0), :, column] = bounds if shares[0] else 1.0 - bounds
             bound = ((1.0 - LEVEL) / 2.0) ** (1 / len(shares))
             low, high = (bound, 1.0) if shares[0] else (0.0, 1.0 - bound)
+        else:
+            low, high = percentile_interval(draws[0, :, column])
         estimates.append(Estimate(float(shares.mean()), low, high))
     return estimates, draws

@@ -74,3 +74,39 @@ def test_the_mean_over_tasks_gives_each_one_weight_and_a_narrower_interval() -> 
         / 2
     )
     assert mean.high - mean.low == pytest.approx(2 * error, rel=0.08)
+
+
+@pytest.mark.parametrize("solved", [False, True])
+def test_tasks_of_which_none_or_all_is_solved_leave_their_mean_as_uncertain(solved: bool) -> None:
+    sizes = (4, 4, 30)
+    scores = {
+        str(place): score(
+            [right(i, 0) if solved else make_reply(i) for i in range(size)],
+            1,
+            same=same,
+            seed=place,
+        )
+        for place, size in enumerate(sizes)
+    }
+    mean = mean_over_tasks(scores)["avg@1"]
+    assert mean.value == float(solved)
+    ends = [(s.numbers["avg@1"].low, s.numbers["avg@1"].high) for s in scores.values()]
+    (low, high), (widest, narrowest) = np.mean(ends, axis=0), (0.02, 0.98)
+    if solved:
+        assert mean.high == 1.0 and low < mean.low < narrowest
+    else:
+        assert mean.low == 0.0 and widest < mean.high < high
+    one = mean_over_tasks({"0": scores["0"]})["avg@1"]
+    own = scores["0"].numbers["avg@1"]
+    assert (one.low, one.high) == pytest.approx((own.low, own.high), abs=0.02)
+
+
+def test_a_task_of_which_none_is_solved_widens_the_mean_upwards_only() -> None:
+    mixed = score(
+        [right(i, 0) if i % 2 else make_reply(i) for i in range(100)], 1, same=same, seed=0
+    )
+    none = score([make_reply(i) for i in range(10)], 1, same=same, seed=1)
+    mean = mean_over_tasks({"a": mixed, "b": none})["avg@1"]
+    own = mixed.numbers["avg@1"]
+    assert mean.low == pytest.approx(own.low / 2)
+    assert mean.high > own.high / 2 + 0.02
