@@ -16,6 +16,7 @@ RULES: dict[str, Variant] = {
         "grpo-1x16",
         "grpo-2x16",
         REFERENCE,
+        "lookahead-1x16",
         "sfpo-1x16+1",
         "sfpo-3x4",
         "sfpo_replay-8x4",
@@ -67,7 +68,7 @@ FULL = Plan(
     RULES,
     "column_addition_6",
     (10, 11, 12),
-    (BASELINE, REFERENCE, "sfpo-1x16+1"),
+    (BASELINE,),
     Budget(num_batches=80, eval_every=5, eval_samples=512),
 )
 SMOKE = Plan(

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.common import interval
-from benchmarks.time_to_accuracy.rules import IN_TURNS, OVERLAPPED
 
 Results = Mapping[str, Any]
 
@@ -16,7 +15,7 @@ def time_to_accuracy(results: Results) -> Iterator[str]:
         f"| s a batch | modelled | fewer rollouts for {results['goal']}x less time | reached |"
     )
     yield "|---" * 11 + "|"
-    for row in _overlapped(results):
+    for row in results["rows"]:
         versus = row["vs_grpo"][results["strongest"]]
         cells = [
             row["label"],
@@ -36,7 +35,7 @@ def time_to_accuracy(results: Results) -> Iterator[str]:
 
 def less_time_than_each(results: Results) -> Iterator[str]:
     """A row a rule, overlapped: how much sooner it is at the best accuracy of each GRPO."""
-    rows = _overlapped(results)
+    rows = results["rows"]
     labels = {row["rule"]: row["label"] for row in rows}
     plain = list(rows[0]["vs_grpo"])
     yield "| less time than | " + " | ".join(labels[name] for name in plain) + " |"
@@ -55,9 +54,7 @@ def time_to_accuracy_setup(results: Results) -> Iterator[str]:
     seeds = ", ".join(map(str, settings["seeds"]))
     labels = {row["rule"]: row["label"] for row in results["rows"]}
     passes = ", ".join(
-        f"{row['pass_s']:.2f} s of {row['label']}"
-        for row in results["rows"]
-        if row["max_staleness"] == IN_TURNS
+        f"{seconds:.2f} s of {labels[name]}" for name, seconds in results["pass_s"].items()
     )
     yield (
         f"Sums of six digits with the working written out, some 75 tokens a reply; "
@@ -70,7 +67,3 @@ def time_to_accuracy_setup(results: Results) -> Iterator[str]:
         "Modelled is a batch of max(s, P l), with the l of the overlapped runs. "
         f"{machine['cpu']} (`python -m benchmarks.time_to_accuracy`)."
     )
-
-
-def _overlapped(results: Results) -> list[Mapping[str, Any]]:
-    return [row for row in results["rows"] if row["max_staleness"] == OVERLAPPED]
