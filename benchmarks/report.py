@@ -16,6 +16,12 @@ from benchmarks.pipeline import tables
 from benchmarks.pretrained.tables import pretrained
 from benchmarks.rllib_algorithms.plot import LABELS as RLLIB_LABELS
 from benchmarks.staleness.tables import at_one_rate, staleness
+from benchmarks.time_to_accuracy.tables import (
+    less_time_than_each,
+    time_headline,
+    time_to_accuracy,
+    time_to_accuracy_setup,
+)
 from benchmarks.update_rules.docs_tables import (
     against_strongest,
     baselines,
@@ -38,6 +44,7 @@ QUICKSTART_LORA = Path("docs/quickstart_lora.json")
 GRADERS = Path("benchmarks/graders/results/results.json")
 PIPELINE = Path("benchmarks/pipeline/results")
 STALENESS = Path("benchmarks/staleness/results/staleness.json")
+TIME = Path("benchmarks/time_to_accuracy/results/time_to_accuracy.json")
 PRETRAINED = Path("benchmarks/pretrained/results/pretrained.json")
 FAMILIES = Path("benchmarks/families/results/results.json")
 
@@ -301,6 +308,7 @@ def _refusal(message: str) -> str:
 BLOCKS: dict[str, dict[str, Block]] = {
     "README.md": {
         "headline": lambda: strongest_headline(load(STRONGEST)),
+        "time": lambda: time_headline(load(TIME)),
         "learner": lambda: learner_headline(load(LEARNER)),
     },
     "docs/update_rules.md": {"headline": lambda: strongest_headline(load(STRONGEST))},
@@ -315,6 +323,9 @@ BLOCKS: dict[str, dict[str, Block]] = {
         "spell_backward": lambda: task_table(load(TABLE), "spell_backward"),
         "conservative": lambda: conservative(load(TABLE)),
         "common_rates": lambda: common_rates(load(TABLE)),
+        "long_replies_setup": lambda: time_to_accuracy_setup(load(TIME)),
+        "long_replies": lambda: time_to_accuracy(load(TIME)),
+        "long_replies_each": lambda: less_time_than_each(load(TIME)),
         "pretrained": lambda: pretrained(load(PRETRAINED)),
         "rllib": lambda: rllib(load(RLLIB)),
         "overhead": lambda: overhead(load(OVERHEAD)),

@@ -29,7 +29,7 @@ def plot(
         rates: Each rule's own.
         table: The finished runs.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 5.4), sharey=True, layout="constrained")
     for number, (name, rule) in enumerate(rules.items()):
         runs = select(table, variant=at(name, OVERLAPPED), lr=rates[name])
         accuracy = np.array([smoothed(run["curve"]["accuracy"]) for run in runs])
@@ -52,7 +52,6 @@ def plot(
     axes[1].set(xlabel="rollouts")
     for axis in axes:
         axis.grid(alpha=0.3)
-    axes[1].legend(fontsize=8)
-    figure.tight_layout()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=130)
     plt.close(figure)
