@@ -1,9 +1,76 @@
 """What differs between training and evaluation."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+from sfpo_rllib.algorithms.grpo.rllib_settings import HONOURED
+from sfpo_rllib.core.checks import first_line, nearest
+
+FIELD = "evaluation_config"
+# What an evaluation has of its own, whichever runners sample it.
+_READ = (
+    *("env", "env_config", "env_timeout_s", "num_env_threads"),
+    *("prompt_format", "chat_template_kwargs", "sampling", "explore", "group_size"),
+    *("evaluation_duration", "evaluation_duration_unit", "custom_evaluation_function"),
+    *("callbacks_class", "callbacks_on_environment_created", "callbacks_on_sample_end"),
+    *(f"callbacks_on_episode_{event}" for event in ("created", "start", "step", "end")),
+)
+# What runners of its own have, too.
+_READ_BY_OWN_RUNNERS = (
+    *("rollout_engine", "engine_kwargs", "env_runner_cls", "num_cpus_per_env_runner"),
+    *("num_gpus_per_env_runner", "custom_resources_per_env_runner", "log_level"),
+    *("ignore_env_runner_failures", "restart_failed_env_runners", "max_num_env_runner_restarts"),
+    *("delay_between_env_runner_restarts_s", "env_runner_health_probe_timeout_s"),
+    *("num_consecutive_env_runner_failures_tolerance", "callbacks_on_env_runners_recreated"),
+    "validate_env_runners_after_construction",
+)
+_RLLIBS_NAMES = {"callbacks": "callbacks_class"}  # of what is read, in dicts
+
+
+def evaluation_problems(config: AlgorithmConfig) -> Iterator[str]:
+    """What is wrong with `explore`, and with `evaluation_config` before RLlib takes it.
+
+    Args:
+        config: Of the algorithm, or of its evaluation.
+    """
+    if not config.in_evaluation:
+        yield from [*_exploration_problems(config), *_override_problems(config)]
+
+
+def _override_problems(config: AlgorithmConfig) -> Iterator[str]:
+    given = config.evaluation_config
+    if given is None or isinstance(given, AlgorithmConfig):  # a whole one says all settings
+        return
+    if not isinstance(given, Mapping):
+        yield f"{FIELD}={given!r}: must be a dict of settings"
+        return
+    has_runners = config.evaluation_num_env_runners != 0
+    read = [*_READ, *(_READ_BY_OWN_RUNNERS if has_runners else ())]
+    for key, value in given.items():
+        name = _RLLIBS_NAMES.get(key, key)
+        field = f"{FIELD}[{key!r}]={value!r:.200}"
+        if name not in read:
+            near = "" if hasattr(config, str(name)) else nearest(name, read)
+            own = name in _READ_BY_OWN_RUNNERS
+            why = "; it is read with evaluation_num_env_runners > 0" if own else ""
+            yield f"{field}: must be left out{near}{why}; evaluation reads {sorted(read)}"
+        elif name in HONOURED and not HONOURED[name].holds(value):
+            yield f"{field}: must be {HONOURED[name].words}{HONOURED[name].hint(value)}"
+        else:
+            try:
+                config.copy(copy_frozen=False).update_from_dict({key: value})
+            except Exception as error:  # RLlib's setters have asserts, and take values apart
+                yield f"{field}: RLlib does not take it: {first_line(error)}"
+
+
+def of_evaluation(problems: Iterable[str]) -> Iterator[str]:
+    """Problems of an evaluation's settings under the name of the setting that they are in."""
+    for problem in problems:
+        name = re.match(r"\w+(?=[\[=])", problem)
+        yield (f"{FIELD}[{name[0]!r}]{problem[name.end() :]}" if name else f"{FIELD}: {problem}")
 
 
 def evaluation_sampling(config: Any, evaluation: Any) -> dict[str, Any]:
@@ -25,9 +92,9 @@ def evaluation_sampling(config: Any, evaluation: Any) -> dict[str, Any]:
     return sampling if says_temperature else {**sampling, "temperature": 0.0}
 
 
-def exploration_problems(config: AlgorithmConfig) -> Iterator[str]:
+def _exploration_problems(config: AlgorithmConfig) -> Iterator[str]:
     """That replies are sampled where policies are trained on them."""
-    if not config.explore and not config.in_evaluation:
+    if not config.explore:
         yield (
             f"explore={config.explore!r}: must be True in training, as greedy replies of a group "
             "would all be the same; in evaluation_config it may be False"

@@ -10,7 +10,7 @@ from ray.rllib.utils.annotations import override
 
 from sfpo_rllib.algorithms.grpo import validation
 from sfpo_rllib.algorithms.grpo.building_config import BuildingConfig
-from sfpo_rllib.algorithms.grpo.evaluation_settings import exploration_problems
+from sfpo_rllib.algorithms.grpo.evaluation_settings import evaluation_problems, of_evaluation
 from sfpo_rllib.algorithms.grpo.preflight import preflight
 from sfpo_rllib.algorithms.grpo.rllib_settings import (
     bypassed_problems,
@@ -314,7 +314,8 @@ class GRPOConfig(BuildingConfig):
     def validate(self) -> None:
         """Collects every problem, cheap ones first, and raises one ValueError that lists all."""
         problems = shape_problems(vars(self)) or [*self.cheap_problems(), *self.costly_problems()]
-        raise_problems(problems, of=type(self).__name__)
+        own = of_evaluation(problems) if self.in_evaluation else problems
+        raise_problems(own, of=type(self).__name__)
         super().validate()
 
     def cheap_problems(self) -> Iterator[str]:
@@ -344,7 +345,7 @@ class GRPOConfig(BuildingConfig):
         loss = LOSSES["grpo"] if unknown_loss else self.policy_loss
         yield from [*unknown_loss, *of_attributes(Objective, self, loss=loss).problems()]
         yield from bypassed_problems(self.learner_class, self.rl_module_spec)
-        yield from exploration_problems(self)
+        yield from evaluation_problems(self)
         yield from sampling_problems(self.sampling, evaluation=self.in_evaluation)
         yield from of_attributes(RolloutSettings, self).problems()
         yield from of_attributes(ReportingSettings, self).problems()
