@@ -1,6 +1,7 @@
 """Learning rates that advance once a batch of rollouts; a warm-up may do so once a step."""
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,8 @@ from sfpo_rllib.core.checks import (
     value_problems,
 )
 
-LR_SCHEDULES = ("constant", "linear", "cosine")
+_DECAYS = ("linear", "cosine")
+LR_SCHEDULES = ("constant", *_DECAYS)
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,22 @@ class LRSchedule:
             "lr_min_ratio": number(least=0.0, most=1.0),
             "lr_total_batches": integer(1) | none(),
         }
-        decays = self.lr_schedule in LR_SCHEDULES[1:]
+        decays = self.lr_schedule in _DECAYS
         if decays:
             kinds["lr_total_batches"] = Kind(
                 is_int, f"an integer with lr_schedule={self.lr_schedule!r}"
             )
         problems = value_problems(self, kinds)
+        if self.lr_schedule == LR_SCHEDULES[0] and not problems:
+            problems += [
+                f"{name}={value!r}: must be {default!r} with lr_schedule={self.lr_schedule!r}, "
+                f"which does not decay; {' and '.join(_DECAYS)} do"
+                for name, value, default in (
+                    ("lr_total_batches", total, None),
+                    ("lr_min_ratio", self.lr_min_ratio, 0.0),
+                )
+                if value != default
+            ]
         if decays and not problems and total is not None and total <= warmup:
             problems.append(
                 f"lr_total_batches={total!r}: must be above lr_warmup_batches={warmup!r}"
@@ -98,6 +110,13 @@ def timestep_schedule_problems(lr: Sequence[Any], beside: LRSchedule) -> list[st
     rates = [pair[-1] for pair in lr if isinstance(pair, list | tuple) and len(pair) == 2]
     if len(rates) < len(lr) or not all(is_number(rate, least=0.0) for rate in rates):
         return [f"lr={lr!r}: must be a number >= 0, or [[timestep, number >= 0], ...]"]
+    times = [pair[0] for pair in lr]
+    rises = all(is_number(time) for time in times) and all(map(operator.lt, times, times[1:]))
+    if len(times) < 2 or not rises or times[0] != 0:
+        return [
+            f"lr={lr!r}: must have two timesteps or more, numbers that begin with 0 and rise from "
+            "one to the next"
+        ]
     warmups = ("lr_warmup_batches", "lr_warmup_steps")
     set_too = [name for name in warmups if getattr(beside, name)]
     if beside.lr_schedule != "constant" or set_too:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sfpo_rllib.core.lr_schedule import LRSchedule
+from sfpo_rllib.core.lr_schedule import LRSchedule, timestep_schedule_problems
 
 
 def rates(num_batches: int, **settings) -> list[float]:
@@ -67,6 +67,8 @@ def test_no_batch_before_the_last_is_trained_at_zero() -> None:
             {"lr_schedule": "linear", "lr_warmup_batches": 5, "lr_total_batches": 5},
             "lr_total_batches=5: must be above lr_warmup_batches=5",
         ),
+        ({"lr_total_batches": 9}, "lr_total_batches=9: must be None with lr_schedule='constant'"),
+        ({"lr_min_ratio": 0.1}, "lr_min_ratio=0.1: must be 0.0 with lr_schedule='constant'"),
         ({"lr_min_ratio": 1.1}, "lr_min_ratio=1.1: must be a number in [0, 1]"),
     ],
 )
@@ -74,3 +76,16 @@ def test_settings_out_of_range_are_refused_by_field(settings: dict, message: str
     with pytest.raises(ValueError) as caught:
         LRSchedule(**{"lr": 1.0, **settings})
     assert str(caught.value).startswith(message)
+
+
+BAD_TIMES = [[0, 9, 5], [0, 5, 5], [0, None], [0, "9"], [0, math.nan], [0, True], [1, 2], [0]]
+
+
+@pytest.mark.parametrize("times", BAD_TIMES, ids=str)
+def test_timesteps_that_do_not_rise_from_0_are_refused(times: list) -> None:
+    (problem,) = timestep_schedule_problems([[time, 1e-3] for time in times], LRSchedule(0.0))
+    assert problem.startswith("lr=[[") and "rise from" in problem
+
+
+def test_timesteps_that_rise_are_a_schedule() -> None:
+    assert not timestep_schedule_problems([(0, 1e-3), (1e6, 1e-4), (2e6, 0.0)], LRSchedule(0.0))
