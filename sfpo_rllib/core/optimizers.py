@@ -4,13 +4,14 @@ import contextlib
 import importlib.util
 import inspect
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 
-from sfpo_rllib.core.checks import is_number, nearest
+from sfpo_rllib.core.checks import first_line, is_number, nearest
 from sfpo_rllib.core.registry import argument_problems, imported, name_of, parameters_of
 
 logger = logging.getLogger(__name__)
@@ -19,6 +20,12 @@ _FP32 = 4  # bytes
 # What has a setting of its own, and what that is called.
 _ELSEWHERE = {"lr": "lr", "betas": "adam_betas", "weight_decay": "weight_decay"}
 _BETAS, _WEIGHT_DECAY = (0.9, 0.999), 0.01
+# What must be off, and why.
+_OFF = {
+    "maximize": "the loss is descended",
+    "capturable": "no step is captured in a CUDA graph",
+    "differentiable": "no gradient is taken through a step",
+}
 
 
 @dataclass(frozen=True)
@@ -242,10 +249,13 @@ def optimizer_problems(
         yield f"weight_decay={weight_decay!r}: must be a number >= 0"
     weight = torch.nn.Parameter(torch.zeros(1, 1))
     try:
-        make_optimizer(optimizer, [weight], matrices=[weight], betas=betas, settings=settings)
+        made = make_optimizer(
+            optimizer, [weight], matrices=[weight], betas=betas, settings=settings
+        )
     except ValueError as error:
         yield str(error)
         return
+    yield from _step_problems(made, weight, optimizer, settings or {})
     named, _ = parameters_of(_imported(optimizer_spec(optimizer), ""))
     for key, value, default in (
         ("betas", tuple(betas), _BETAS),
@@ -254,6 +264,34 @@ def optimizer_problems(
         if not isinstance(optimizer, str) and key not in named and value not in (default, 0):
             name = optimizer_name(optimizer)
             yield f"{_ELSEWHERE[key]}={value!r}: must be {default!r}, as {name!r} has no {key}"
+
+
+def _step_problems(
+    made: torch.optim.Optimizer,
+    weight: torch.Tensor,
+    optimizer: Optimizer,
+    settings: Mapping[str, Any],
+) -> Iterator[str]:
+    """Which settings would break a step, or make it another than is meant."""
+    wrong = []
+    for key, value in settings.items():
+        field = f"optimizer_kwargs[{key!r}]={value!r}"
+        if key in _OFF and value:
+            wrong.append(f"{field}: must be False, as {_OFF[key]}")
+        elif isinstance(value, float) and not math.isfinite(value):
+            wrong.append(f"{field}: must be a finite number")
+    yield from wrong
+    # A user's own may need more than one weight, and bitsandbytes' a GPU.
+    ours = isinstance(optimizer, str) and optimizer_spec(optimizer).state_bytes is None
+    if wrong or not ours:
+        return
+    weight.grad = torch.ones_like(weight)
+    try:
+        made.step()
+    except Exception as error:  # torch looks at some values only now
+        name = optimizer_name(optimizer)
+        why = first_line(error) or type(error).__name__
+        yield f"optimizer_kwargs={dict(settings)!r}: {name!r} refuses it in a step: {why}"
 
 
 def state_bytes(

@@ -3,6 +3,7 @@
 import copy
 import functools
 import importlib.util
+import math
 from typing import Any
 
 import pytest
@@ -383,3 +384,24 @@ def test_what_one_of_ones_own_does_not_take_is_refused(optimizer, given, begins)
 def test_what_is_good_has_no_problem(optimizer: Any) -> None:
     values = {"betas": (0.9, 0.999), "weight_decay": 0.01, "settings": {}}
     assert not list(optimizer_problems(optimizer, **values))
+
+
+IN_A_STEP = [
+    ("adamw", {"capturable": True}, "must be False"),
+    ("adamw", {"differentiable": True}, "must be False"),
+    ("sgd", {"maximize": True}, "must be False"),
+    ("adamw", {"eps": math.inf}, "must be a finite number"),
+    ("sgd", {"momentum": math.inf}, "must be a finite number"),
+    ("muon", {"ns_steps": "5"}, "refuses it in a step"),
+    ("muon", {"ns_steps": 2.5}, "refuses it in a step"),
+    ("muon", {"ns_steps": 1000}, "refuses it in a step"),
+    ("muon", {"ns_coefficients": (3.4, -4.7)}, "refuses it in a step"),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "why"), IN_A_STEP, ids=str)
+def test_what_would_break_the_first_step_is_refused(name: str, settings: dict, why: str) -> None:
+    found = optimizer_problems(name, betas=(0.9, 0.999), weight_decay=0.0, settings=settings)
+    (problem,) = found
+    assert problem.startswith("optimizer_kwargs") and why in problem
+    assert all(key in problem and repr(value) in problem for key, value in settings.items())
