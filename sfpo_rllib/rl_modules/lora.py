@@ -34,7 +34,7 @@ def add_lora(lm: PreTrainedModel, settings: LoraSettings) -> None:
 
     try:
         lm.add_adapter(LoraConfig(task_type="CAUSAL_LM", **settings))
-    except (ValueError, TypeError) as error:  # peft's ways to refuse a value
+    except Exception as error:  # peft has many ways to refuse a value, re's among them
         raise ValueError(f"model_config['lora']={settings!r}: peft refuses it: {error}") from error
     # Logits are computed from the output layer's plain weight, which may be the embedding's too.
     for name, layer in (
@@ -47,6 +47,28 @@ def add_lora(lm: PreTrainedModel, settings: LoraSettings) -> None:
                 f"not contain the {name} of {type(lm).__name__}; 'all-linear' takes all layers "
                 "between the two"
             )
+
+
+def pattern_problems(lm: PreTrainedModel, settings: LoraSettings, field: str) -> Iterator[str]:
+    """Which names in `rank_pattern` and `alpha_pattern` are those of no layer with an adapter.
+
+    Args:
+        lm: The model, with its adapter.
+        settings: Arguments of `peft.LoraConfig`.
+        field: What they are the value of.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import get_pattern_key
+
+    layers = [name for name, layer in lm.named_modules() if isinstance(layer, BaseTunerLayer)]
+    for setting in ("rank_pattern", "alpha_pattern"):
+        for key, value in (settings.get(setting) or {}).items():
+            if not any(get_pattern_key([key], layer) == key for layer in layers):
+                kinds = sorted({layer.rpartition(".")[2] for layer in layers})
+                yield (
+                    f"{field}[{setting!r}][{key!r}]={value!r}: must be for a layer that has an "
+                    f"adapter, of {kinds}, and matches none"
+                )
 
 
 def cast_base(lm: PreTrainedModel, dtype: torch.dtype) -> None:

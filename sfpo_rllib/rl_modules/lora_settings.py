@@ -10,21 +10,34 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from sfpo_rllib.core.checks import (
+    BOOL,
     Kind,
     integer,
     is_int,
+    is_number,
     name_problems,
     none,
     number,
     problems_of,
+    raise_problems,
     value_problems,
 )
-from sfpo_rllib.rl_modules.lora import add_lora
+from sfpo_rllib.rl_modules.lora import add_lora, pattern_problems
 
 FIELD = "model_config['lora']"
 INITS = (True, "gaussian")
+_LAYERS = none() | Kind(
+    lambda names: (
+        isinstance(names, str)
+        or (isinstance(names, list) and all(isinstance(name, str) for name in names))
+    ),
+    "a text or a list of texts",
+)
 _KINDS = {
     "r": integer(1),
+    "target_modules": _LAYERS,
+    "exclude_modules": _LAYERS,
+    "layers_pattern": _LAYERS,
     "rank_pattern": none()
     | Kind(
         lambda ranks: (
@@ -33,6 +46,17 @@ _KINDS = {
         "a dict from names of layers to integers >= 1",
     ),
     "lora_alpha": number(above=0.0),
+    "alpha_pattern": none()
+    | Kind(
+        lambda alphas: (
+            isinstance(alphas, Mapping)
+            and all(is_number(alpha, above=0.0) for alpha in alphas.values())
+        ),
+        "a dict from names of layers to numbers > 0",
+    ),
+    "use_rslora": BOOL,
+    "use_dora": BOOL,
+    "fan_in_fan_out": BOOL,
     "init_lora_weights": Kind(
         lambda init: any(init is known or init == known == "gaussian" for known in INITS),
         f"one of {INITS}; others change the base model, or begin with another policy than it",
@@ -95,6 +119,7 @@ def adapter_model_problems(
         with torch.device("meta"):
             lm = AutoModelForCausalLM.from_config(model_config, trust_remote_code=trust_remote_code)
             add_lora(lm, lora)
+        raise_problems(pattern_problems(lm, lora, FIELD))
 
     return problems_of(build)
 

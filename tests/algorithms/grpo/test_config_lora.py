@@ -33,6 +33,12 @@ LORA = [
     ("init_lora_weights", "pissa", "(True, 'gaussian')"),
     ("init_lora_weights", False, "(True, 'gaussian')"),
     ("rank_pattern", {"q_proj": 0}, "integers >= 1"),
+    ("alpha_pattern", 3, "numbers > 0"),
+    ("alpha_pattern", {"q_proj": -1}, "numbers > 0"),
+    ("use_rslora", "no", "True or False"),
+    ("use_dora", "x", "True or False"),
+    ("fan_in_fan_out", "maybe", "True or False"),
+    ("target_modules", ["q_proj", 3], "a text or a list of texts"),
 ]
 
 
@@ -53,6 +59,20 @@ def test_an_adapter_to_layers_that_are_not_there_or_may_have_none_is_refused(goo
     (problem,) = problems_of(with_lora(good, {"target_modules": targets}))
     assert problem.startswith("model_config['lora']")
     assert targets[-1] in problem
+
+
+@pytest.mark.parametrize("lora", [{"target_modules": "("}, {"rank_pattern": {"(": 3}}], ids=str)
+def test_patterns_that_are_none_are_refused(good, lora):
+    one_problem(with_lora(good, lora), "model_config['lora']", lora, "peft refuses it")
+
+
+@pytest.mark.parametrize("setting", ["rank_pattern", "alpha_pattern"])
+def test_patterns_must_match_a_layer_with_an_adapter(good, setting):
+    fits = {"layers.0.self_attn.q_proj": 4, "v_p.*": 3}
+    with_lora(good, {setting: fits}).validate()
+    field = f"model_config['lora'][{setting!r}]['k_proj']"
+    with_lora(good, {setting: {**fits, "k_proj": 2}})
+    one_problem(good, field, 2, "['q_proj', 'v_proj']", "matches none")
 
 
 def test_an_adapter_without_peft_is_refused_with_its_extra(good, monkeypatch):
