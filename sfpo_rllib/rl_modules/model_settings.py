@@ -5,12 +5,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sfpo_rllib.core.checks import BOOL, Kind, name_problems, one_of, value_problems
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from sfpo_rllib.core.checks import (
+    BOOL,
+    Kind,
+    name_problems,
+    nearest,
+    none,
+    one_of,
+    value_problems,
+)
 from sfpo_rllib.rl_modules.lora_settings import adapter_problems
 from sfpo_rllib.rl_modules.packing import PACKED_ATTENTION
 from sfpo_rllib.rl_modules.weights import DTYPES
 
 FIELD = "model_config"
+# What the algorithm adds, and where that is set.
+_ADDED = {"temperature": "sampling['temperature']", "holds_reference": "kl_coeff"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ class ModelSettings:
             "gradient_checkpointing": BOOL,
             "packing": BOOL | one_of("auto"),
             "trust_remote_code": BOOL,
+            "attn_implementation": _attention() | none("transformers' default"),
         }
         if self.packing is True:
             kinds["attn_implementation"] = Kind(
@@ -69,12 +82,31 @@ class ModelSettings:
 MODEL_CONFIG_KEYS = {field.name: field.default for field in dataclasses.fields(ModelSettings)}
 
 
+def _attention() -> Kind:
+    """A kernel that transformers knows by now, or one of the hub's."""
+    names = ["eager", *ALL_ATTENTION_FUNCTIONS.valid_keys()]
+    return Kind(
+        lambda kernel: isinstance(kernel, str) and (kernel in names or "/" in kernel),
+        f"one of {names}, a kernel of the hub's (owner/name)",
+        lambda kernel: nearest(kernel, names),
+    )
+
+
+def _same(value: Any, other: Any) -> bool:
+    return value is other or bool(value == other)  # a NaN is reported where it was set
+
+
 def model_problems(given: Mapping[str, Any], added: Mapping[str, Any]) -> list[str]:
     """What is wrong with settings as a user gives them, unknown names among them.
 
     Args:
-        given: `model_config`.
-        added: What the algorithm adds.
+        given: `model_config`, with what the algorithm adds.
+        added: The values that it adds.
     """
-    names = name_problems(given, [*MODEL_CONFIG_KEYS, *added], FIELD)
-    return [*names, *ModelSettings.of(given).problems()]
+    names = name_problems(given, [*MODEL_CONFIG_KEYS, *_ADDED], FIELD)
+    elsewhere = [
+        f"{FIELD}[{key!r}]={given[key]!r}: must be left out; set {where}"
+        for key, where in _ADDED.items()
+        if key in added and not _same(given.get(key, added[key]), added[key])
+    ]
+    return [*names, *elsewhere, *ModelSettings.of(given).problems()]

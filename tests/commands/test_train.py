@@ -108,6 +108,7 @@ MISTAKES = {
     "model_config.model=runs/sums/model": "hub id; there is no such folder",
     "model_config.model=runs/model": "there is no such folder, and the hub cannot be reached",
     "model_config.model=my model": "model_config['model']='my model': must be a transformers",
+    "model_config.attn_implementation=foo": "model_config['attn_implementation']='foo': must be on",
     "model_config.dtype=float16": "model_config['dtype']='float16': must be one of ",
     "policies=3": "policies=3: must be left alone, as there is one policy",
     "gamma=0.5": "gamma=0.5: must be 0.99, as a reply has one return, and there is nothing to dis",
@@ -221,6 +222,16 @@ def test_a_dry_run_says_what_differs_and_needs_and_starts_nothing(
     assert "0.0003" in settings and "fast_steps" not in settings
     assert memory.startswith("Memory by device\nlearner, 1 of 1 (ddp)")
     assert resources.startswith("Resources: 3 CPU\n")
+
+
+@pytest.mark.parametrize("kernel", ["flash_attention_2", "flash_attention_3", "flex_attention"])
+def test_memory_is_estimated_for_kernels_that_are_not_installed_here(
+    call: Call, config: Path, kernel: str
+) -> None:
+    attention = f"model_config.attn_implementation={kernel}"
+    for arguments in (["preflight", config], ["train", config, "--dry-run"]):
+        called = call(*arguments, attention)
+        assert called.status == 0 and "weights, float32" in called.out
 
 
 def test_what_a_dry_run_prints_is_a_config(call: Call, config: Path, tmp_path: Path) -> None:

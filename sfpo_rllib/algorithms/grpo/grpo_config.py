@@ -32,7 +32,6 @@ from sfpo_rllib.env_runners.engines.sampling import sampling_problems
 from sfpo_rllib.env_runners.stream import Curriculum
 from sfpo_rllib.preflight import Preflight
 from sfpo_rllib.recordings import ReportingSettings
-from sfpo_rllib.rl_modules.causal_lm import ADDED_BY_CONFIG
 from sfpo_rllib.rl_modules.model_settings import model_problems
 from sfpo_rllib.rl_modules.parallelism import parallelism_class
 
@@ -322,7 +321,9 @@ class GRPOConfig(BuildingConfig):
         """What is wrong with the values, each as `field=value: what would be right`."""
         defaults = vars(type(self)())
         yield from validation.unknown_problems(vars(self), defaults, type(self))
-        yield from model_problems(self.model_config, ADDED_BY_CONFIG)
+        # A whole config's evaluation has what training adds.
+        added = {} if self.in_evaluation else self._model_config_auto_includes
+        yield from model_problems(self.model_config, added)
         batch = {"train_batch_size_per_learner": self._train_batch_size_per_learner}  # may be None
         batches = of_attributes(BatchSettings, self, **batch)
         of_batches = batches.problems(evaluation=self.in_evaluation)

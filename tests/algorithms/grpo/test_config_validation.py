@@ -297,6 +297,10 @@ MODEL_CONFIG = [
     ("dtyp", "float32", "did you mean 'dtype'?"),
     ("model", "/no/such/folder", "transformers folder", "hub id"),
     ("model", None, "transformers folder", "hub id"),
+    ("temperature", 2, "must be left out", "set sampling['temperature']"),
+    ("holds_reference", True, "must be left out", "set kl_coeff"),
+    ("attn_implementation", "foo", "'eager'", "'sdpa'"),
+    ("attn_implementation", "flash_attention", "did you mean 'flash_attention_"),
 ]
 
 
@@ -304,6 +308,11 @@ MODEL_CONFIG = [
 def test_model_settings_out_of_range_are_refused(good, tiny_model, key, value, right):
     good.rl_module(model_config={"model": str(tiny_model), key: value})
     one_problem(good, f"model_config[{key!r}]", value, *right)
+
+
+def test_what_the_algorithm_adds_to_the_model_may_be_given_back(good):
+    good.training(kl_coeff=0.1)
+    good.rl_module(model_config={**good.model_config}).validate()
 
 
 EVALUATION = [
