@@ -25,7 +25,7 @@ def compare(
     target: Annotated[
         float | None, typer.Option(help="Accuracy to reach; else what both reach.")
     ] = None,
-    plot: Annotated[Path, typer.Option(help="The picture.")] = Path("comparison.png"),
+    plot: Annotated[str, typer.Option(metavar="PATH", help="The picture.")] = "comparison.png",
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Without a picture.")] = False,
     as_json: JsonOption = False,
 ) -> None:

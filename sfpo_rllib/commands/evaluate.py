@@ -78,7 +78,8 @@ def evaluate(
     ] = None,
     prompt_format: Annotated[str | None, typer.Option(help="auto, chat or raw.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the results: evaluations/MODEL.")
+        str | None,
+        typer.Option(metavar="PATH", help="Folder of the results: evaluations/MODEL."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -140,7 +141,7 @@ def evaluate(
             results = evals.evaluate(
                 found,
                 chosen,
-                output=output or Path("evaluations") / _folder_name(models),
+                output=Path("evaluations") / _folder_name(models) if output is None else output,
                 watcher=progress,
                 seed=seed,
                 sampling={**of_preset.get("sampling", {}), **sampling},

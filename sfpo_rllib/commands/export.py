@@ -25,7 +25,7 @@ Examples:
 
 def export(
     source: SourceArgument,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to.")],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where to.")],
     merge: Annotated[
         bool, typer.Option("--merge", help="Write an adapter's whole model, not the adapter.")
     ] = False,

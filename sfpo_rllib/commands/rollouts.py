@@ -30,9 +30,9 @@ def view(
     other: Annotated[
         Path | None, typer.Argument(metavar="[RUN_B]", help="Another, shown next to it.")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path(
-        "rollouts.html"
-    ),
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="PATH", help="The HTML file.")
+    ] = "rollouts.html",
     max_mb: Annotated[
         float, typer.Option(min=0.1, help="Groups that would make it larger are left out evenly.")
     ] = 30.0,

@@ -10,6 +10,7 @@ from sfpo_rllib.comparison.evaluations import compare_evaluations, is_evaluation
 from sfpo_rllib.comparison.plot import plot_evaluations, plot_runs
 from sfpo_rllib.comparison.runs import compare_runs, measure_of, paired
 from sfpo_rllib.core.checks import is_number
+from sfpo_rllib.local_paths import local_path
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def compare(
         raise ValueError(f"target={target!r}: must be an accuracy in (0, 1]")
     folders = [_folder(each) for each in (first, second)]
     names = _names(folders)
-    path = None if plot is None else Path(plot)
+    path = None if plot is None else local_path("plot", plot)
     evaluations = [is_evaluation(folder) for folder in folders]
     if all(evaluations):
         if target is not None:

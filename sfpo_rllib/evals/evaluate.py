@@ -17,6 +17,7 @@ from sfpo_rllib.evals.sampler import Sampler, engine_problems
 from sfpo_rllib.evals.scores import Scores, mean_over_tasks, score
 from sfpo_rllib.evals.settings import EvalSettings
 from sfpo_rllib.evals.tasks import Task
+from sfpo_rllib.local_paths import local_path
 from sfpo_rllib.reporting import replacing
 from sfpo_rllib.run_loop.identity import plain
 from sfpo_rllib.statistics import Estimate
@@ -125,11 +126,11 @@ def evaluate(
         OSError: If replies cannot be written.
     """
     watcher = watcher or Watcher()
+    folder, several = local_path("output", output), len(models) > 1
     plans = [_plan(model, tasks, settings) for model in models]
     for _, _, own in plans:
         raise_problems(engine_problems(own))
     sizes = [[_num_problems(task, own.limit) for task in chosen] for _, chosen, own in plans]
-    folder, several = Path(output), len(models) > 1
     results = []
     with closing(Sampler()) as sampler:
         for (model, chosen, own), numbers in zip(plans, sizes, strict=True):

@@ -20,6 +20,7 @@ from sfpo_rllib.checkpoints import CheckpointError, newest_valid, read_weights, 
 from sfpo_rllib.checkpoints.manifest import MANIFEST, METADATA
 from sfpo_rllib.core.checks import nearest
 from sfpo_rllib.evals.runs import RunNotes, best_iteration, iteration_of, notes_of, numbered
+from sfpo_rllib.run_loop.folder import holds_run
 from sfpo_rllib.run_loop.identity import fingerprint
 
 logger = logging.getLogger(__name__)
@@ -136,9 +137,11 @@ def find_models(
     source = {key: value for key, value in own.items() if value}
     if path.is_dir():
         path = path.absolute()
-        if (path / _CONFIG).is_file():
+        # A model may have been exported into the folder of a run, or into a checkpoint.
+        is_model = not ((path / METADATA).is_file() or holds_run(path))
+        if is_model and (path / _CONFIG).is_file():
             return [Evaluated(_label(path), str(path), source)]
-        if (path / _ADAPTER).is_file():
+        if is_model and (path / _ADAPTER).is_file():
             return [_adapter(path, base_model, source)]
         if (path / METADATA).is_file() or (path / MANIFEST).is_file():
             return [_of_checkpoint(path, notes_of(path.parent), base_model, source)]

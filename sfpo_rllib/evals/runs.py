@@ -10,6 +10,7 @@ from typing import Any
 from sfpo_rllib.algorithms.sfpo import SFPOConfig
 from sfpo_rllib.evals.tasks import Task
 from sfpo_rllib.reporting import PROGRESS, flatten, read_rows, row_of
+from sfpo_rllib.run_loop import folder as run_folder
 from sfpo_rllib.run_loop.folder import RECORD
 
 TUNE_SETTINGS, TUNE_RESULTS = "params.json", "result.json"
@@ -131,8 +132,7 @@ def _tune_rows(path: Path) -> Iterator[dict[str, float]]:
 
 def numbered(folder: Path) -> list[Path]:
     """The folders `checkpoint_N` of a run, in order."""
-    found = [p for p in folder.glob("checkpoint_*") if re.fullmatch(r"checkpoint_\d+", p.name)]
-    return sorted(found, key=iteration_of)
+    return sorted(run_folder.numbered(folder), key=iteration_of)
 
 
 def iteration_of(checkpoint: Path) -> int:

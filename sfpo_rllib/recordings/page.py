@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from sfpo_rllib.local_paths import local_path
 from sfpo_rllib.recordings.store import Part, find_parts
 
 MAX_MB = 30.0
@@ -63,6 +64,7 @@ def write_page(runs: Sequence[str | Path], path: str | Path, *, max_mb: float = 
     Raises:
         ValueError: If there is nothing to show, or no page of that size.
     """
+    path = local_path("output", path)
     parts = [find_parts(run) for run in runs]
     recorded = sum(part.num_episodes for of_run in parts for part in of_run)
     most = max_mb * 1e6
@@ -78,8 +80,8 @@ def write_page(runs: Sequence[str | Path], path: str | Path, *, max_mb: float = 
         if not contents.num_episodes:
             raise ValueError(f"max_mb={max_mb:g}: must be at least {len(html) / 1e6:.1f}")
         share *= 0.95 * most / len(html)
-    Path(path).write_bytes(html)
-    return Page(Path(path), contents.num_episodes, recorded, len(html))
+    path.write_bytes(html)
+    return Page(path, contents.num_episodes, recorded, len(html))
 
 
 def _names(runs: Sequence[str | Path]) -> list[str]:

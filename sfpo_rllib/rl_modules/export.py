@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.utils import GENERATION_CONFIG_NAME, cached_file
 from transformers.utils import logging as transformers_logging
 
+from sfpo_rllib.local_paths import local_path
 from sfpo_rllib.rl_modules.lora import LoraSettings, write_adapter
 from sfpo_rllib.rl_modules.weights import DTYPES, checkpoint_format, skeleton
 
@@ -135,10 +136,10 @@ def staged(folder: str | Path) -> Iterator[Path]:
         The folder to write into.
 
     Raises:
-        ValueError: If `folder` is a file.
+        ValueError: If `folder` is a file, or no path on this machine.
         OSError: If it cannot be made or written to.
     """
-    folder = Path(folder)
+    folder = local_path("folder", folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"folder={str(folder)!r}: must be a folder, or nothing yet; it is a file")
     is_new = not folder.exists()

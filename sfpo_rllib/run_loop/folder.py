@@ -78,6 +78,16 @@ class Record:
         )
 
 
+def numbered(folder: Path) -> list[Path]:
+    """What is called `checkpoint_N` in a folder."""
+    return [p for p in folder.glob(f"{PREFIX}*") if p.name[len(PREFIX) :].isdigit()]
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run, or what is left of one, lies there, whatever else does."""
+    return (folder / RECORD).is_file() or bool(numbered(folder))
+
+
 class RunFolder:
     """A folder that holds one run, for one process at a time.
 
@@ -109,7 +119,7 @@ class RunFolder:
             ValueError: If the folder holds another run, or files that this one would overwrite.
             CheckpointError: If it holds checkpoints, and none of them is whole.
         """
-        self.path = Path(folder).resolve()
+        self.path = Path(folder).expanduser().resolve()
         self._keep = keep
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"folder={str(folder)!r}: must be a folder, not a file")
@@ -190,8 +200,9 @@ class RunFolder:
 
     def _newest_checkpoint(self) -> Path | None:
         found = newest_valid(self.path)
-        numbered = [p for p in self.path.glob(f"{PREFIX}*") if p.name[len(PREFIX) :].isdigit()]
-        damaged = sorted(path for path in numbered if found is None or path.name > found.name)
+        damaged = sorted(
+            path for path in numbered(self.path) if found is None or path.name > found.name
+        )
         if found is None and damaged:
             try:
                 verify(damaged[-1])

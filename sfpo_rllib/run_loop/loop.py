@@ -18,10 +18,11 @@ from ray.rllib.utils.typing import ResultDict
 from ray.tune import Callback
 
 from sfpo_rllib.algorithms.grpo import GRPO, GRPOConfig
-from sfpo_rllib.core.checks import is_int, is_number
+from sfpo_rllib.core.checks import is_int, is_number, problems_of
 from sfpo_rllib.core.registry import name_of
 from sfpo_rllib.env_runners.runner_calls import kill_runners
 from sfpo_rllib.interrupt import BatchGivenUp, StopRequest, is_interactive
+from sfpo_rllib.local_paths import local_path
 from sfpo_rllib.provenance import machine, versions
 from sfpo_rllib.ray_start import start_ray
 from sfpo_rllib.reporting import PROGRESS, iteration_line, read_rows, replacing
@@ -156,8 +157,7 @@ def run(
     problems = list(plan.problems())
     if not isinstance(config, GRPOConfig):
         problems.append(f"config={config!r}: must be a GRPOConfig or an SFPOConfig")
-    if not isinstance(folder, str | Path) or "://" in str(folder):
-        problems.append(f"folder={folder!r}: must be a path on this machine")
+    problems += problems_of(lambda: local_path("folder", folder))
     if problems:
         raise ValueError("\n".join(["run: invalid arguments", *problems]))
     config = config.copy(copy_frozen=False)

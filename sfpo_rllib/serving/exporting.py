@@ -8,10 +8,12 @@ import torch
 
 from sfpo_rllib.checkpoints import newest_valid, read_config, read_weights
 from sfpo_rllib.checkpoints.manifest import MANIFEST, METADATA
+from sfpo_rllib.local_paths import local_path
 from sfpo_rllib.rl_modules.export import PretrainedExport, staged
 from sfpo_rllib.rl_modules.loading import load_model
 from sfpo_rllib.rl_modules.lora import merged_weights
 from sfpo_rllib.rl_modules.model_settings import MODEL_CONFIG_KEYS
+from sfpo_rllib.run_loop.folder import RECORD, holds_run
 
 _MODEL_FILES = ("config.json", "adapter_config.json")
 
@@ -32,8 +34,9 @@ class Exported:
 
 
 def is_model(folder: Path) -> bool:
-    """Whether it is a folder of transformers or peft."""
-    return any((folder / name).is_file() for name in _MODEL_FILES)
+    """Whether it is a folder of transformers or peft, and not that of a run or a checkpoint."""
+    trained = (folder / METADATA).is_file() or holds_run(folder)
+    return not trained and any((folder / name).is_file() for name in _MODEL_FILES)
 
 
 def checkpoint_in(source: str | Path) -> Path:
@@ -42,7 +45,7 @@ def checkpoint_in(source: str | Path) -> Path:
     Raises:
         ValueError: If it is neither.
     """
-    source = Path(source)
+    source = Path(source).expanduser()
     if not source.is_dir():
         what = "is a file" if source.exists() else "there is no such folder"
         raise ValueError(f"{source}: must be a checkpoint or the folder of a run; {what}")
@@ -54,6 +57,18 @@ def checkpoint_in(source: str | Path) -> Path:
     if found is None:
         raise ValueError(f"{source}: has no checkpoint_* that is whole, and is none itself")
     return found
+
+
+def _target(given: str | Path) -> Path:
+    """A folder that a model may be written to."""
+    folder = local_path("folder", given)
+    holds = [name for name in (RECORD, METADATA, MANIFEST) if (folder / name).exists()]
+    if holds or holds_run(folder):
+        raise ValueError(
+            f"folder={str(given)!r}: must be another one: it is that of a run or a checkpoint"
+            f"{' (' + holds[0] + ')' if holds else ''}, which a model's files would hide"
+        )
+    return folder
 
 
 def export_model(
@@ -72,9 +87,11 @@ def export_model(
         model: Where the model that training began with lies now, if it has been moved.
 
     Raises:
-        ValueError: If there is no checkpoint, it is damaged, or the model cannot be found.
+        ValueError: If there is no checkpoint, it is damaged, the model cannot be found, or the
+            folder is that of a run or a checkpoint.
         OSError: If the folder cannot be written.
     """
+    folder = _target(folder)
     checkpoint = checkpoint_in(source)
     arrays = read_weights(checkpoint)
     settings: dict[str, Any] = {**MODEL_CONFIG_KEYS, **read_config(checkpoint).model_config}
@@ -88,4 +105,4 @@ def export_model(
     with staged(folder) as stage:
         export.write(stage, weights)
     is_adapter = settings["lora"] is not None
-    return Exported(Path(folder), checkpoint, str(settings["model"]) if is_adapter else None)
+    return Exported(folder, checkpoint, str(settings["model"]) if is_adapter else None)

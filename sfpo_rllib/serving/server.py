@@ -49,7 +49,7 @@ def servable(source: str | Path, *, model: str | None = None) -> Path:
         ValueError: As `export_model`; if a folder holds an adapter without its model.
         OSError: If the folder cannot be written.
     """
-    source = Path(source)
+    source = Path(source).expanduser()
     if source.is_dir() and is_model(source):
         if not (source / "config.json").is_file():
             raise ValueError(

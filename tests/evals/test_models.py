@@ -41,6 +41,14 @@ def test_checkpoints_of_a_run_are_chosen(run: Path, choice: str, names: list[int
     assert [model.name for model in found] == [f"mine/checkpoint_{i:06d}" for i in names]
 
 
+def test_a_run_is_one_whatever_model_was_written_into_it(run: Path) -> None:
+    for folder in (run, run / "checkpoint_000003"):
+        for name in ("config.json", "adapter_config.json"):
+            (folder / name).write_text("{}")
+        (model,) = find_models(folder)
+        assert model.name == "mine/checkpoint_000003" and model.checkpoint is not None
+
+
 def test_nothing_of_a_checkpoint_is_unpickled(run: Path, tiny_model: Path) -> None:
     (model,) = find_models(run / "checkpoint_000001")
     weights = model.weights()

@@ -104,6 +104,39 @@ def test_an_adapter_is_exported_as_it_is_or_merged(
     assert any(not torch.equal(weight, before[name]) for name, weight in whole.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["run.json", "rllib_checkpoint.json", "manifest.json"])
+def test_no_model_is_written_over_a_run_or_a_checkpoint(
+    save: Save, trained: dict[str, torch.Tensor], tmp_path: Path, name: str
+) -> None:
+    checkpoint, target = save(trained), tmp_path / "other"
+    target.mkdir()
+    (target / name).write_text("{}")
+    for folder in (target, checkpoint, checkpoint.parent):
+        there = sorted(folder.iterdir())
+        with pytest.raises(ValueError, match="must be another one: it is that of a run or a check"):
+            export_model(checkpoint, folder)
+        assert sorted(folder.iterdir()) == there
+
+
+def test_a_run_is_one_whatever_model_was_written_into_it(
+    save: Save, trained: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    checkpoint = save(trained)
+    for folder in (checkpoint, checkpoint.parent):
+        (folder / "config.json").write_text("{}")
+        assert servable(folder) == checkpoint.with_name(f"{checkpoint.name}_model")
+        assert export_model(folder, tmp_path / "model").checkpoint == checkpoint
+
+
+def test_the_home_folder_has_a_short_name(
+    save: Save, trained: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save(trained)
+    done = export_model("~/run", "~/model")
+    assert done.folder == tmp_path / "model" and (done.folder / "config.json").exists()
+
+
 def test_a_model_that_has_been_moved_is_named(
     save: Save, trained: dict[str, torch.Tensor], tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -243,7 +243,7 @@ class GRPO(CheckpointedAlgorithm, Evaluated, Recording):
         """
         with staged(folder) as stage:
             self._export.write(stage, self.get_module_weights())
-        return Path(folder)
+        return Path(folder).expanduser()
 
     @override(Algorithm)
     def get_state(
