@@ -4,11 +4,14 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
+
+_PROBLEM = re.compile(r"[\w.]+(\[.+\])*=")  # a field and its value
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")
@@ -33,7 +36,8 @@ def in_few_lines(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].endswith(("invalid settings", "invalid arguments")):
         return "\n  ".join(lines[1:])
-    if len(lines) == 2:  # what is wrong, and with which value
+    if len(lines) == 2 and not (_PROBLEM.match(lines[1]) and not lines[0].endswith(":")):
+        # What is wrong, and with which value.
         return f"{lines[0].rstrip(':')}: {lines[1]}"
     return "\n  ".join(lines) or type(error).__name__
 

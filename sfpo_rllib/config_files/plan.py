@@ -90,5 +90,5 @@ def memory_of(config: GRPOConfig, *, device_memory_gb: float | None = None) -> P
         ValueError: If a value is wrong, or the model cannot be found.
     """
     problems = shape_problems(vars(config)) or [*config.cheap_problems()]
-    raise_problems(problems or model_problems(config.model_config))
+    raise_problems(problems or model_problems(config.model_config), of=type(config).__name__)
     return config.preflight(device_memory_gb=device_memory_gb)

@@ -137,7 +137,7 @@ class RunFolder:
             )
             if differing and self.checkpoint is not None:
                 raise self._refusal(
-                    "another one: it holds a run of other settings", "\n".join(["", *differing])
+                    "another one: it holds a run of other settings", "\n".join([":", *differing])
                 )
             if differing:  # from a run that saved nothing: there is nothing to go on from
                 self.record = Record(identity)

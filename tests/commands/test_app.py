@@ -41,9 +41,11 @@ def test_json_has_no_value_that_is_none_of_its_own(capsys: pytest.CaptureFixture
             "Too few CPUs; ask for fewer: CPU=41",
         ),
         (
-            "folder='x': holds another\nlr=1: must be 2",
+            "folder='x': holds another:\nlr=1: must be 2",
             "folder='x': holds another: lr=1: must be 2",
         ),
+        ("a.yaml: lrr=1: no\nsed=2: no", "a.yaml: lrr=1: no\n  sed=2: no"),
+        ("sampling['k']=1: no\nm['l']['r']=2: no", "sampling['k']=1: no\n  m['l']['r']=2: no"),
         ("folder='x': holds another\na=1: b\nc=2: d", "folder='x': holds another\n  a=1: b\n  c=2"),
         ("", "ValueError"),
     ],
