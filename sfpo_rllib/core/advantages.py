@@ -99,6 +99,11 @@ def group_relative_advantages(
     equal = equal_reward_groups(rewards)
     if isinstance(advantages, str):
         result = result.masked_fill(equal.unsqueeze(1), 0.0)
+    elif not isinstance(result, torch.Tensor):
+        raise ValueError(
+            f"advantages={advantages!r}: must return a tensor of shape {tuple(rewards.shape)}, "
+            f"got {result!r:.200}"
+        )
     elif result.shape != rewards.shape or not torch.isfinite(result).all():
         raise ValueError(
             f"advantages={advantages!r}: must return finite values of shape "

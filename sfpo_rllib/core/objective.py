@@ -1,6 +1,8 @@
 """The objective of a micro-batch: policy loss, KL to a reference, entropy bonus; its metrics."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -113,7 +115,8 @@ class Objective:
             current)), and with a reference `kl_to_reference`.
 
         Raises:
-            ValueError: If there is a `kl_coeff` and no `reference_logp`.
+            ValueError: If there is a `kl_coeff` and no `reference_logp`, or the loss returns
+                something else than a scalar and metrics.
         """
         importance, engine_metrics = engine_importance(
             start_logp,
@@ -124,7 +127,7 @@ class Objective:
             floor=self.engine_ratio_floor,
         )
         inputs = LossInputs(logp, start_logp, advantages, mask, weights * importance, engine_logp)
-        loss, metrics = self.loss.function(inputs, self.loss.clip)
+        loss, metrics = self._loss_of(inputs)
         entropy = torch.where(mask, entropy, 0.0)
         metrics = {
             **metrics,
@@ -142,3 +145,14 @@ class Objective:
         if self.entropy_coeff:
             loss = loss - self.entropy_coeff * (entropy * weights).sum()
         return loss, metrics
+
+    def _loss_of(self, inputs: LossInputs) -> tuple[torch.Tensor, Metrics]:
+        returned: Any = self.loss.function(inputs, self.loss.clip)  # which may be a user's own
+        is_pair = isinstance(returned, tuple | list) and len(returned) == 2
+        loss, metrics = returned if is_pair else (None, None)
+        if not (isinstance(loss, torch.Tensor) and loss.ndim == 0 and isinstance(metrics, Mapping)):
+            raise ValueError(
+                f"loss={self.loss.function!r}: must return a pair, the loss as a scalar tensor and "
+                f"a dict of metrics; got {returned!r:.200}"
+            )
+        return loss, dict(metrics)

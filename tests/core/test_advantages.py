@@ -118,3 +118,9 @@ def test_an_own_function_that_returns_something_else_is_refused(own, problem):
 def test_an_unknown_name_is_refused_with_those_that_exist():
     with pytest.raises(ValueError, match=r"^advantages='mean': must be one of \['batch', .*\]"):
         group_relative_advantages(torch.tensor(GROUPS), "mean")
+
+
+@pytest.mark.parametrize("returned", [None, 3.0, [[0.0] * 4] * 2], ids=str)
+def test_what_an_own_function_returns_must_be_a_tensor(returned: object) -> None:
+    with pytest.raises(ValueError, match="must return a tensor of shape"):
+        group_relative_advantages(torch.rand(2, 4), lambda rewards: returned)  # type: ignore[arg-type,return-value]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sfpo_rllib.core import LOSSES, Objective, kl_estimate, token_weights
+from sfpo_rllib.core import LOSSES, Objective, PolicyLoss, kl_estimate, token_weights
 from sfpo_rllib.core.importance import ENGINE_CORRECTIONS
 from sfpo_rllib.core.metrics import accumulate, over_learners
 from sfpo_rllib.core.objective import KL_ESTIMATORS
@@ -214,3 +214,22 @@ def test_a_kl_without_a_reference_is_refused():
 def test_an_unknown_estimator_is_refused():
     with pytest.raises(ValueError, match=r"^estimator='k4': must be one of \('k1', 'k2', 'k3'\)"):
         kl_estimate(torch.zeros(1), "k4")
+
+
+NO_LOSSES = [None, torch.tensor(1.0), (torch.tensor(1.0),), (1.0, {}), (torch.ones(2), {})]
+
+
+@pytest.mark.parametrize("returned", [*NO_LOSSES, (torch.tensor(1.0), None)], ids=str)
+def test_what_an_own_loss_returns_must_be_a_scalar_and_metrics(returned: object) -> None:
+    column = torch.zeros(1, 2)
+    objective = Objective(loss=PolicyLoss(lambda inputs, clip: returned))  # type: ignore[arg-type,return-value]
+    with pytest.raises(ValueError, match=r"loss=<function .*must return a pair, the loss as a sc"):
+        objective(
+            logp=column,
+            entropy=column,
+            start_logp=column,
+            engine_logp=column,
+            advantages=column,
+            mask=column == 0,
+            weights=column,
+        )

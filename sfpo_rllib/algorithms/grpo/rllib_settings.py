@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI
 
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
@@ -32,10 +33,15 @@ _CALLBACK = FUNCTION | Kind(
 )
 _LONG = 300  # characters, of a value that is cut in a message
 
+
+def _makes_callbacks(cls: Any) -> bool:
+    return issubclass(cls, RLlibCallback) if isinstance(cls, type) else callable(cls)
+
+
 # Read by RLlib or by us, whatever the value, which must be of its kind.
 _HONOURED: dict[Kind, str] = {
     _ANY: """
-        env evaluation_config optimizer policies callbacks_class log_level lr grad_clip
+        env evaluation_config optimizer policies log_level lr grad_clip
         minibatch_size _train_batch_size_per_learner _learner_class _model_config _rl_module_spec
     """,
     integer(0): """
@@ -58,6 +64,10 @@ _HONOURED: dict[Kind, str] = {
         env_config custom_resources_per_env_runner custom_resources_per_learner
         custom_resources_for_main_process learner_config_dict torch_ddp_kwargs stats_cls_lookup
     """,
+    Kind(
+        lambda made: all(map(_makes_callbacks, made if isinstance(made, list | tuple) else [made])),
+        "a subclass of RLlibCallback, a function that makes one, or a list of these",
+    ): "callbacks_class",
     none() | _CALLBACK: """
         callbacks_on_algorithm_init callbacks_on_checkpoint_loaded callbacks_on_evaluate_start
         callbacks_on_env_runners_recreated callbacks_on_environment_created

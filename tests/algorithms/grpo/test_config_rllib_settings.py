@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.callbacks.callbacks import RLlibCallback
 from refusals import one_problem, problems_of
 
 from sfpo_rllib import GRPOConfig, SFPOConfig
@@ -102,6 +103,12 @@ def test_what_a_method_of_rllib_was_given_in_vain_is_refused_under_its_keyword(g
     getattr(good, method)(**given)
     (keyword,) = given
     assert all(problem.startswith(f"{keyword}=") for problem in problems_of(good))
+
+
+@pytest.mark.parametrize("value", [int, [RLlibCallback, dict]], ids=str)
+def test_callbacks_that_are_none_are_refused(good, value):
+    good.callbacks(callbacks_class=[RLlibCallback, lambda: RLlibCallback()]).validate()
+    one_problem(good.callbacks(callbacks_class=value), "callbacks_class", value, "RLlibCallback")
 
 
 MINUS_ONE = [
