@@ -8,6 +8,7 @@ from sfpo_rllib.commands.fitting import end_if_it_does_not_fit
 from sfpo_rllib.commands.output import CommandError, JsonOption, mendable, print_json
 from sfpo_rllib.commands.train import ConfigArgument, OverridesArgument
 from sfpo_rllib.config_files import load_config, memory_of
+from sfpo_rllib.core.checks import is_number
 
 EXAMPLES = """\b
 Examples:
@@ -28,7 +29,7 @@ def preflight(
     If it does not fit, the exit code is 1, but on a CPU, whose host may swap. Neither engine
     nor environment need be installed here: the devices may be elsewhere.
     """
-    if device_memory_gb is not None and not device_memory_gb > 0:
+    if device_memory_gb is not None and not is_number(device_memory_gb, above=0.0):
         raise CommandError(f"--device-memory-gb={device_memory_gb}: must be a number > 0")
     with mendable():
         memory = memory_of(load_config(config, overrides or ()), device_memory_gb=device_memory_gb)

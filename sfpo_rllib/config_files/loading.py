@@ -22,7 +22,10 @@ _LOADED: set[str] = set()  # modules that are configs
 # Options, and what they are options of: those of another one are not kept.
 _OWNERS = {"env_config": "env", "engine_kwargs": "rollout_engine"}
 # Of a config, and no settings.
-_NOTES = {"algo_class", "class", "in_evaluation", "simple_optimizer", "is_frozen"}
+_NOTES = {
+    *("algo_class", "class", "in_evaluation", "simple_optimizer", "is_frozen"),
+    "preset_overrides",
+}
 # What RLlib's own files and other commands call things.
 _ELSEWHERE = {
     "run": "write algo: SFPO, or GRPO",

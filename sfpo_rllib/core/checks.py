@@ -8,6 +8,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 Settings = TypeVar("Settings", bound=Any)
@@ -15,20 +16,20 @@ Settings = TypeVar("Settings", bound=Any)
 
 def is_int(value: Any, least: float = -math.inf) -> bool:
     """Whether it is an integer, and no less."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    # numpy's are of `numbers`, but for its truth values.
+    is_one = isinstance(value, Integral) and not isinstance(value, bool)
+    return is_one and bool(value >= least)
 
 
 def is_number(
     value: Any, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
 ) -> bool:
     """Whether it is a finite number within the bounds."""
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and above < value
-        and least <= value <= most
-    )
+    is_one = isinstance(value, Real) and not isinstance(value, bool)
+    try:
+        return is_one and math.isfinite(value) and bool(above < value and least <= value <= most)
+    except OverflowError:  # an integer that no float holds
+        return False
 
 
 @dataclass(frozen=True)

@@ -380,5 +380,5 @@ def _imported(spec: OptimizerSpec, name: str) -> Callable[..., Any]:
 
 def _check_betas(betas: Any) -> None:
     pair = isinstance(betas, list | tuple) and len(betas) == 2
-    if not pair or not all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in betas):
+    if not pair or not all(is_number(beta, least=0.0) and beta < 1 for beta in betas):
         raise ValueError(f"adam_betas={betas!r}: must be two numbers in [0, 1)")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -133,6 +134,10 @@ def plain(value: Any) -> Any:
     """The value as JSON has it: equal in any process in which it is equal."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Integral):  # numpy's, which are equal to Python's
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
     if isinstance(value, Enum):
         return plain(value.value)
     if isinstance(value, Mapping):

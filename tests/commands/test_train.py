@@ -111,6 +111,7 @@ MISTAKES = {
     "model_config.attn_implementation=foo": "model_config['attn_implementation']='foo': must be on",
     "model_config.dtype=float16": "model_config['dtype']='float16': must be one of ",
     "policies=3": "policies=3: must be left alone, as there is one policy",
+    "preset_overrides=[lr]": "preset_overrides=['lr']: no such setting",
     "gamma=0.5": "gamma=0.5: must be 0.99, as a reply has one return, and there is nothing to dis",
 }
 
@@ -142,6 +143,17 @@ def test_several_mistakes_are_a_line_each(call: Call, config: Path) -> None:
         for line in called.err.splitlines()
     ]
     assert sorted(heads) == ["lr", "num_env_runners", "seed"]
+
+
+@pytest.mark.parametrize("command", ["train", "preflight"])
+@pytest.mark.parametrize("heads", [["lr", "seed"], ["lrr", "sed"]], ids=["values", "names"])
+def test_two_mistakes_are_two_lines(call: Call, config: Path, command: str, heads: list) -> None:
+    options = ["--dry-run"] if command == "train" else []
+    called = call(command, config, *(f"{head}=x" for head in heads), *options)
+    assert called.status == 2
+    first, second = called.err.splitlines()
+    assert f"{heads[0]}='x': " in first and second.startswith(f"  {heads[1]}='x': ")
+    assert "seed=" not in first and "sed=" not in first
 
 
 def test_without_vllm_it_is_said_what_to_install(
@@ -257,4 +269,6 @@ def test_memory_that_there_is_too_little_of_is_exit_code_1(call: Call, config: P
     assert called.status == 1 and "a learner needs" in called.err
     called = call(*command, "0.001", "--json")
     assert called.status == 1 and json.loads(called.out)["memory_problems"]
-    assert "--device-memory-gb=-1.0: must be a number > 0" in call(*command, "-1").line
+    for memory in ("-1.0", "inf", "nan"):
+        line = call(*command, memory).line
+        assert f"--device-memory-gb={memory}: must be a number > 0" in line

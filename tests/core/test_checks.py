@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from decimal import Decimal
 
 import pytest
 
@@ -23,13 +24,31 @@ from sfpo_rllib.core.checks import (
     value_problems,
 )
 
-NO_NUMBERS = [math.nan, math.inf, -math.inf, True, "1", None, [1], 1j]
+NO_NUMBERS = [math.nan, math.inf, -math.inf, True, "1", None, [1], 1j, Decimal(1)]
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=str)
 def test_what_is_no_finite_number_is_none(value):
     assert not is_number(value)
     assert not is_int(value)
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint8", "float32", "float64"])
+def test_numpys_numbers_are_some(kind):
+    numpy = pytest.importorskip("numpy")
+    value = getattr(numpy, kind)(4)
+    assert is_number(value, above=3, most=4) and not is_number(value, above=4)
+    assert is_int(value, 4) == ("int" in kind) and not is_int(value, 5)
+
+
+def test_what_else_numpy_has_is_no_number():
+    numpy = pytest.importorskip("numpy")
+    for value in (numpy.True_, numpy.float32("nan"), numpy.array([1, 2]), numpy.array(1)):
+        assert not is_number(value) and not is_int(value)
+
+
+def test_integers_that_no_float_holds_are_no_numbers():
+    assert not is_number(10**400) and is_int(10**400)
 
 
 def test_bounds_are_kept():

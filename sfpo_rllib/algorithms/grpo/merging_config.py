@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
+import numpy as np
 from ray.rllib.algorithms.algorithm_config import (
     DEPRECATED_VALUE,
     AlgorithmConfig,
@@ -66,7 +67,8 @@ class MergingConfig(AlgorithmConfig):
     @override(AlgorithmConfig)
     def __setattr__(self, key: str, value: Any) -> None:
         old = vars(self).get("env")
-        super().__setattr__(key, value)
+        # RLlib looks for Python's own numbers.
+        super().__setattr__(key, value.item() if isinstance(value, np.number) else value)
         if key == "env" and old is not None and old is not value and old != value:
             self.env_config: dict[str, Any] = {}  # those were of another environment
 

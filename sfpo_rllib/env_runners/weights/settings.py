@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sfpo_rllib.core.checks import is_int
 from sfpo_rllib.env_runners.weights.ipc import IPC
 from sfpo_rllib.env_runners.weights.nccl import NCCL
 from sfpo_rllib.env_runners.weights.object_store import ObjectStore
@@ -101,7 +102,7 @@ class WeightSettings:
 
     def _parallel_problems(self) -> Iterator[str]:
         size, gpus = self.tensor_parallel_size, self.num_gpus_per_env_runner
-        if not isinstance(size, int) or size < 1:
+        if not is_int(size, 1):
             yield f"engine_kwargs['tensor_parallel_size']={size!r}: must be an integer >= 1"
         elif (
             self.rollout_engine == "vllm" and gpus and self.num_env_runners and size != max(gpus, 1)

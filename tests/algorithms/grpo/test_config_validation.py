@@ -1,15 +1,19 @@
 """Settings: bad values and unknown names are refused before anything starts."""
 
+import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from ray import tune
 from refusals import one_problem, problems_of
 
 from sfpo_rllib import GRPOConfig, SFPOConfig
+from sfpo_rllib.config_files.strict_yaml import dump
 from sfpo_rllib.core import LOSSES
 from sfpo_rllib.env_runners.engines import SamplingSettings
+from sfpo_rllib.run_loop.identity import plain_settings
 
 pytestmark = pytest.mark.usefixtures("nothing_heavy")
 
@@ -77,6 +81,7 @@ TRAINING = [
     ("optimizer_kwargs", {"eps": -1.0}, "epsilon"),
     ("optimizer_kwargs", 3, "must be a dict"),
     ("lr", -1e-6, "number >= 0"),
+    ("lr", 10**400, "number >= 0"),
     ("lr_schedule", "cosin", "'constant'", "'linear'", "'cosine'"),
     ("lr_warmup_batches", -1, "integer >= 0"),
     ("lr_min_ratio", 2, "number in [0, 1]"),
@@ -86,6 +91,20 @@ TRAINING = [
 @pytest.mark.parametrize(("field", "value", "right"), [(f, v, r) for f, v, *r in TRAINING])
 def test_training_settings_out_of_range_are_refused(good, field, value, right):
     one_problem(good.training(**{field: value}), field, value, *right)
+
+
+def test_numpys_numbers_are_settings_and_equal_to_pythons(good):
+    own = {"group_size": 4, "minibatch_size": 8, "kl_coeff": 0.5, "entropy_warmup": 2, "lr": 0.25}
+    good.training(**own).env_runners(sampling={"max_tokens": 4}).validate()
+    expected = plain_settings(good)
+    numpys = {k: (np.int64 if isinstance(v, int) else np.float32)(v) for k, v in own.items()}
+    good.training(**numpys).env_runners(sampling={"max_tokens": np.int32(4)}).validate()
+    assert json.loads(json.dumps(plain_settings(good))) == expected
+    assert "max_tokens: 4" in dump({"sampling": expected["sampling"]})
+
+
+def test_numpys_truth_values_are_no_numbers(good):
+    one_problem(good.training(group_size=np.True_), "group_size", np.True_, "integer >= 2")
 
 
 def test_packing_with_a_kernel_that_mixes_sequences_is_refused(good):
