@@ -83,9 +83,11 @@ def sample_all(config: Any, runners: EnvRunnerGroup) -> list[Replies]:
         raise RuntimeError("no env runner answers; its log says why it ended")
     for answer in answers:
         if isinstance(answer, str):
+            mend = "mend engine_kwargs if it is about them, or " if config.engine_kwargs else ""
             raise ValueError(
                 f"rollout_engine={config.rollout_engine!r}: fails on {_family(config)} with "
-                f"engine_kwargs={config.engine_kwargs}: {answer}; {_other(config.rollout_engine)}"
+                f"engine_kwargs={config.engine_kwargs}: {answer}; "
+                f"{mend}{_other(config.rollout_engine)}"
             )
     return answers
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from sfpo_rllib.core.checks import is_int
+
 UNBOUNDED = 1 << 20  # tokens; of a model that has no limit of its own
 
 
@@ -19,4 +21,5 @@ def context_length(model_config: PreTrainedConfig, engine_kwargs: Mapping[str, A
         The length; `UNBOUNDED` if neither says one.
     """
     own = getattr(model_config.get_text_config(), "max_position_embeddings", None)
-    return int(engine_kwargs.get("max_model_len") or own or UNBOUNDED)
+    given = engine_kwargs.get("max_model_len")
+    return int((given if is_int(given, 1) else None) or own or UNBOUNDED)  # others are refused

@@ -12,6 +12,7 @@ import torch
 from ray.rllib.utils.annotations import override
 
 from sfpo_rllib.env_runners.engines.base import (
+    GIVEN,
     Completion,
     GenerationRequest,
     RolloutEngine,
@@ -25,6 +26,7 @@ from sfpo_rllib.env_runners.engines.vllm_loading import (
     load_in_place,
     reload_packed,
 )
+from sfpo_rllib.env_runners.engines.vllm_settings import setting_problems
 from sfpo_rllib.rl_modules.lora import largest_rank
 from sfpo_rllib.rl_modules.recurrence import is_recurrent
 from sfpo_rllib.rl_modules.weights import DTYPES, checkpoint_format, skeleton
@@ -111,6 +113,12 @@ class VLLMEngine(RolloutEngine):
         self.max_model_len = self._engine.model_config.max_model_len
         # Older ones cannot say which token is from which version.
         self.takes_weights_in_flight = hasattr(self._llm, "update_weight_version")
+
+    @classmethod
+    @override(RolloutEngine)
+    def problems(cls, settings: Mapping[str, Any]) -> list[str]:
+        own = {key: value for key, value in settings.items() if key not in GIVEN}
+        return [*super().problems(settings), *setting_problems(own)]
 
     @classmethod
     @override(RolloutEngine)

@@ -93,6 +93,10 @@ def test_settings_that_its_constructor_does_not_have_or_needs_are_refused(
         ("transformers", {"max_batchsize": 8}, "did you mean 'max_batch_size'?"),
         ("transformers", {"dtype": "float32"}, "set model_config['dtype'] instead"),
         ("vllm", {"lora": {}}, "set model_config['lora'] instead"),
+        ("vllm", {"kv_cache_memory_bytes": "x"}, "an integer >= 1 (bytes)"),
+        ("vllm", {"max_model_len": "x"}, "an integer >= 1 (tokens)"),
+        ("vllm", {"max_model_len": -5}, "an integer >= 1 (tokens)"),
+        ("vllm", {"gpu_memory_utilization": 1.5}, "a number in (0, 1]"),
     ],
 )
 def test_our_engines_check_their_settings_too(
