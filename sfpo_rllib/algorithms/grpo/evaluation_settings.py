@@ -50,20 +50,24 @@ def _override_problems(config: AlgorithmConfig) -> Iterator[str]:
     has_runners = config.evaluation_num_env_runners != 0
     read = [*_READ, *(_READ_BY_OWN_RUNNERS if has_runners else ())]
     for key, value in given.items():
-        name = _RLLIBS_NAMES.get(key, key)
+        name = str(_RLLIBS_NAMES.get(key, key))
         field = f"{FIELD}[{key!r}]={value!r:.200}"
         if name not in read:
-            near = "" if hasattr(config, str(name)) else nearest(name, read)
+            near = "" if hasattr(config, name) else nearest(name, read)
             own = name in _READ_BY_OWN_RUNNERS
             why = "; it is read with evaluation_num_env_runners > 0" if own else ""
             yield f"{field}: must be left out{near}{why}; evaluation reads {sorted(read)}"
-        elif name in HONOURED and not HONOURED[name].holds(value):
-            yield f"{field}: must be {HONOURED[name].words}{HONOURED[name].hint(value)}"
-        else:
-            try:
-                config.copy(copy_frozen=False).update_from_dict({key: value})
-            except Exception as error:  # RLlib's setters have asserts, and take values apart
-                yield f"{field}: RLlib does not take it: {first_line(error)}"
+            continue
+        kind, why, taken = HONOURED.get(name), "", value
+        try:
+            evaluation = config.copy(copy_frozen=False).update_from_dict({key: value})
+            taken = getattr(evaluation, name)  # of a class's path in a text the class
+        except Exception as error:  # RLlib's setters have asserts, and take values apart
+            why = f": RLlib does not take it: {first_line(error)}"
+        if kind is not None and not kind.holds(taken):
+            why = f": must be {kind.words}{kind.hint(taken)}"
+        if why:
+            yield f"{field}{why}"
 
 
 def of_evaluation(problems: Iterable[str]) -> Iterator[str]:

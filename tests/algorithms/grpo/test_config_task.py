@@ -89,7 +89,8 @@ def test_variables_of_a_chat_template_that_does_not_have_them_are_refused(
     assert field in problem
     good.env_runners(chat_template_kwargs={})
     good.evaluation(evaluation_config={"chat_template_kwargs": given})
-    assert field in problems_of(good.get_evaluation_config_object())[0]
+    inside = field.replace("chat_template_kwargs", "evaluation_config['chat_template_kwargs']")
+    assert inside in problems_of(good.get_evaluation_config_object())[0]
 
 
 def test_an_environment_whose_messages_the_template_loses_is_refused(good, tiny_model, tmp_path):

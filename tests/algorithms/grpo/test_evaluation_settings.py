@@ -79,13 +79,23 @@ def test_what_evaluation_reads_may_be_its_own(good, name):
     [
         ({"env_config": 3}, "evaluation_config['env_config']=3: must be a dict"),
         ({"explore": "no"}, "evaluation_config['explore']='no': must be True or False"),
-        ({"callbacks": 3}, "evaluation_config['callbacks']=3: RLlib does not take it: "),
+        ({"callbacks": 3}, "evaluation_config['callbacks']=3: must be a subclass of RLlibCallback"),
+        (
+            {"callbacks_on_sample_end": 3},
+            "evaluation_config['callbacks_on_sample_end']=3: must be ",
+        ),
         ({"sampl": {}}, "evaluation_config['sampl']={}: must be left out; did you mean 'sampling'"),
     ],
 )
 def test_values_that_rllib_stumbles_over_are_named(good, given, problem):
     (found,) = problems_of(good.evaluation(evaluation_config=given))
     assert found.startswith(problem)
+
+
+def test_a_class_of_callbacks_may_be_a_text(good):
+    path = "ray.rllib.callbacks.callbacks.RLlibCallback"
+    good.evaluation(evaluation_config={"callbacks_class": path}).validate()
+    assert good.get_evaluation_config_object().callbacks_class is RLlibCallback
 
 
 def test_problems_of_an_evaluation_say_whose_they_are(good):
