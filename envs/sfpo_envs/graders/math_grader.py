@@ -15,6 +15,7 @@ from sfpo_envs.graders.cache import ResultCache
 from sfpo_envs.graders.extraction import EXTRACTORS, MAX_ANSWER_CHARS, check_extraction
 from sfpo_envs.graders.grade import MAX_GOLD_CHARS, Grade, Verdict, check_gold
 from sfpo_envs.graders.guards import is_too_costly
+from sfpo_envs.graders.naming import as_text, as_texts
 from sfpo_envs.graders.pool import ComparisonError, UngradableGoldError, equivalent
 from sfpo_envs.graders.quantity import comparisons, read_quantity
 from sfpo_envs.graders.search import find_answer
@@ -29,16 +30,6 @@ COMPARISONS = ResultCache()
 """What math-verify decided lately, for all graders of this process."""
 
 _BOX = re.compile(rf"(\\f?box(?:ed)?\s*)\{{((?:[^{{}}]|{GROUP})*)\}}")
-# I_{\max} and k_{\mathrm{B}} are names, but only I_{max} and k_{B} are read as such.
-_NAME = re.compile(
-    r"_\s*\{\s*\\(?:(?:mathrm|text|operatorname)\s*\{\s*([a-zA-Z]+)\s*\}|([a-zA-Z]+))\s*\}"
-)
-# And an I in a name would be the imaginary unit, an E or e Euler's number.
-_NAMED = re.compile(r"(?<![a-zA-Z\\])[IEe](?=\s*_)")
-_SAFE_NAMES = {"I": r"\iota", "E": r"\varepsilon", "e": r"\epsilon"}
-# One or two letters at the end would be taken for a unit, and left out.
-_LETTERS_AFTER_SIGN = re.compile(r"(?<=[-+*/=,;(<>|&])\s+(?=[a-zA-Z]{1,2}$)")
-_LAST_LETTERS = re.compile(r"(?<=[0-9}\s)])([a-zA-Z]{1,2})$")
 
 
 @dataclass
@@ -117,7 +108,7 @@ class MathGrader:
             found_gold, found = find_answer(gold), find_answer(answer)
             if found_gold is None or found is None:  # math-verify searches better
                 texts = (
-                    _BOX.sub(_respelled, text) if one is None else _as_text(read_quantity(one).text)
+                    _BOX.sub(_respelled, text) if one is None else as_text(read_quantity(one).text)
                     for text, one in ((gold, found_gold), (answer, found))
                 )
                 return self._ask(*texts)
@@ -125,7 +116,7 @@ class MathGrader:
         pairs = comparisons(read_quantity(gold), read_quantity(answer))
         verdicts = [equal_at_sight(*pair) for pair in pairs]
         return True in verdicts or any(
-            self._ask(*map(_as_text, pair))
+            self._ask(*as_texts(*pair))
             for pair, equal in zip(pairs, verdicts, strict=True)
             if equal is None
         )
@@ -143,10 +134,3 @@ class _TooCostlyError(Exception):
 
 def _respelled(box: re.Match[str]) -> str:
     return f"{box[1]}{{{read_quantity(box[2]).text}}}"
-
-
-def _as_text(answer: str) -> str:
-    """Return a text in which math-verify finds an answer, all of it."""
-    answer = _NAMED.sub(lambda name: _SAFE_NAMES[name[0]], _NAME.sub(r"_{\1\2}", answer))
-    answer = _LAST_LETTERS.sub(r"{\1}", _LETTERS_AFTER_SIGN.sub("", answer))
-    return rf"\boxed{{{answer}}}"

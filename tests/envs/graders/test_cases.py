@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from repository import DATA, ROOT
 from sfpo_envs import Verdict, check_gold, make_grader
-from sfpo_envs.graders.math_grader import _as_text
+from sfpo_envs.graders.naming import as_text
 from sfpo_envs.graders.pool import equivalent
 from sfpo_envs.graders.quantity import read_quantity
 from sfpo_envs.graders.sight import rational
@@ -59,7 +59,7 @@ def test_math_verify_takes_a_gold_answer_for_itself(name):
     golds = {row["answer"] for row in rows_of(name)}
     values = {read_quantity(gold).value for gold in golds}
     for value in sorted(value for value in values if rational(value) is None)[:300]:
-        assert equivalent(_as_text(value), _as_text(value), 30), value
+        assert equivalent(as_text(value), as_text(value), 30), value
 
 
 @pytest.mark.parametrize("extraction", ["boxed", "whole"])

@@ -6,30 +6,13 @@ import random
 import time
 
 import pytest
-from sfpo_envs import Verdict, make_grader
+from answers import boxed, check
+from sfpo_envs import Verdict
 from sfpo_envs.graders import _worker
 from sfpo_envs.graders.search import find_answer
 from sfpo_envs.graders.sight import SMALL_TOLERANCE, TOLERANCE
 from sfpo_envs.graders.spelling import respell
 from sfpo_envs.graders.units import split_unit
-
-PATIENT = 60  # on a busy machine anything may take a while
-boxed = make_grader("math", timeout_s=PATIENT)
-whole = make_grader("math", extraction="whole", timeout_s=PATIENT)
-
-
-def verdicts(gold, answer):
-    """Of a box, of the answer as the whole reply, and of a sentence with it."""
-    found = [boxed(rf"So \boxed{{{answer}}}.", gold).verdict, whole(answer, gold).verdict]
-    if "$" not in answer:
-        found.append(whole(f"Hence the answer is ${answer}$.", gold).verdict)
-    return set(found)
-
-
-def check(gold, right, wrong):
-    for answers, verdict in ((right, Verdict.CORRECT), (wrong, Verdict.WRONG)):
-        for answer in answers:
-            assert verdicts(gold, answer) == {verdict}, (gold, answer)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""Which letters are the same variable, and which are no variable."""
+
+import pytest
+from answers import check
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        (r"\pi(R^2-r^2)", [r"\pi(R-r)(R+r)"], ["0", r"\pi(r^2-R^2)"]),
+        ("R-r", ["-r+R"], ["r-R", "0"]),
+        (r"\frac{M-m}{M+m}g", [r"\frac{(M-m)g}{m+M}"], ["0", r"\frac{m-M}{M+m}g"]),
+        (r"\frac{v}{V}", ["v/V"], ["1", r"\frac{V}{v}"]),
+        (r"\frac{GMm}{r^2}", [r"\frac{GmM}{r^2}"], [r"\frac{GM^2}{r^2}"]),
+        ("E_K-E_k", ["-E_k+E_K"], ["0"]),
+        (r"\Delta-\delta", [r"-\delta+\Delta"], ["0", r"\delta-\Delta"]),
+        ("1", [], [r"\frac{v}{V}"]),
+        ("V^2", ["v^2"], ["Vv"]),  # alone it may be either
+        (r"r\sqrt{R}, r \in \mathbb{R}", [r"r\sqrt{R}, r \in \mathbb{R}"], ["r"]),
+    ],
+)
+def test_a_letter_in_both_cases_is_two_variables(gold, right, wrong):
+    check(gold, right, wrong)
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        (r"\gamma+1", [r"1+\gamma", "γ+1"], ["1", "1.5772156649"]),  # noqa: RUF001
+        (r"\alpha+\beta+\gamma", [r"\gamma+\beta+\alpha"], [r"\alpha+\beta"]),
+        (r"\frac{\gamma}{\gamma-1}", [r"\gamma/(\gamma-1)"], ["0"]),
+        (r"\Gamma(5)", ["24"], ["25"]),
+        (r"2\Pi", [r"\Pi \cdot 2"], [r"2\pi"]),
+    ],
+)
+def test_a_greek_letter_is_a_variable(gold, right, wrong):
+    check(gold, right, wrong)
