@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from sfpo_envs.graders.items import split_items, with_both_signs
 from sfpo_envs.graders.sight import rational
 from sfpo_envs.graders.spelling import TEXT_COMMAND, respell
 from sfpo_envs.graders.units import Unit, is_numeric, split_unit
@@ -38,7 +39,6 @@ _DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+)")
 _LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
 _EQUALS = re.compile(r"(?<![<>!\\])=")
 _APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])")
-_BRACKETS = {**dict.fromkeys("([{", 1), **dict.fromkeys(")]}", -1)}
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def read_quantity(answer: str) -> Quantity:
     if not _LETTER.search(text):
         # Of numbers alone the last counts, "2 + 3 = 5", and the exact one, "2/3 \approx 0.67".
         text = _APPROXIMATELY.split(_EQUALS.split(text)[-1])[0]
-    items = _items(text)
+    items = [signed for item in split_items(text) for signed in with_both_signs(item)]
+    text = ",".join(items)
     parts = [_read_item(item) for item in items]
     if len(parts) == 1:
         return parts[0]
@@ -153,17 +154,6 @@ def _digits(number: Quantity) -> str:
     """Return the digits of a number, as a word if some are letters."""
     digits = re.sub(rf"{TEXT_COMMAND}\s*\{{|[\s,}}]", "", number.value).upper()
     return rf"\text{{{digits}}}" if digits.isalnum() and not digits.isdigit() else number.value
-
-
-def _items(text: str) -> list[str]:
-    """Split a list at the commas that no bracket holds."""
-    items, depth, start = [], 0, 0
-    for place, char in enumerate(text):
-        depth += _BRACKETS.get(char, 0)
-        if char == "," and depth == 0 and text[place - 1 : place] != "\\":
-            items.append(text[start:place])
-            start = place + 1
-    return [*items, text[start:]]
 
 
 def _hundredth(value: str) -> str:
