@@ -16,7 +16,14 @@ MAX_ANSWER_CHARS = 512
 
 _ANSWER = re.compile(r"(?i)(?<![a-z])answer[\s*_]{0,8}[:\uff1a]")
 _LABEL = re.compile(
-    r"(?i)[\s*_]*(?:the\s+)?(?:final\s+)?(?:answer|result|solution)[\s*_]*[:=\uff1a]"
+    r"(?i)[\s*_#]*(?:(?:so|thus|hence|therefore|the|my|our|final|correct),?\s+){0,4}"
+    r"(?:answer|result|solution)[\s*_]*(?:[:=\uff1a]|\s(?:is|equals)(?![a-z])(?!\s+not\b):?)"
+)
+# What leads to a number or a formula: "Total:", "The value of x is".
+_LEAD = re.compile(
+    r"(?i)[\s*_#]*(?:(?:[a-z']+,?\s+){0,4}(?:answer|result|solution|total|value|sum|number)"
+    r"(?:\s+(?:[a-z']+|\$[a-z]\$)){0,6}?[\s*_]*(?:[:=\uff1a]|\s(?:is|are|equals)(?![a-z]):?)[\s*_]*|#+)"
+    r"\s*(?=[-+.\u2212]?[0-9$(\[\\])"
 )
 # A formula of its own, which may take several lines.
 _DISPLAYED = re.compile(
@@ -75,7 +82,7 @@ def answer_line(text: str) -> str | None:
         if displayed := _DISPLAYED.match(rest):
             answer = _content(displayed[1] or displayed[2] or "")
         else:
-            answer = next(filter(None, map(_content, rest.split("\n"))), None)
+            answer = next(filter(None, map(_answer, rest.split("\n"))), None)
         if answer is not None:
             return answer
     return None
@@ -97,7 +104,7 @@ def after_hashes(text: str) -> str | None:
     for hashes in reversed(list(_HASHES.finditer(text))):
         line, _, below = text[hashes.end() : end].partition("\n")
         end = hashes.start()
-        boxed, answer = last_box(line), _content(_LABEL.sub("", line))
+        boxed, answer = last_box(line), _content(_LABEL.sub("", line, count=1))
         if boxed is not None:
             return boxed
         if answer is None:
@@ -105,7 +112,7 @@ def after_hashes(text: str) -> str | None:
         begins_line = not text[text.rfind("\n", 0, end) + 1 : end].strip()
         below = _HEADING.split("\n" + below, maxsplit=1)[0]
         if not (begins_line and is_heading(answer, below)):
-            return answer
+            return _answer(answer)
     return None
 
 
@@ -124,7 +131,7 @@ def last_tagged(text: str) -> str | None:
     answer, start = None, -1
     for tag in _ANSWER_TAG.finditer(text):
         if tag[1] and start >= 0:
-            answer = _content(text[start : tag.start()]) or answer
+            answer = _answer(text[start : tag.start()]) or answer
         start = -1 if tag[1] else tag.end()
     return answer
 
@@ -136,6 +143,13 @@ def whole(text: str) -> str | None:
         text: A reply.
     """
     return text[-MAX_REPLY_CHARS:].strip() or None
+
+
+def _answer(text: str) -> str | None:
+    """Return the content of a text without words that lead to it, "The answer is 18."."""
+    content = _content(text)
+    lead = (_LEAD.match(content) or _LABEL.match(content)) if content else None
+    return _content(content[lead.end() :].rstrip(" .")) if content and lead else content
 
 
 def _content(text: str) -> str | None:

@@ -270,6 +270,25 @@ def test_what_follows_the_hashes_counts(text, answer):
     assert after_hashes(text) == answer
 
 
+LEADS = ["The answer is 18.", "Final answer: 18", "So, the total is **18**", "Total: 18"]
+LEADS += ["The total number of apples is $18$.", r"The value of $x$ is \(18\)."]
+
+
+@pytest.mark.parametrize("sentence", LEADS)
+def test_words_that_lead_to_the_answer_are_no_part_of_it(sentence):
+    found = [
+        last_tagged(f"<answer>{sentence}</answer>"),
+        after_hashes(f"#### {sentence}"),
+        answer_line(f"Answer: {sentence}"),
+    ]
+    assert {(answer or "").strip("$.") for answer in found} == {"18"}
+
+
+@pytest.mark.parametrize("words", ["The answer is not 5", "There are 5 apples", "f(x) = 2"])
+def test_other_words_are_part_of_the_answer(words):
+    assert last_tagged(f"<answer>{words}</answer>") == after_hashes(f"#### {words}") == words
+
+
 def test_the_whole_reply_counts():
     assert whole(" a\nb ") == "a\nb"
     assert whole(" \n") is None
