@@ -15,9 +15,9 @@ from sfpo_envs.graders.sight import rational
 from sfpo_envs.graders.spelling import TEXT_COMMAND, respell
 from sfpo_envs.graders.units import Unit, is_numeric, split_unit
 
-_DOLLAR = re.compile(r"(?<!\\)\$")
+_DOLLAR = re.compile(r"(?<![A-Za-z])US\s?\$|(?<!\\)\$")
 _LEADING = re.compile(r"^(?:\\approx(?![A-Za-z])|~|=|\\q?quad(?![A-Za-z])|\\[,;:! ]|\s)+")
-_TRAILING = re.compile(r"(?:[.,;:\s]|\\[,;:! ]|\\q?quad)+$")
+_TRAILING = re.compile(r"(?:[.,;:\s]|\\[,;:! ]|\\q?quad|\\+(?=\s*$))+$")
 _PERCENT = re.compile(
     r"(?i)(?:\s|~|\\[,;:! ])*"
     rf"(?:\\?%|(?:{TEXT_COMMAND}\s*\{{\s*)?(?:\\?%|(?<![a-z])(?:percent(?:age)?|per\s?cent|pct\.?))\s*\}}?)$"
@@ -31,7 +31,7 @@ _OPEN_TEXT = rf"(?:{TEXT_COMMAND}\s*\{{)?\s*"
 _NUMERAL = re.compile(
     rf"(?P<sign>[+-]?)\s*(?:\\left)?\(?\s*(?P<text>{TEXT_COMMAND}\s*\{{)?\s*"
     r"(?P<digits>[0-9A-Za-z][0-9A-Za-z,.\s]*?)\s*\}?\s*(?:\\right)?\)?\s*"
-    rf"(?:_\s*\{{?\s*{_OPEN_TEXT}(?P<base>{_BASE})"
+    rf"(?:_\s*\{{?\s*{_OPEN_TEXT}(?:base[\s~]*\}}?\s*)?(?P<base>{_BASE})"
     rf"|(?:\\[,;:! ]|~|\s)*{_OPEN_TEXT}\(?\s*(?:in\s+)?base[\s~-]*\}}?\s*(?P<named>{_BASE})\s*\)?)"
     r"[\s}]*"
 )
@@ -69,7 +69,7 @@ def read_quantity(answer: str) -> Quantity:
     Args:
         answer: The answer alone; dollar signs around formulas do not matter.
     """
-    text = respell(_DOLLAR.sub("", answer))
+    text = respell(_DOLLAR.sub(lambda sign: r"\$" if len(sign[0]) > 1 else "", answer))
     text = _TRAILING.sub("", _LEADING.sub("", text)) or text
     if not _LETTER.search(text):
         # Of numbers alone the last counts, "2 + 3 = 5", and the exact one, "2/3 \approx 0.67".

@@ -12,6 +12,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from sfpo_envs.graders.glyphs import to_ascii
+from sfpo_envs.graders.layout import without_layout
 
 GROUP = r"\{(?:[^{}]|\{[^{}]*\})*\}"
 """What braces hold, and one more level of them."""
@@ -102,6 +103,7 @@ def respell(text: str) -> str:
     """
     if not text.isascii():
         text = to_ascii(text)
+    text = without_layout(text)
     if all_text := _ALL_TEXT.fullmatch(text.strip(" .")):
         text = all_text[1]
     text = _E_LETTER.sub(r"\1", text)
