@@ -24,6 +24,7 @@ _SAFE_NAMES = {
 }  # fmt: skip
 # One or two letters at the end would be taken for a unit, and left out.
 _LETTERS_AFTER_SIGN = re.compile(r"(?<=[-+*/=,;(<>|&])\s+(?=[a-zA-Z]{1,2}$)")
+_LAST_NAME = re.compile(r"(?<=[-+*/=])\s*(\\(?:text|math)[a-z]*\s*\{\s*[a-zA-Z]\s*\})$")
 _LAST_LETTERS = re.compile(r"(?<=[0-9}\s)])([a-zA-Z]{1,2})$")
 
 _WHOLE_NAME = (
@@ -66,5 +67,6 @@ def _renamed(answer: str) -> str:
 
 
 def _boxed(answer: str) -> str:
+    answer = _LAST_NAME.sub(r"{\1}", answer)
     answer = _LAST_LETTERS.sub(r"{\1}", _LETTERS_AFTER_SIGN.sub("", answer))
     return rf"\boxed{{{answer}}}"

@@ -89,7 +89,7 @@ base sin cos tan cot csc log ln exp sqrt arcsin arccos arctan sinh cosh tanh lim
 half third quarter such that only odd even factorial
 """
 _STOP = frozenset(_WORDS.split())
-_WORDS = "of the a an each total th st nd rd unit units"
+_WORDS = "of the a an each total th st nd rd unit units old"
 _SILENT = frozenset(_WORDS.split())
 _SIZES = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _SIZES_AFTER = {"squared": 2, "cubed": 3}
@@ -126,6 +126,7 @@ _NUMERIC = re.compile(
 _IN_NUMBERS = re.compile(
     r"\\(?:[dtc]?frac|sqrt|pi|times|cdot|left|right|approx|pm)(?![A-Za-z])|\\[,;:! ]"
 )
+_OPEN_END = re.compile(r"(?:[-+*/=<>^_(\[{|&]|\\(?:[lg]e|[lg]eq|pm|mp|neq?|times))$")
 _DECIMAL = re.compile(r"[+-]?[0-9][0-9,]*(?:\.[0-9]+)?")
 
 
@@ -189,22 +190,20 @@ def split_unit(text: str) -> Measured:
     start, is_marked = _start_of_unit(value)
     phrase, before = value[start:], value[:start]
     head = _trimmed(before)
-    if not phrase or not head:
-        return (
-            Measured(value, Unit(frozenset(powers.items()), frozenset()))
-            if powers
-            else Measured(text)
-        )
+    if head.endswith("/") and is_marked and is_numeric(head[:-1]):  # $18/day
+        phrase, head = f"/{phrase}", head[:-1]
+    unit = Unit(frozenset(powers.items()), frozenset())
+    alone = Measured(value, unit) if powers else Measured(text)
+    if not phrase or not head or _OPEN_END.search(head):
+        return alone
     found, words = _read(phrase)
     if not found and _SIZES_AFTER.keys() & set(re.findall("[a-z]+", phrase)):
         return Measured(text)  # "12 squared" is 144
     if not found and not is_numeric(head):
-        return (
-            Measured(value, Unit(frozenset(powers.items()), frozenset()))
-            if powers
-            else Measured(text)
-        )
-    unit = Unit(frozenset(_times(powers, found).items()), frozenset(words))
+        return alone
+    if found != powers:  # "$5 dollars" has one unit
+        found = _times(powers, found)
+    unit = Unit(frozenset(found.items()), frozenset(words))
     if not unit.powers and not unit.words:
         return Measured(head)
     is_spaced = head != before and _DECIMAL.fullmatch(head) is not None
@@ -231,10 +230,15 @@ def _start_of_unit(text: str) -> tuple[int, bool]:
             if kind == "text" and not _is_unit_text(content):
                 break
             start, pending = token.start(), False
-            is_marked |= kind in ("text", "degree") or content not in _DOUBTFUL
+            is_marked |= kind in ("text", "degree") or not _is_doubtful(content)
         else:
             break
     return start, is_marked
+
+
+def _is_doubtful(word: str) -> bool:
+    """Tell whether letters are as well variables; ``mc`` is only in another case a unit."""
+    return word in _DOUBTFUL or (len(word) == 2 and word.islower() and word not in _KNOWN)
 
 
 def _is_unit_word(word: str, before: str, is_last: bool) -> bool:
@@ -245,7 +249,7 @@ def _is_unit_word(word: str, before: str, is_last: bool) -> bool:
     if word == "per" or word.lower() in _JOINING:
         return before[-1:].isspace()
     if word.lower() in _STOP:
-        return False
+        return word == "times" and is_last and before[-1:].isspace()
     if word == "in" and not is_last:
         return False
     if _power_of(word) is not None:

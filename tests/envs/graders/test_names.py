@@ -35,3 +35,16 @@ def test_a_letter_in_both_cases_is_two_variables(gold, right, wrong):
 )
 def test_a_greek_letter_is_a_variable(gold, right, wrong):
     check(gold, right, wrong)
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        ("a+b-m", ["b+a-m"], ["a+b", "a+b+m"]),
+        ("x+y=N", ["y+x=N"], ["y+x=M"]),
+        ("2RC+R+C", ["RC+RC+R+C"], ["2RC+R", "2RC+R-C"]),
+        ("(x-1)mc", [r"(x-1)cm"], ["x-1"]),
+    ],
+)
+def test_the_last_variable_of_a_formula_is_no_unit(gold, right, wrong):
+    check(gold, right, wrong)

@@ -211,6 +211,12 @@ def test_degrees_are_written_in_many_ways(gold, right, wrong):
     ("gold", "right", "wrong"),
     [
         ("18", ["18 dollars", r"\$18", "€18", r"18\text{ cm}"], ["19 dollars", "18x", "18i"]),
+        (
+            "18",
+            [r"\$18/\text{day}", r"\$18/hour", "18 years old", "18 times", "US$18"],
+            [r"\$19/\text{day}", "19 years old", "18/2", "US$19"],
+        ),
+        (r"382 \text{ dollars}", [r"\$382 \text{ dollars}"], [r"\$383 \text{ dollars}"]),
         ("18 dollars", ["18", r"\$18", "18 USD"], ["18 euros", "18 cents", r"\$19", "18 cm"]),
         ("1000", ["1000 people", "1,000 people"], ["100 people"]),
         ("10 apples", ["10", "10 apple", "10 red apples"], ["10 oranges", "11 apples"]),
