@@ -24,7 +24,7 @@ _SAFE_NAMES = {
 }  # fmt: skip
 # One or two letters at the end would be taken for a unit, and left out.
 _LETTERS_AFTER_SIGN = re.compile(r"(?<=[-+*/=,;(<>|&])\s+(?=[a-zA-Z]{1,2}$)")
-_LAST_NAME = re.compile(r"(?<=[-+*/=])\s*(\\(?:text|math)[a-z]*\s*\{\s*[a-zA-Z]\s*\})$")
+_LAST_NAME = re.compile(r"(?<=[-+*/=])\s*\\(?:text|math)[a-z]*\s*\{\s*([a-zA-Z])\s*\}$")
 _LAST_LETTERS = re.compile(r"(?<=[0-9}\s)])([a-zA-Z]{1,2})$")
 
 _WHOLE_NAME = (
