@@ -14,7 +14,7 @@ _SUBSTITUTIONS = [
     (re.compile(r"\\(?:text)?color\s*(?:\[[a-zA-Z]+\])?\{[a-zA-Z][^{}]*\}"), ""),
     (re.compile(r"(?<!\\)\\[()\[\]]"), ""),
     (re.compile(r"\\\\\[[0-9.]+\s*[a-z]{2}\]"), r"\\\\"),
-    (re.compile(r"\{\s*([-+=:])\s*\}"), r"\1"),
+    (re.compile(r"(?:\\text\s*)?\{\s*([-+=:])\s*\}"), r"\1"),
     (re.compile(r"(?<=\{)\\text\s*\{\s*([-+]?[0-9][0-9.,]*)\s*\}(?=\})"), r"\1"),
     (re.compile(r"(\\text[a-z]*\s*\{[^{}]*[A-Za-z]{3})\.\s*\}$"), r"\1}"),
 ]

@@ -19,7 +19,7 @@ from sfpo_envs.graders.naming import as_text, as_texts
 from sfpo_envs.graders.pool import ComparisonError, UngradableGoldError, equivalent
 from sfpo_envs.graders.quantity import comparisons, read_quantity
 from sfpo_envs.graders.search import find_answer
-from sfpo_envs.graders.sight import bare, equal_at_sight
+from sfpo_envs.graders.sight import bare, equal_at_sight, equal_words
 from sfpo_envs.graders.spelling import GROUP
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class MathGrader:
                 return self._ask(*texts)
             gold, answer = found_gold, found
         pairs = comparisons(read_quantity(gold), read_quantity(answer))
-        verdicts = [equal_at_sight(*pair) for pair in pairs]
+        verdicts = [_decided(*pair) for pair in pairs]
         return True in verdicts or any(
             self._ask(*as_texts(*pair))
             for pair, equal in zip(pairs, verdicts, strict=True)
@@ -130,6 +130,12 @@ class MathGrader:
 
 class _TooCostlyError(Exception):
     """The value of an expression is not to be computed."""
+
+
+def _decided(gold: str, answer: str) -> bool | None:
+    """Compare without math-verify; ``None`` if that does not decide it."""
+    equal = equal_at_sight(gold, answer)
+    return equal_words(gold, answer) if equal is None else equal
 
 
 def _respelled(box: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from sfpo_envs.graders.clock import equal_times
 from sfpo_envs.graders.spelling import TEXT_COMMAND
 
 TOLERANCE = Fraction(1, 2_000_000)
@@ -35,6 +36,8 @@ _FRACTION = re.compile(
     r"|\\[dtc]?frac(?P<digit_over>[0-9])(?P<digit_under>[0-9]))"
     r"(?:(?:\\times|\\cdot|\*) ?10\^(?:\{(?P<braced>[+-]?[0-9]{1,4})\}|(?P<bare>[+-]?[0-9]{1,4})))?"
 )
+_WORDS = re.compile(r"[A-Za-z]+(?: [A-Za-z]+)*")
+_WORD = re.compile(r"[A-Z]{3,}|[A-Z]?[a-z]{4,}|[A-Z](?=.?[aeiou])[a-z]{2,}")
 _INTEGER = re.compile(r"[0-9]{1,40}")
 
 
@@ -50,6 +53,9 @@ def equal_at_sight(gold: str, answer: str) -> bool | None:
     gold, answer = _canonical(gold), _canonical(answer)
     if gold == answer or _are_same_words(gold, answer):
         return True
+    times = equal_times(gold, answer) if ":" in gold else None
+    if times is not None:
+        return times
     gold_value, value = _rational(gold), _rational(answer)
     if gold_value is None or value is None:
         return None
@@ -66,6 +72,22 @@ def _are_same_words(gold: str, answer: str) -> bool:
         return False
     words = (text[1] if text else one for text, one in zip(texts, (gold, answer), strict=True))
     return len({" ".join(one.casefold().split()) for one in words}) == 1
+
+
+def equal_words(gold: str, answer: str) -> bool | None:
+    """Compare bare words, in any case; ``None`` if one is none, or as well a product of letters.
+
+    A word is capitals, or begins with at most one. Of two letters, or three small ones, the order
+    does not count in a product: ``xy`` and ``RC`` are no words.
+    """
+    words, others = (
+        _WORDS.fullmatch((text[1] if text else one).strip(" ."))
+        for one in (gold, answer)
+        for text in (_ALL_TEXT.fullmatch(one),)
+    )
+    if not (words and others and any(map(_WORD.fullmatch, words[0].split()))):
+        return None
+    return "".join(words[0].split()).casefold() == "".join(others[0].split()).casefold()
 
 
 def is_near(gold: Fraction, value: Fraction) -> bool:

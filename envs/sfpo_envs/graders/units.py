@@ -103,7 +103,7 @@ _TOKEN = re.compile(
     r"|(?P<times>\\cdot(?![A-Za-z])|\\times(?![A-Za-z])|\*)"
     r"|(?P<over>/)"
     r"|(?P<greek>[kMGm]?\\(?:mu|Omega|AA)(?![A-Za-z])\s*)"
-    r"|(?P<word>[ap]\.\s?m\.?(?![A-Za-z])|[A-Za-z]+(?:\.(?=\s|[A-Za-z]|$))?)"
+    r"|(?P<word>[apAP]\.\s?[mM]\.?(?![A-Za-z])|[A-Za-z]+(?:\.(?=\s|[A-Za-z]|$))?)"
     r"|(?P<other>\\[A-Za-z]+|\\.|[0-9]+|.)",
     re.DOTALL,
 )

@@ -48,3 +48,28 @@ def test_a_greek_letter_is_a_variable(gold, right, wrong):
 )
 def test_the_last_variable_of_a_formula_is_no_unit(gold, right, wrong):
     check(gold, right, wrong)
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        ("Alice", ["alice", r"\text{Alice}", "**Alice**"], ["Celia", "**Celia**"]),
+        ("ABCD", ["A B C D", r"\text{ABCD}"], ["BADC"]),
+        ("LQSX", ["LQSX"], ["LQXS"]),
+        ("Bob", ["bob"], ["Obb"]),
+    ],
+)
+def test_the_letters_of_a_word_have_an_order(gold, right, wrong):
+    check(gold, right, wrong)
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        ("2ab", ["2ba"], ["2a"]),
+        ("mgh", [r"m \cdot g \cdot h", "hgm"], ["mg"]),
+        ("RC", ["CR"], ["R"]),
+    ],
+)
+def test_those_of_a_product_have_none(gold, right, wrong):
+    check(gold, right, wrong)

@@ -1,0 +1,28 @@
+"""Times of day, which are no ratios: ``10:30`` is not ``5:15``, though ``2:4`` is ``1:2``."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_TIME = re.compile(r"([01]?[0-9]|2[0-4]) ?: ?([0-5][0-9])(?: ?: ?([0-5][0-9]))?")
+_RATIO = re.compile(r"[0-9.]+(?: ?[:/] ?[0-9.]+)?|\\[dtc]?frac[ {0-9}]+")
+
+
+def equal_times(gold: str, answer: str) -> bool | None:
+    """Compare two times of day, ``None`` if the gold answer is none, or may as well be a ratio.
+
+    Args:
+        gold: The right answer without what only lays it out.
+        answer: The one to judge, likewise.
+    """
+    expected, found = _TIME.fullmatch(gold), _TIME.fullmatch(answer)
+    if not expected:
+        return None
+    if found:
+        return [int(part or 0) for part in expected.groups()] == [
+            int(part or 0) for part in found.groups()
+        ]
+    # A ratio is written in its lowest terms.
+    is_sure = expected[2][0] == "0" or math.gcd(int(expected[1]), int(expected[2])) > 1
+    return False if is_sure and _RATIO.fullmatch(answer) else None
