@@ -7,7 +7,7 @@ both sides has to be the same.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from sfpo_envs.graders.items import split_items, with_both_signs
@@ -35,6 +35,25 @@ _NUMERAL = re.compile(
     rf"|(?:\\[,;:! ]|~|\s)*{_OPEN_TEXT}\(?\s*(?:in\s+)?base[\s~-]*\}}?\s*(?P<named>{_BASE})\s*\)?)"
     r"[\s}]*"
 )
+_SPACE = r"(?:\s|~|\\[,;:! ]|\\q?quad(?![A-Za-z]))"
+_MODULUS = re.compile(
+    rf"(?:{_SPACE})*(?:\(\s*|{TEXT_COMMAND}\s*\{{\s*\(?\s*|\\)[pb]?mod(?![A-Za-z])(?:ulo)?[\s}}{{~]*"
+    r"(?P<modulus>[0-9]+|[a-z])[\s})]*$"
+)
+_CONGRUENT = re.compile(r"^[^,]*\\equiv(?![A-Za-z])\s*")
+# The letter of a choice before its value: \textbf{(C)}\ 5.
+_CHOICE = re.compile(
+    rf"^(?:{TEXT_COMMAND}\s*\{{\s*\([A-E]\)\s*\}}{_SPACE}*"
+    rf"|{TEXT_COMMAND}\s*\{{\s*[A-E]\s*\}}{_SPACE}+|\([A-E]\){_SPACE}+)"
+    r"(?=[-+]?(?:[0-9]|\.[0-9]|\\(?:[dtc]?frac|sqrt|pi|\$)(?![A-Za-z])))"
+)
+# What says of a number that another is meant.
+_QUALIFIER = re.compile(
+    r"(?<![a-z])(?:or (?:more|less|fewer|greater)|at (?:least|most)|(?:more|less|fewer) than"
+    r"|hal(?:f|ves)|thirds?|dozens?|hundreds?|thousands?)(?![a-z])"
+)
+_TUPLE = re.compile(r"(?:\\left\s*)?\(.*,.*(?:\\right\s*)?\)", re.DOTALL)
+_SET = re.compile(r"(?:\\left\s*)?\\\{.*(?:\\right\s*)?\\\}", re.DOTALL)
 _DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+)")
 _LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
 _EQUALS = re.compile(r"(?<![<>!\\])=")
@@ -52,6 +71,7 @@ class Quantity:
         base: Of its digits, ``None`` if it does not say.
         unit: What it is measured in, ``None`` if it does not say.
         is_unit_sure: Whether the unit can be nothing else, a variable for instance.
+        modulus: Of the congruence it solves, ``None`` if it does not say.
     """
 
     text: str
@@ -60,6 +80,7 @@ class Quantity:
     base: int | None = None
     unit: Unit | None = None
     is_unit_sure: bool = True
+    modulus: str | None = None
 
 
 @lru_cache(4096)
@@ -71,6 +92,10 @@ def read_quantity(answer: str) -> Quantity:
     """
     text = respell(_DOLLAR.sub(lambda sign: r"\$" if len(sign[0]) > 1 else "", answer))
     text = _TRAILING.sub("", _LEADING.sub("", text)) or text
+    text = _CHOICE.sub("", text)
+    if (modulus := _MODULUS.search(text)) and modulus.start():
+        solution = read_quantity(_CONGRUENT.sub("", text[: modulus.start()]))
+        return replace(solution, modulus=modulus["modulus"])
     if not _LETTER.search(text):
         # Of numbers alone the last counts, "2 + 3 = 5", and the exact one, "2/3 \approx 0.67".
         text = _APPROXIMATELY.split(_EQUALS.split(text)[-1])[0]
@@ -100,8 +125,14 @@ def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]]:
     Returns:
         Pairs of a gold value and another, one of which has to be equal; none if none can be.
     """
-    if gold.base or answer.base:
-        is_same = not (gold.base and answer.base) or gold.base == answer.base
+    if gold.modulus and answer.modulus and gold.modulus != answer.modulus:
+        return []
+    if set(_QUALIFIER.findall(answer.text)) - set(_QUALIFIER.findall(gold.text)):
+        return []
+    if _SET.fullmatch(answer.value) and _is_tuple(gold.value):
+        return []
+    if gold.base is not None or answer.base is not None:
+        is_same = None in (gold.base, answer.base) or gold.base == answer.base
         return [(_digits(gold), _digits(answer))] if is_same else []
     if (gold.is_percent and answer.unit) or (answer.is_percent and gold.unit):
         return []
@@ -122,6 +153,10 @@ def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]]:
     return pairs
 
 
+def _is_tuple(value: str) -> bool:
+    return _TUPLE.fullmatch(value) is not None and len(split_items(value)) == 1
+
+
 def _read_item(text: str) -> Quantity:
     if percent := _PERCENT.search(text):
         head = text[: percent.start()]
@@ -139,10 +174,10 @@ def _as_numeral(text: str) -> Quantity | None:
     if not match:
         return None
     name = match["base"] or match["named"]
-    base = _BASES.get(name) or int(name)
+    base = _BASES[name] if name in _BASES else int(name)
     digits = re.sub(r"[,\s]", "", match["digits"]).upper()
     letters = [char for char in digits if char.isalpha()]
-    if base < 2 or any(int(letter, 36) >= base for letter in letters):
+    if any(int(letter, 36) >= max(base, 2) for letter in letters):
         return None
     if len(letters) == len(digits) and not match["text"]:
         return None  # a name

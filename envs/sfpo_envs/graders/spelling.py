@@ -54,6 +54,15 @@ _E_NOTATION = re.compile(
 )
 _TIMES_TEN = re.compile(r"(?<=[0-9.])(\s*)(?:[xX*]|\\ast)(\s*)(?=10\s*\^)")
 
+# Of an argument a comma can only be of thousands.
+_ARGUMENT = re.compile(r"(?:(?:frac|binom|sqrt)\s*|(?<=\}))\{[^{}()\[\]]*,[^{}()\[\]]*\}")
+_THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
+_ANGLE = re.compile(
+    r"(?P<function>\\(?:sin|cos|tan|cot|sec|csc)\s*(?:\^\s*(?:[0-9]|\{-?[0-9]+\})\s*)?)"
+    r"(?P<open>(?:\\left\s*)?[({])?\s*(?P<sign>-?)(?P<degrees>[0-9]{1,6}(?:\.[0-9]{1,6})?)\s*"
+    r"\^\{\\circ\}\s*(?(open)(?:\\right\s*)?[)}])"
+)
+
 _POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _COUNTED = re.compile(
     rf"(?<=[0-9])(?:\s|~|\\[,;: ])*(?P<text>{TEXT_COMMAND}\s*\{{)?\s*"
@@ -109,6 +118,7 @@ def respell(text: str) -> str:
     text = _E_LETTER.sub(r"\1", text)
     for pattern, replacement in _SYNONYMS:
         text = pattern.sub(replacement, text)
+    text = _ARGUMENT.sub(_without_commas, text)
     text = _E_NOTATION.sub(_as_power_of_ten, text)
     text = _TIMES_TEN.sub(r"\\times ", text)
     text = _COUNTED.sub(_as_multiple, text)
@@ -116,6 +126,7 @@ def respell(text: str) -> str:
     text = _DOTTED.sub(_dotted_as_fraction, text)
     if _MAY_BE_PLAIN.search(text):
         text = _with_backslashes(text)
+    text = _ANGLE.sub(_as_radians, text)
     if _CHOICES.fullmatch(text):
         text = ", ".join(rf"\text{{{letter}}}" for letter in re.findall("[A-Z]", text))
     return _braced(text).strip()
@@ -142,6 +153,18 @@ def _as_power_of_ten(match: re.Match[str]) -> str:
     power = rf"{number} \times 10^{{{(match[2] or match[3]).lstrip('+')}}}"
     before = match.string[: match.start()].rstrip()
     return f"({power})" if before.endswith(("/", "^", "*")) else power
+
+
+def _without_commas(argument: re.Match[str]) -> str:
+    return _THOUSANDS.sub(lambda number: number[0].replace(",", ""), argument[0])
+
+
+def _as_radians(angle: re.Match[str]) -> str:
+    """Return a function of degrees as one of a multiple of pi, as math-verify reads no degrees."""
+    part = Fraction(angle["degrees"]) / 180
+    return (
+        rf"{angle['function']}({angle['sign']}\frac{{{part.numerator}\pi}}{{{part.denominator}}})"
+    )
 
 
 def _as_multiple(match: re.Match[str]) -> str:
