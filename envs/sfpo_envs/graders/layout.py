@@ -55,7 +55,7 @@ def without_layout(text: str) -> str:
         wrapped = _WRAPPED.fullmatch(text.strip(" ."))
         if not wrapped:
             break
-        inside = next(one for one in wrapped.group("marked", "group", "bold", "rest") if one)
+        inside = next(filter(None, wrapped.group("marked", "group", "bold", "rest")), "")
         is_words = bool(wrapped["bold"] or wrapped["rest"]) and not _is_value(inside)
         if is_words or not _is_balanced(inside):
             break

@@ -49,3 +49,19 @@ def test_what_is_around_an_answer_does_not_count(around, gold):
 )
 def test_sizes_and_spacing_do_not_count(gold, right, wrong):
     check(gold, right, wrong)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        r"\textsf{}",
+        "{{}}",
+        r"\bf",
+        r"\begin{aligned}\end{aligned}",
+        r"\color{red}{}",
+        r"\pm",
+        "** **",
+    ],
+)
+def test_layout_of_nothing_is_no_value(answer):
+    assert boxed(rf"\boxed{{{answer}}}", "5").verdict in (Verdict.WRONG, Verdict.NO_ANSWER)
