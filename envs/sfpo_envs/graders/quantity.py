@@ -37,8 +37,8 @@ _NUMERAL = re.compile(
 )
 _SPACE = r"(?:\s|~|\\[,;:! ]|\\q?quad(?![A-Za-z]))"
 _MODULUS = re.compile(
-    rf"(?:{_SPACE})*(?:\(\s*|{TEXT_COMMAND}\s*\{{\s*\(?\s*|\\)[pb]?mod(?![A-Za-z])(?:ulo)?[\s}}{{~]*"
-    r"(?P<modulus>[0-9]+|[a-z])[\s})]*$"
+    rf"{_SPACE}*(?:\(\s*)?(?:{TEXT_COMMAND}\s*\{{\s*\(?\s*|\\)?(?<![A-Za-z])[pb]?mod(?:ulo)?"
+    rf"(?![A-Za-z])(?:[}}{{]|{_SPACE})*(?P<modulus>[0-9]+|[a-z])[\s}})]*$"
 )
 _CONGRUENT = re.compile(r"^[^,]*\\equiv(?![A-Za-z])\s*")
 # The letter of a choice before its value: \textbf{(C)}\ 5.

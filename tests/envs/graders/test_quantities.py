@@ -39,7 +39,13 @@ def test_a_ratio_is_no_time(gold, right, wrong):
     [
         (
             "5",
-            [r"5 \pmod{7}", r"x \equiv 5 \pmod 7", r"5 \bmod 7", r"5\text{ (mod 7)}", "5 (mod 7)"],
+            [
+                r"5 \pmod{7}",
+                r"x \equiv 5 \pmod 7",
+                r"5 \bmod 7",
+                r"5\text{ (mod 7)}",
+                r"5 (\text{mod } 7)",
+            ],
             [r"6 \pmod{7}", r"x \equiv 4 \pmod 7", r"7 \pmod 5"],
         ),
         (r"5 \pmod 7", ["5", r"5 \bmod 7", r"x\equiv5\pmod{7}"], ["6", r"5\pmod{8}"]),
