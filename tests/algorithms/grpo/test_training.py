@@ -131,7 +131,7 @@ def test_presets_reposition_once_a_batch(
 ) -> None:
     config = make_config(env=ECHO).training(preset=preset, entropy_z_threshold=None)
     algo = running(config.build_algo())
-    update_events.clear()  # the estimate of memory takes a step, once a process
+    update_events.clear()  # validation and the estimate of memory take steps of their own
     result = algo.train()
 
     fast, slow = steps
@@ -158,7 +158,9 @@ def test_grpo_steps_once_a_minibatch(
     make_config: MakeConfig, running: Running, update_events: list[str]
 ) -> None:
     config = make_config(GRPOConfig, env=ECHO).training(minibatch_size=4)
-    sfpo = sfpo_results(running(config.build_algo()).train())
+    algo = running(config.build_algo())
+    update_events.clear()
+    sfpo = sfpo_results(algo.train())
 
     assert update_events == ["step"] * 4
     assert sfpo["optimizer_steps_lifetime"] == 4
@@ -170,6 +172,7 @@ def test_fired_trigger_leaves_one_plain_pass_a_batch(
 ) -> None:
     config = make_config(env=ECHO).training(entropy_window=2, entropy_z_threshold=-10)
     algo = running(config.build_algo())
+    update_events.clear()
     results = [sfpo_results(algo.train()) for _ in range(4)]
 
     assert [r["active"] for r in results] == [1, 1, 0, 0]
