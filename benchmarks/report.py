@@ -25,6 +25,7 @@ from benchmarks.time_to_accuracy.tables import (
 from benchmarks.update_rules.docs_tables import (
     against_strongest,
     baselines,
+    levers,
     paper_pair,
     strongest_headline,
     strongest_setup,
@@ -44,6 +45,7 @@ QUICKSTART_LORA = Path("docs/quickstart_lora.json")
 GRADERS = Path("benchmarks/graders/results/results.json")
 PIPELINE = Path("benchmarks/pipeline/results")
 STALENESS = Path("benchmarks/staleness/results/staleness.json")
+LEVERS = Path("benchmarks/update_rules/results/levers.json")
 TIME = Path("benchmarks/time_to_accuracy/results/time_to_accuracy.json")
 PRETRAINED = Path("benchmarks/pretrained/results/pretrained.json")
 FAMILIES = Path("benchmarks/families/results/results.json")
@@ -317,6 +319,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
         "strongest_sums": lambda: against_strongest(load(STRONGEST), "arithmetic"),
         "strongest_spelling": lambda: against_strongest(load(STRONGEST), "spell_backward"),
         "paper_pair": lambda: paper_pair(load(STRONGEST)),
+        "levers": lambda: levers(load(LEVERS)),
         "baselines": lambda: baselines(load(BASELINES)),
         "setup": lambda: setup(load(TABLE)),
         "arithmetic": lambda: task_table(load(TABLE), "arithmetic"),

@@ -133,3 +133,19 @@ def paper_pair(results: Mapping[str, Any]) -> Iterator[str]:
             f"{versus['rollouts_ratio']['value']:.2f}x" if versus["num_reached"] else "not there"
         )
         yield f"| {lr} | {saved} | {versus['accuracy_gain']['value']:+.3f} |"
+
+
+def levers(results: Mapping[str, Any]) -> Iterator[str]:
+    """What others report to help, each beside GRPO of one step a batch at the same rate."""
+    yield "| | passes at most | best accuracy | fewer rollouts than one step |"
+    yield "|---" * 4 + "|"
+    labels = {run["run"]["variant"]: run["rule"] for run in results["runs"]}
+    for name, rates in results["variants"].items():
+        for row in rates.values():
+            cells = [
+                labels[name],
+                f"{row['passes']:g}",
+                interval(row["best_accuracy"], 3),
+                _saved(row["vs_baseline"], "rollouts"),
+            ]
+            yield "| " + " | ".join(cells) + " |"
