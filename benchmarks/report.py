@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import interval
+from benchmarks.gpu.tables import agreement
 from benchmarks.pipeline import tables
 from benchmarks.pretrained.tables import pretrained
 from benchmarks.rllib_algorithms.plot import LABELS as RLLIB_LABELS
@@ -355,7 +356,8 @@ BLOCKS: dict[str, dict[str, Block]] = {
     "docs/weights.md": {
         "weights": lambda: tables.weight_sync(
             load(PIPELINE / "weights_before.json"), load(PIPELINE / "weights.json")
-        )
+        ),
+        "gpu": agreement,
     },
     "docs/models.md": {"families": lambda: families(load(FAMILIES))},
 }
