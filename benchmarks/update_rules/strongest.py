@@ -54,6 +54,8 @@ CONTENDERS: dict[str, Variant] = {
         )
     },
     "grpo-8x4": Variant(MultiEpoch(8), "GRPO, 8 x 4", minibatches=4),
+    # Beyond the grid of `baselines`, at whose corner the reference is.
+    "grpo-8x16": Variant(MultiEpoch(8), "GRPO, 8 x 16", minibatches=16),
     "lookahead-1x16": Variant(Lookahead(1, ALPHA), "lookahead, 1 x 16, alpha=0.3", minibatches=16),
     "lookahead-2x16": Variant(Lookahead(2, ALPHA), "lookahead, 2 x 16, alpha=0.3", minibatches=16),
     "sfpo-1x16+1": Variant(
@@ -82,6 +84,10 @@ CONTENDERS: dict[str, Variant] = {
     "replay-8x4": Variant(SlowFastReplay(2, 1.0, 6), "plain replay, M=6, x 4", minibatches=4),
     "sfpo_replay-8x4": Variant(
         SlowFastReplay(2, ALPHA, 6), "slow-fast replay, M=6, x 4, alpha=0.3", minibatches=4
+    ),
+    "replay-8x16": Variant(SlowFastReplay(2, 1.0, 6), "plain replay, M=6, x 16", minibatches=16),
+    "sfpo_replay-8x16": Variant(
+        SlowFastReplay(2, ALPHA, 6), "slow-fast replay, M=6, x 16, alpha=0.3", minibatches=16
     ),
     "priority-8x4": Variant(
         SlowFastReplay(2, 1.0, 6, by="group", max_age=10, priority=1.0),

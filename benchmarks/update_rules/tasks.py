@@ -35,6 +35,7 @@ class Task:
         name: Its name in results.
         env: Gymnasium id.
         env_config: Its settings, without the split.
+        model: The task whose model it starts from, if not from one of its own.
         alphabet: Characters of prompts and replies.
         symbols: The characters that a mistake in a demonstration may be.
         max_tokens: Longest reply, EOS included.
@@ -48,6 +49,12 @@ class Task:
     max_tokens: int
     max_length: int = 32
     env_config: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+
+    @property
+    def start(self) -> str:
+        """The task whose model it starts from."""
+        return self.model or self.name
 
     def problems(self, split: str) -> Iterator[Problem]:
         """The problems of a split."""
@@ -131,6 +138,15 @@ TASKS = {
             max_tokens=6,
         ),
         Task(
+            name="few_sums",  # 320 to learn from, so that they come again and again
+            env="sfpo_envs:sfpo/Arithmetic-v0",
+            env_config={"num_digits": 2, "num_test": 10_000 - 320},
+            alphabet=f"{DIGITS}+=",
+            symbols=DIGITS,
+            max_tokens=6,
+            model="arithmetic",
+        ),
+        Task(
             name="spell_backward",
             env="benchmarks.update_rules.tasks:benchmark/SpellBackward-v0",
             alphabet=f"{LETTERS}>",
@@ -149,7 +165,8 @@ NUM_CHECKED = 1024
 
 def warm_start(tasks: Iterable[str], folder: Path, executor: Executor) -> None:
     """Makes the model that all runs of a task start from, `folder`/task, where there is none."""
-    missing = [TASKS[name] for name in tasks if not (folder / name).exists()]
+    starts = dict.fromkeys(TASKS[name].start for name in tasks)
+    missing = [TASKS[name] for name in starts if not (folder / name).exists()]
     for future in [executor.submit(make_model, task, folder) for task in missing]:
         future.result()
 

@@ -53,7 +53,7 @@ class Run:
                 "trigger": variant.trigger,
                 "budget": asdict(budget),
             },
-            partial(train, self, variant, models / self.task, budget),
+            partial(train, self, variant, models / TASKS[self.task].start, budget),
         )
 
 
@@ -72,14 +72,17 @@ def make_config(run: Run, variant: Variant, model: Path, budget: Budget) -> GRPO
             sampling={"temperature": 1.0, "max_tokens": task.max_tokens},
         )
         .training(
-            update_rule=variant.rule,
-            entropy_z_threshold=1.0 if variant.trigger else None,
-            lr=run.lr if variant.warm_up_steps else lr,
-            lr_warmup_steps=variant.warm_up_steps,
-            optimizer=variant.optimizer,
-            train_batch_size_per_learner=BATCH_SIZE,
-            minibatches_per_pass=variant.minibatches,
-            group_size=GROUP_SIZE,
+            **{
+                "update_rule": variant.rule,
+                "entropy_z_threshold": 1.0 if variant.trigger else None,
+                "lr": run.lr if variant.warm_up_steps else lr,
+                "lr_warmup_steps": variant.warm_up_steps,
+                "optimizer": variant.optimizer,
+                "train_batch_size_per_learner": BATCH_SIZE,
+                "minibatches_per_pass": variant.minibatches,
+                "group_size": GROUP_SIZE,
+                **variant.settings,
+            }
         )
         .evaluation(
             evaluation_duration=budget.eval_samples,
@@ -140,8 +143,8 @@ def follow(algo: GRPO, budget: Budget, *, batch_size: int = BATCH_SIZE) -> dict[
             learner = result["learners"]["default_policy"]["sfpo"]
             entropy = float(learner["entropy"])
             steps = int(learner["optimizer_steps_lifetime"])
-            if fired_at is None and learner["entropy_z"] >= 1.0:
-                fired_at = batch
+            if fired_at is None and np.isfinite(learner["entropy_z"]) and not learner["active"]:
+                fired_at = batch - 1
         if batch % budget.eval_every == 0:
             accuracy = float(algo.evaluate()["env_runners"]["accuracy"])
             rows.append((batch * batch_size, accuracy, wall, cpu, steps, entropy))

@@ -1,6 +1,8 @@
 """What is compared: update rules with their settings."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from sfpo_rllib.core import (
     GXPO,
@@ -34,6 +36,7 @@ class Variant:
         warm_up_steps: Optimizer steps that the rate is warmed up over, instead of batches.
         max_staleness: So many updates the sampling weights are behind; above 0 a runner samples
             while the learner learns.
+        settings: More of `training()`.
     """
 
     rule: UpdateRule
@@ -45,6 +48,7 @@ class Variant:
     optimizer: str = "adamw"
     warm_up_steps: int = 0
     max_staleness: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def what(self) -> str:
@@ -58,6 +62,7 @@ class Variant:
             parts.append(self.optimizer)
         if self.warm_up_steps:
             parts.append(f"{self.warm_up_steps} warm-up steps")
+        parts += [f"{name}={value}" for name, value in self.settings.items()]
         return ", ".join(parts)
 
     @property
