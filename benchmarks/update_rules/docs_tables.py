@@ -74,13 +74,18 @@ def against_strongest(results: Mapping[str, Any], task: str) -> Iterator[str]:
         yield "| " + " | ".join(cells) + " |"
 
 
-def strongest_setup(results: Mapping[str, Any]) -> Iterator[str]:
-    """How the tables against the strongest GRPO were made, and what their columns are."""
-    settings, machine = results["settings"], results["environment"]["machine"]
+def _seeds_and_rates(settings: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The table's seeds, the grid's, and the rates that it begins with."""
     table_seeds, grid_seeds = (
         ", ".join(map(str, settings[name])) for name in ("table_seeds", "grid_seeds")
     )
-    rates = " and ".join(f"{lr:g}" for lr in settings["rates"])
+    return table_seeds, grid_seeds, " and ".join(f"{lr:g}" for lr in settings["rates"])
+
+
+def strongest_setup(results: Mapping[str, Any]) -> Iterator[str]:
+    """How the tables against the strongest GRPO were made, and what their columns are."""
+    settings, machine = results["settings"], results["environment"]["machine"]
+    table_seeds, grid_seeds, rates = _seeds_and_rates(settings)
     yield (
         f"{settings['num_batches']} batches of 128 rollouts (16 problems x 8) a run, seeds "
         f"{table_seeds}; each setting at its own best learning rate, chosen on sums with seed "
@@ -135,17 +140,36 @@ def paper_pair(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {lr} | {saved} | {versus['accuracy_gain']['value']:+.3f} |"
 
 
-def levers(results: Mapping[str, Any]) -> Iterator[str]:
-    """What others report to help, each beside GRPO of one step a batch at the same rate."""
-    yield "| | passes at most | best accuracy | fewer rollouts than one step |"
-    yield "|---" * 4 + "|"
-    labels = {run["run"]["variant"]: run["rule"] for run in results["runs"]}
-    for name, rates in results["variants"].items():
-        for row in rates.values():
-            cells = [
-                labels[name],
-                f"{row['passes']:g}",
-                interval(row["best_accuracy"], 3),
-                _saved(row["vs_baseline"], "rollouts"),
-            ]
-            yield "| " + " | ".join(cells) + " |"
+def levers(results: Mapping[str, Any], task: str) -> Iterator[str]:
+    """What others report to help, each beside the same without it and the strongest GRPO."""
+    yield (
+        "| lever | passes at most | lr | best accuracy | control | its best accuracy | p "
+        "| fewer rollouts than the control | than the strongest GRPO |"
+    )
+    yield "|---" * 9 + "|"
+    for row in results["tasks"][task]:
+        p_value = row["vs_control"]["accuracy_gain"].get("p_value")
+        cells = [
+            row["label"],
+            f"{row['passes']:g}",
+            f"{row['lr']:g}",
+            interval(row["best_accuracy"], 3),
+            f"{row['control_label']}, {row['control_lr']:g}",
+            f"{row['control_best_accuracy']['value']:.3f}",
+            "" if p_value is None else f"{p_value:.3f}",
+            _saved(row["vs_control"], "rollouts"),
+            _saved(row["vs_reference"], "rollouts"),
+        ]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def levers_setup(results: Mapping[str, Any]) -> Iterator[str]:
+    """How the tables of levers were made."""
+    settings, machine = results["settings"], results["environment"]["machine"]
+    table_seeds, grid_seeds, rates = _seeds_and_rates(settings)
+    yield (
+        f"As above: {settings['num_batches']} batches of 128, seeds {table_seeds}; levers and "
+        f"controls each at a rate of its own, chosen on sums with seed {grid_seeds} from {rates} "
+        "and on by factors of 2. A control is the same without the lever; medians over seeds with "
+        f"95% intervals. {machine['cpu']} (`{results['environment']['command']}`)."
+    )

@@ -42,10 +42,7 @@ def _curriculum(name: str) -> Variant:
 
 
 CONTROLS: dict[str, Variant] = {
-    **{
-        name: CONTENDERS[name]
-        for name in (name_of(1, 1), name_of(4, 4), REFERENCE, "sfpo-7x1")
-    },
+    **{name: CONTENDERS[name] for name in (name_of(1, 1), name_of(4, 4), REFERENCE, "sfpo-7x1")},
     name_of(8, 1): Variant(MultiEpoch(8), "GRPO, 8 x 1"),
     "sfpo-2x1": Variant(SlowFast(2, ALPHA), "SFPO, K=2, alpha=0.3"),
 }

@@ -24,13 +24,11 @@ from benchmarks.update_rules.tasks import warm_start
 from benchmarks.update_rules.training import Budget, Run
 from benchmarks.update_rules.variants import BASELINE, VARIANTS, Variant
 from sfpo_rllib.core import (
-    GXPO,
     Extrapolated,
     Lookahead,
     MultiEpoch,
     Single,
     SlowFast,
-    SlowFastGated,
     SlowFastReplay,
     UpdateRule,
 )
@@ -125,25 +123,10 @@ SWEEPS = {
         rates=FULL.rates,
         budget=BUDGET,
     ),
-    # Levers that others report, at the passes they come with.
-    "levers": Sweep(
-        _named(
-            *(
-                GXPO(10, 0.3, per=per, moments=moments)
-                for per in ("coordinate", "tensor")
-                for moments in ("roll_back", "keep")
-            ),
-            *(SlowFastGated(7, 0.3, max_head_grad_growth=growth) for growth in (1.1, 1.5)),
-            SlowFastGated(7, 0.3, max_head_grad_growth=None, min_cosine=0.0),
-        )
-        | _named(MultiEpoch(4), SlowFast(3, 0.3), minibatches=4, warm_up_steps=10 * 4),
-        rates=FULL.rates[1:],
-        budget=BUDGET,
-    ),
     # The paper's own form: plain gradient steps.
     "sgd": Sweep(
         _named(Single(), SlowFast(3, 0.8), SlowFast(7, 0.3), optimizer="sgd"),
-        rates=(0.1, 0.3, 1.0, 3.0),
+        rates=(0.01, 0.03, 0.1, 0.3, 1.0),
         budget=BUDGET,
     ),
     "passes_8": Sweep(

@@ -85,20 +85,9 @@ def test_the_tests_of_the_core_pass(without_them):
     tests = Path(__file__).parent
     files = [
         str(tests / f"test_{name}.py")
-        for name in (
-            "slow_fast",
-            "update_rules",
-            "updater",
-            "entropy_trigger",
-            "losses",
-            "objective",
-            "importance",
-            "step_guard",
-            "advantages",
-        )
+        for name in ("update_rules", "updater", "losses", "objective", "step_guard")
     ]
-    # The one left out starts processes without ray anyway.
-    options = ["-q", "-p", "no:cacheprovider", "-k", "not sharded"]
+    options = ["-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *files],
         env=without_them,
@@ -108,4 +97,4 @@ def test_the_tests_of_the_core_pass(without_them):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed and int(passed[1]) > 350, done.stdout
+    assert passed and int(passed[1]) > 150, done.stdout

@@ -135,25 +135,34 @@ def rollouts(lengths: list[tuple[int, int]], logp: torch.Tensor, spread: float) 
     }
 
 
-@pytest.fixture
-def gradients_by(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Way, dict[str, Any], torch.dtype], Gradients]:
-    """`gradients_by(way, settings, dtype)`: those of a ragged batch, by the parameters' names."""
+@pytest.fixture(scope="module")
+def learner_of() -> Callable[[GRPOConfig, torch.dtype], GRPOTorchLearner]:
+    """`learner_of(config, dtype)`: one learner for all objectives and cuts of micro-batches."""
     learners: dict[str, GRPOTorchLearner] = {}
 
-    def learner_of(config: GRPOConfig, dtype: torch.dtype) -> GRPOTorchLearner:
-        """One for all ways that differ in the cut of their micro-batches alone."""
+    def get(config: GRPOConfig, dtype: torch.dtype) -> GRPOTorchLearner:
+        with_reference = bool(config.kl_coeff)
         key = repr((config.model_config, dtype, config.train_batch_size_per_learner))
+        key += repr(with_reference)
         if key not in learners:
             space = gym.spaces.Text(1)
             learners[key] = config.build_learner(spaces={DEFAULT_MODULE_ID: (space, space)})
             in_dtype(learners[key], dtype)
         learner = learners[key]
-        learner.config = learner.config.copy(copy_frozen=False).training(
-            max_tokens_per_micro_batch=config.max_tokens_per_micro_batch
-        )
+        learner.config = config
+        learner._objective = config.make_objective()
         return learner
+
+    return get
+
+
+@pytest.fixture
+def gradients_by(
+    tiny_model: Path,
+    learner_of: Callable[[GRPOConfig, torch.dtype], GRPOTorchLearner],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[Way, dict[str, Any], torch.dtype], Gradients]:
+    """`gradients_by(way, settings, dtype)`: those of a ragged batch, by the parameters' names."""
 
     def make(
         way: Way,
