@@ -12,9 +12,10 @@ HEADLINE = (
     "sfpo_paper",
     "sfpo-3x4",
     "lookahead-4x16",
-    "priority-4x16",
     "replay-8x4",
     "sfpo_replay-8x4",
+    "priority-8x4",
+    "sfpo_priority-8x4",
 )
 
 
