@@ -6,7 +6,8 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, cast
 
 from sfpo_envs.graders import EXTRACTORS, Grade, Verdict, make_grader
 from sfpo_envs.options import instead, refuse_unknown
@@ -21,6 +22,19 @@ from sfpo_envs.spaces import MAX_TEXT_CHARS, ChatMessages
 logger = logging.getLogger(__name__)
 
 _SILENT = (Verdict.CORRECT, Verdict.WRONG, Verdict.NO_ANSWER)
+_COPIED = ("refuse", "accept")
+
+
+class MathProblem(Problem):
+    """A problem that remembers its text, which is only a part of the prompt."""
+
+    text: str
+
+    def __new__(cls, prompt: Any, answer: str, text: str = "") -> MathProblem:
+        """Create the problem."""
+        problem = super().__new__(cls, prompt, answer)
+        problem.text = text
+        return problem
 
 
 class MathReasoningEnv(SingleTurnEnv):
@@ -28,8 +42,9 @@ class MathReasoningEnv(SingleTurnEnv):
 
     The final ``info`` has ``is_success``, ``verdict`` (the value of a
     :class:`~sfpo_envs.graders.Verdict`), ``extracted_answer``, and in ``metrics`` each verdict by
-    its name, 0.0 or 1.0, and ``overlong_penalty`` where there is one. Verdicts that say nothing
-    about the reply, as ``timed_out``, are logged too.
+    its name, 0.0 or 1.0, ``copied`` likewise, where copied answers are refused, and
+    ``overlong_penalty`` where there is one. Verdicts that say nothing about the reply, as
+    ``timed_out``, are logged too.
 
     ``docs/math_problems.md`` shows what the options are for.
 
@@ -63,6 +78,7 @@ class MathReasoningEnv(SingleTurnEnv):
         extraction: str | None = None,
         grader: str | Callable[[str, str], Grade | bool | float] = "math",
         grader_settings: Mapping[str, Any] | None = None,
+        copied_answers: Literal["refuse", "accept"] = "refuse",
         reward: str | Mapping[str, float] | RewardFunction = "correct",
         overlong: Mapping[str, Any] | None = None,
         shuffle_seed: int = 0,
@@ -108,6 +124,8 @@ class MathReasoningEnv(SingleTurnEnv):
             grader: A key of :data:`~sfpo_envs.graders.GRADERS`, or a function of reply and answer.
             grader_settings: Further settings of the grader, as ``{"timeout_s": 2}``; that one is
                 the only one of a function.
+            copied_answers: Whether the grader ``"math"`` takes an expression of the problem for its
+                answer that is yet to be worked out: ``"refuse"`` makes it wrong, and counts it.
             reward: A key of :data:`~sfpo_envs.rewards.REWARDS`, what each verdict is worth by its
                 name (0 where it is not named), or a function of the grade and the reply.
             overlong: Options of :class:`~sfpo_envs.rewards.Overlong`, at least ``max_length`` and
@@ -126,6 +144,12 @@ class MathReasoningEnv(SingleTurnEnv):
         extraction = _check_extraction(extraction or self._prompt.extraction)
         settings = {} if callable(grader) else {"extraction": extraction}
         self._grader = make_grader(grader, **settings | dict(grader_settings or {}))
+        if copied_answers not in _COPIED:
+            raise ValueError(
+                f"copied_answers={copied_answers!r}: {instead(copied_answers, _COPIED)}"
+            )
+        refuses = copied_answers == "refuse"
+        self._copies = getattr(self._grader, "copies", None) if refuses else None
         self._reward = make_reward(reward)
         self._overlong = make_overlong(overlong)
         self.reward_range = reward_range(self._reward, self._overlong)
@@ -181,14 +205,19 @@ class MathReasoningEnv(SingleTurnEnv):
     def _problem_at(self, index: int) -> Problem:
         problem = self._data.problems[index]
         prompt = self._prompt.render(problem, self._few_shot(problem))
-        return Problem(prompt, self._data.answers[index])
+        return MathProblem(prompt, self._data.answers[index], problem)
 
     def _grade(self, reply: str, answer: str) -> tuple[float, dict[str, Any]]:
         grade = self._grader(reply, answer)
+        copied = self._is_copied(grade, answer)
+        if copied:
+            grade = replace(grade, verdict=Verdict.WRONG)
         reward = float(self._reward(grade, reply))
         if not math.isfinite(reward):
             raise ValueError(f"reward={self._reward!r}: returned {reward}, must be finite")
         metrics = {verdict.value: float(verdict is grade.verdict) for verdict in Verdict}
+        if self._copies is not None:
+            metrics["copied"] = float(copied)
         if self._overlong is not None:
             penalty = self._overlong.penalty(self._overlong.count(reply))
             reward += penalty
@@ -204,6 +233,13 @@ class MathReasoningEnv(SingleTurnEnv):
             "metrics": metrics,
         }
         return reward, info
+
+    def _is_copied(self, grade: Grade, answer: str) -> bool:
+        """Tell whether an answer that is right was copied from the problem under way."""
+        if grade.verdict is not Verdict.CORRECT or grade.extracted is None or self._copies is None:
+            return False
+        problem = cast(MathProblem, self._current).text
+        return bool(self._copies(problem, answer, grade.extracted))
 
 
 def _check_extraction(name: str) -> str:

@@ -206,9 +206,34 @@ def test_a_reply_is_graded_rewarded_and_counted(one, reply, reward, verdict):
     assert got == reward
     assert info["is_success"] is (verdict == "correct")
     assert info["verdict"] == verdict
-    assert info["metrics"] == {each.value: float(each == verdict) for each in Verdict}
+    verdicts = {each.value: float(each == verdict) for each in Verdict}
+    assert info["metrics"] == verdicts | {"copied": 0.0}
     assert play(MathReasoningEnv(one), reply)[0] == float(verdict == "correct")
     assert play(MathReasoningEnv(one, reward="dapo"), reply)[0] == (1 if reward == 1 else -1)
+
+
+def test_a_copied_answer_is_wrong_and_counted_unless_it_is_accepted(one):
+    reply = "\\boxed{1/2 + 1/4}"
+    reward, info = play(MathReasoningEnv(one, reward="dapo"), reply)
+    assert (reward, info["is_success"], info["verdict"]) == (-1.0, False, "wrong")
+    assert info["metrics"]["copied"] == info["metrics"]["wrong"] == 1.0
+    assert info["extracted_answer"] == "1/2 + 1/4"
+    reward, info = play(MathReasoningEnv(one, copied_answers="accept"), reply)
+    assert (reward, info["verdict"]) == (1.0, "correct") and "copied" not in info["metrics"]
+
+
+def test_only_the_problem_itself_is_copied_from(many, tmp_path):
+    path = write(tmp_path / "two.jsonl", [{"problem": f"{i}?", "answer": 2} for i in range(2)])
+    env = MathReasoningEnv(path, prompt_template="{problem} Compute, as in $1+1$.")
+    assert play(env, "\\boxed{1+1}")[1]["verdict"] == "correct"
+    few = MathReasoningEnv(many, num_few_shot=3, prompt_template="qwen_system")
+    assert play(few, f"\\boxed{{{few.problem(0).answer}}}")[0] == 1.0
+
+
+def test_a_grader_of_ones_own_judges_copies_itself(one):
+    env = MathReasoningEnv(one, grader=lambda reply, gold: Grade(Verdict.CORRECT, "1/2 + 1/4"))
+    assert "copied" not in play(env, "any")[1]["metrics"]
+    assert play(env, "any")[0] == 1.0
 
 
 def test_a_length_costs_by_the_options_of_the_punishment(one):
@@ -266,6 +291,8 @@ def test_any_reply_is_graded(one, reply):
         ({"grader": "maths"}, r"grader='maths': did you mean 'math'\?"),
         ({"grader_settings": {"timeout": 1}}, r"timeout.* did you mean 'timeout_s'\?"),
         ({"grader_settings": {"timeout_s": 0}}, "timeout_s=0: must be positive"),
+        ({"copied_answers": "refused"}, r"='refused': did you mean 'refuse'\? must be one of"),
+        ({"copied_answers": False}, "copied_answers=False: must be one of refuse, accept"),
         ({"reward": "dappo"}, r"reward='dappo': did you mean 'dapo'\?"),
         ({"overlong": {"max_len": 5}}, "overlong=.*must be a dict with max_length and buffer"),
         ({"num_few_shot": -1}, "num_few_shot=-1: must be an int from 0 on"),

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 
 from sfpo_envs.graders.cache import ResultCache
+from sfpo_envs.graders.copied import is_copied
 from sfpo_envs.graders.extraction import EXTRACTORS, MAX_ANSWER_CHARS, check_extraction
 from sfpo_envs.graders.grade import MAX_GOLD_CHARS, Grade, Verdict, check_gold
 from sfpo_envs.graders.guards import is_too_costly
@@ -84,6 +85,16 @@ class MathGrader:
             return self._is_right(gold[-MAX_GOLD_CHARS:], answer[-MAX_GOLD_CHARS:])
         except (_TooCostlyError, TimeoutError, ComparisonError):
             return False
+
+    def copies(self, problem: str, gold: str, answer: str) -> bool:
+        """Whether an answer that was found is an expression of the problem, not worked out.
+
+        It may be equal to the gold answer: :meth:`__call__`, which knows no problem, takes it.
+        """
+        answer = answer[-MAX_GOLD_CHARS:]
+        if self.extraction == "whole":
+            gold, answer = find_answer(gold) or gold, find_answer(answer) or answer
+        return is_copied(answer, problem, gold)
 
     def _compare(self, gold: str, answer: str) -> Verdict:
         if self.extraction != "whole" and len(answer) > MAX_ANSWER_CHARS:
