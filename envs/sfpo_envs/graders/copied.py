@@ -16,6 +16,7 @@ from functools import lru_cache
 from sfpo_envs.graders.glyphs import to_ascii
 from sfpo_envs.graders.layout import without_layout
 from sfpo_envs.graders.sight import bare, equal_at_sight
+from sfpo_envs.graders.spelling import GROUP
 from sfpo_envs.graders.units import split_unit
 
 _FORMULA = re.compile(
@@ -50,8 +51,16 @@ _SYNONYMS = {
 }
 _ARGUMENTS = {r"\frac": 2, r"\binom": 2, r"\sqrt": 1, r"\overline": 1, r"\bar": 1, "^": 1, "_": 1}
 _ONE = re.compile(r"\{(\\[A-Za-z]+|[^\\{}])\}")
+_ARGUMENT = rf"(\\[A-Za-z]+|[^\\{{}}]|{GROUP})"
+# After digits it is of a mixed number.
+_FRACTION = re.compile(rf"(?<![0-9])\\frac{_ARGUMENT}{_ARGUMENT}")
+_SUM = re.compile(r"[^(][-+]|/")
 _LONG_POWER = re.compile(r"\^(-?[0-9]{2,})")
 
+# An answer may be one of the choices.
+_CHOICES = re.compile(
+    r"(?<![A-Za-z])\(A\)(?=.*\(B\))|^[ \t]*A[.):](?=.*^[ \t]*B[.):])", re.DOTALL | re.MULTILINE
+)
 _LABEL = re.compile(r"^\s*\(?[A-Z][).:]\s*(?=\S)")  # of a choice
 _MAX_WRAPS = 4
 
@@ -67,9 +76,8 @@ _SEVERAL = re.compile(r"[(\[][^()\[\]]*,[^()\[\]]*[)\]]|\\\{.*,.*\\\}")
 _DIGITS = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
 _DIGIT = re.compile("[0-9]")
 _NUMBER = re.compile(
-    rf"[-+]?{_DIGITS}(?:\\times10\^(?:[0-9]|\{{-?[0-9]+\}}))?"
-    r"|[-+]?[0-9]*?(?:(?P<over>[0-9]+)/(?P<under>[0-9]+)"
-    r"|\\frac(?:\{(?P<over2>[0-9]+)\}|(?P<over1>[0-9]))(?:\{(?P<under2>[0-9]+)\}|(?P<under1>[0-9])))"
+    rf"[-+]?(?:{_DIGITS}(?:\\times10\^(?:[0-9]|\{{-?[0-9]+\}}))?"
+    r"|(?P<over>[0-9]+)/(?P<under>[0-9]+)|[0-9]+\\frac(?:[0-9]|\{[0-9]+\}){2})"
 )
 
 
@@ -100,6 +108,8 @@ def is_copied(answer: str, problem: str, gold: str) -> bool:
 @lru_cache(1024)  # a group of replies has the same problem
 def _given(problem: str) -> frozenset[str]:
     """Return the pieces of a problem: of its formulas, and of what stands between words."""
+    if choices := _CHOICES.search(problem):
+        problem = problem[: choices.start()]
     pieces, end = set[str](), 0
     for formula in _FORMULA.finditer(problem):
         pieces |= _pieces_of_prose(problem[end : formula.start()])
@@ -166,11 +176,17 @@ def _spelled(token: re.Match[str]) -> str:
 def _finished(piece: str) -> str:
     """Return a piece without loose ends, parentheses around it, and braces around one character."""
     piece = _LONG_POWER.sub(r"^{\1}", _ONE.sub(r"\1", _without_loose_ends(piece)))
+    piece = _FRACTION.sub(_with_a_slash, piece)
     for _ in range(_MAX_WRAPS):
         if _closing(piece) != len(piece) - 1 or _SEVERAL.fullmatch(piece):
             break
         piece = _without_loose_ends(piece[1:-1])
     return piece
+
+
+def _with_a_slash(fraction: re.Match[str]) -> str:
+    parts = (part[1:-1] if part[0] == "{" else part for part in fraction.groups())
+    return "/".join(f"({part})" if _SUM.search(part) else part for part in parts)
 
 
 def _without_loose_ends(piece: str) -> str:
@@ -193,6 +209,5 @@ def _has_operation(piece: str) -> bool:
     number = _NUMBER.fullmatch(piece)
     if number is None:
         return True
-    over = number["over"] or number["over1"] or number["over2"]
-    under = number["under"] or number["under1"] or number["under2"]
+    over, under = number.group("over", "under")
     return over is not None and (int(under) < 2 or math.gcd(int(over), int(under)) > 1)

@@ -18,6 +18,8 @@ COPIED = [
     ("Solve $x+2=5$.", "x=3", "x+2=5"),
     ("What is $2(3)$?", "6", "2(3)"),
     ("What is 1/2 + 1/4?", r"\frac{3}{4}", "1/2 + 1/4"),
+    ("What is 1/2 + (3+4)/5?", "1.9", r"\frac12+\frac{3+4}{5}"),
+    ("If $P(A)=0.5$ and $P(B)=0.2$, what is $0.5+0.2$?", "0.7", "0.5+0.2"),
     (r"Find $x$ if $x=\frac{9^2-9}{9}$.", "8", r"\frac{9^2-9}{9}"),
     (r"Find $x$ if $x=\frac{9^2-9}{9}$.", "8", r"x = \frac{9^2-9}{9}"),
     (r"Add $\gcd(12,18)$ to 0.", "6", r"\gcd (12, 18)"),
@@ -95,6 +97,13 @@ def test_signs_that_mean_the_same_are_spelled_alike():
         ("Which is 64? (A) $2^5$ (B) $2^6$", "(B) 2^6", "2^{6}"),
         ("Which is 64? (A) $2^5$ (B) $2^6$", "2^6", r"\textbf{(B)}\ 2^6"),
         ("Which is 64? (A) 2^5 (B) 2^6", "(B) 2^6", "(B) 2^6"),
+        (
+            r"It is: $\textbf{(A)}\ 1\qquad \textbf{(B)}\ 2^{-1/2}$",
+            r"\frac{\sqrt{2}}{2}",
+            "2^{-1/2}",
+        ),
+        ("It is\nA. $1$\nB. $2^{-1/2}$", r"\frac{\sqrt{2}}{2}", "2^{-1/2}"),
+        (r"Is it $\sqrt{2}/2$?", r"\frac{\sqrt{2}}{2}", r"\sqrt{2}/2"),
         (r"Is it $2\pi r$?", r"2r\pi", r"2\pi r"),
         # points, intervals, sets
         ("Which is farthest, $(0,5)$ or $(6-0,1)$?", "(6,1)", "(6-0,1)"),
