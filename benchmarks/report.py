@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.common import interval
 from benchmarks.gpu.tables import agreement
+from benchmarks.graders.tables import copied_answers, grader_rates
 from benchmarks.pipeline import tables
 from benchmarks.pretrained.tables import pretrained
 from benchmarks.rllib_algorithms.plot import LABELS as RLLIB_LABELS
@@ -45,6 +46,7 @@ OVERHEAD = Path("benchmarks/overhead/results/results.json")
 QUICKSTART = Path("docs/quickstart.json")
 QUICKSTART_LORA = Path("docs/quickstart_lora.json")
 GRADERS = Path("benchmarks/graders/results/results.json")
+COPIED = Path("benchmarks/graders/results/copied.json")
 PIPELINE = Path("benchmarks/pipeline/results")
 STALENESS = Path("benchmarks/staleness/results/staleness.json")
 LEVERS = Path("benchmarks/update_rules/results/levers.json")
@@ -181,26 +183,6 @@ def overhead(results: Results) -> Iterator[str]:
         f"An update by `{seconds['rule']}` takes {seconds['wall']['ratio']:.2f} "
         f"({low:.2f} to {high:.2f}) of the time of {seconds['passes']} single passes; copy, "
         f"measures and reposition are {seconds['added_share']:.1%} of it."
-    )
-
-
-def grader_rates(results: Results) -> Iterator[str]:
-    """Gradings a second of one core, by wall clock and by CPU time, beside math-verify."""
-    yield "| answers | clock | the grader, a second | math-verify itself, a second | ratio |"
-    yield "|---" * 5 + "|"
-    clocks = {"wall": "wall", "cpu": "CPU time"}
-    for kind, row in results["kinds"].items():
-        for clock, label in clocks.items():
-            measured = row[clock]
-            rates = (interval(measured[f"{name}_per_s"], 0) for name in ("ours", "direct"))
-            cells = [kind, label, *rates, interval(measured["ratio"], 2)]
-            yield "| " + " | ".join(cells) + " |"
-    yield ""
-    right = min(row["ours_right"] for row in results["kinds"].values())
-    yield (
-        f"Medians of {row['samples']} blocks with 95% intervals; {results['words']} words a reply, "
-        f"{results['environment']['machine']['cpu']}, one core for grader and worker. "
-        f"{right:.0%} of the grader's verdicts were right."
     )
 
 
@@ -343,7 +325,10 @@ BLOCKS: dict[str, dict[str, Block]] = {
         "heads": lambda: learner_heads(load(LEARNER)),
         "adapter": lambda: adapter(load(QUICKSTART), load(QUICKSTART_LORA)),
     },
-    "docs/graders.md": {"rates": lambda: grader_rates(load(GRADERS))},
+    "docs/graders.md": {
+        "rates": lambda: grader_rates(load(GRADERS)),
+        "copied": lambda: copied_answers(load(COPIED)),
+    },
     "docs/own_environment.md": {
         "environments": lambda: tables.slow_environments(load(PIPELINE / "environments.json"))
     },
