@@ -32,7 +32,7 @@ def copies_of(problem: str) -> list[str]:
 
 
 def measure(path: Path) -> dict[str, Any]:
-    """Counts of a file's problems.
+    """Counts of a file of problems with worked solutions.
 
     Returns:
         `problems`; `copy_is_right`, those that a copy solves if copies are accepted, and
@@ -42,7 +42,7 @@ def measure(path: Path) -> dict[str, Any]:
     env = MathReasoningEnv(
         str(path), prompt_template="plain", skip_blank=True, grader_settings={"timeout_s": 2}
     )
-    data = load_math_dataset(path, skip_blank=True)
+    data = load_math_dataset(path, solution_field="solution", skip_blank=True)
     solutions = dict(zip(data.problems, data.solutions, strict=True))
     counts = dict.fromkeys(
         ("problems", "copy_is_right", "copy_is_taken", "solutions", "solutions_refused"), 0

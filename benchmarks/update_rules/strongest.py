@@ -85,10 +85,6 @@ CONTENDERS: dict[str, Variant] = {
     "sfpo_replay-8x4": Variant(
         SlowFastReplay(2, ALPHA, 6), "slow-fast replay, M=6, x 4, alpha=0.3", minibatches=4
     ),
-    "replay-8x16": Variant(SlowFastReplay(2, 1.0, 6), "plain replay, M=6, x 16", minibatches=16),
-    "sfpo_replay-8x16": Variant(
-        SlowFastReplay(2, ALPHA, 6), "slow-fast replay, M=6, x 16, alpha=0.3", minibatches=16
-    ),
     "priority-8x4": Variant(
         SlowFastReplay(2, 1.0, 6, by="group", max_age=10, priority=1.0),
         "plain replay by advantage, M=6, x 4",
