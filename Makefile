@@ -5,8 +5,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev quickstart test test-fast lint types docs clean
 
-# Two processes, each with a ray of its own.
-PYTEST = .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=60
+# Three processes, each with a ray of its own: some wait, for processes or clocks.
+PYTEST = .venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=60
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
