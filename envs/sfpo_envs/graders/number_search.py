@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from sfpo_envs.graders.raised_units import is_exponent_of_unit
+
 _SPACE = r"(?:[^\S\n]|\\[,;:! ]|~){0,4}"
 # Between the digits of thousands: 1,000 and 1{,}000, 1\,000 and 1,\!000, and thin spaces.
 _SEPARATOR = r"(?:\{?(?:,(?:\\!)?|\\[,!])\}?|[\u2009\u202f])"
@@ -12,6 +14,11 @@ _PART = r"[0-9]{1,99}(?:\.[0-9]{1,99})?"
 _FRACTION = (
     rf"\\[dtc]?frac\s?(?:\{{\s?(?P<over>-?{_PART})\s?\}}\s?\{{\s?(?P<under>{_PART})\s?\}}"
     r"|(?P<digit_over>[0-9])(?P<digit_under>[0-9]))"
+)
+# 2 1/2, and nothing else that stands by a fraction.
+_MIXED = (
+    r"(?<![\w.,/])(?P<mixed>[0-9]{1,4})[ \u00a0]"
+    r"(?P<mixed_over>[0-9]{1,3})/(?P<mixed_under>[0-9]{1,3})(?![0-9/])"
 )
 _SUPERSCRIPTS = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b"
 
@@ -34,6 +41,7 @@ _NUMBER = re.compile(
     r"(?P<sign>(?<![\w)\]}.])-)?"
     rf"(?:(?<![\w.]){_power_of_ten('power')}"
     rf"|(?:(?P<whole>[0-9]{{1,99}})\s?)?{_FRACTION}"
+    rf"|{_MIXED}"
     rf"|(?P<digits>{_WHOLE}(?:\.[0-9]+)?|\.[0-9]+)"
     r"(?:/(?P<divisor>[0-9]+)"
     r"|[eE](?P<exponent>[+-]?[0-9]{1,3})(?!\w)"
@@ -52,11 +60,13 @@ def last_number_in(text: str) -> str | None:
 
     Returns:
         An integer or a decimal without separators of thousands, ``6.02e23``, or a fraction ``a/b``;
-        ``6.02 \times 10^{23}``, ``\frac{1}{2}`` and ``1\frac{1}{2}`` are written like these.
+        ``6.02 \times 10^{23}``, ``\frac{1}{2}``, ``1\frac{1}{2}`` and ``1 1/2`` are written like
+        these. Exponents of units are no numbers.
     """
     for line in reversed(text.translate(_MINUS).split("\n")):
-        if numbers := list(_NUMBER.finditer(line)):
-            return _written_plainly(numbers[-1])
+        for number in reversed(list(_NUMBER.finditer(line))):
+            if not is_exponent_of_unit(line, number.start()):
+                return _written_plainly(number)
     return None
 
 
@@ -70,6 +80,9 @@ def _written_plainly(number: re.Match[str]) -> str:
         if part["whole"] and over.isdigit() and under.isdigit():
             over = str(int(part["whole"]) * int(under) + int(over))
         return f"{sign}{over}/{under}"
+    if part["mixed"]:
+        whole, over, under = (int(part[f"mixed{name}"]) for name in ("", "_over", "_under"))
+        return f"{sign}{whole * under + over}/{under}" if over < under else f"{over}/{under}"
     digits = _SEPARATORS.sub("", part["digits"] or "1")
     if part["divisor"]:
         return f"{sign}{digits}/{part['divisor']}"

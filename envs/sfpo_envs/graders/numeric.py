@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from sfpo_envs.graders.extraction import EXTRACTORS, MAX_REPLY_CHARS, check_extraction
 from sfpo_envs.graders.grade import Grade, Verdict, check_gold
+from sfpo_envs.graders.raised_units import is_exponent_of_unit
 
 Percent = Literal["fraction", "ignore", "refuse"]
 
@@ -20,7 +21,8 @@ _MAX_NUMBER_CHARS = 1000
 class NumericGrader:
     r"""Compares the number of a reply with the gold answer's.
 
-    A number is an integer, a decimal, ``1.5e3``, ``1.5 \times 10^{3}``, ``a/b`` or ``\frac{a}{b}``.
+    A number is an integer, a decimal, ``1.5e3``, ``1.5 \times 10^{3}``, ``a/b`` or ``\frac{a}{b}``,
+    or one of the last two behind an integer: ``1 1/2``. Exponents of units are none.
     Of a whole reply the last number counts; an answer found in another way must hold exactly one.
 
     Attributes:
@@ -80,7 +82,8 @@ class NumericGrader:
 
     def _find(self, text: str) -> list[re.Match[str]]:
         text = text[-MAX_REPLY_CHARS:].replace("\u2212", "-").replace("{,}", ",")
-        return list(self._number.finditer(text))
+        found = self._number.finditer(text)
+        return [number for number in found if not is_exponent_of_unit(text, number.start())]
 
     def _value(self, number: re.Match[str]) -> Fraction | None:
         if len(number[0]) > _MAX_NUMBER_CHARS:
@@ -93,7 +96,10 @@ class NumericGrader:
         value = self._decimal(over)
         if self._decimal(under) == 0:
             return None
-        value *= sign / self._decimal(under)
+        value /= self._decimal(under)
+        if value < 1:
+            value += int(number["mixed"] or 0)
+        value *= sign
         value *= Fraction(10) ** int(number["exponent"] or number["tex_exponent"] or 0)
         return value / 100 if number["percent"] and self.percent == "fraction" else value
 
@@ -113,6 +119,9 @@ def _number_pattern(thousands: str, decimal: str) -> re.Pattern[str]:
     return re.compile(
         # A minus sign belongs to the number unless it can subtract.
         r"(?P<sign>(?<![\w)\]}])[+-])?"
+        # A whole number belongs to the fraction behind it.
+        r"(?:(?P<mixed>(?<![\w.,/])[0-9]{1,4})"
+        r"(?:[ \u00a0](?=[0-9]{1,3}/[0-9]{1,3}(?![0-9/]))|\s?(?=\\[dtc]?frac\{)))?"
         rf"(?:(?P<over>{digits})(?:/(?P<under>{digits}))?"
         rf"|\\[dtc]?frac\{{(?P<tex_over>{digits})\}}\{{(?P<tex_under>{digits})\}})"
         r"(?:[eE](?P<exponent>[+-]?[0-9]{1,3})(?![\w])"

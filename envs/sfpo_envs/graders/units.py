@@ -350,6 +350,11 @@ def _trimmed(text: str) -> str:
     return re.sub(r"(?:\s|~|\\[,;:! ]|\\q?quad|\\cdot)+$", "", text)
 
 
+def is_known(word: str) -> bool:
+    """Tell whether a word is the name or symbol of a unit that is known."""
+    return _power_of(word) is not None
+
+
 def is_numeric(text: str) -> bool:
     """Tell whether an answer is made of numbers alone."""
     return _NUMERIC.fullmatch(_IN_NUMBERS.sub(" ", text)) is not None
