@@ -54,8 +54,6 @@ CONTENDERS: dict[str, Variant] = {
         )
     },
     "grpo-8x4": Variant(MultiEpoch(8), "GRPO, 8 x 4", minibatches=4),
-    # Beyond the grid of `baselines`, at whose corner the reference is.
-    "grpo-8x16": Variant(MultiEpoch(8), "GRPO, 8 x 16", minibatches=16),
     "lookahead-1x16": Variant(Lookahead(1, ALPHA), "lookahead, 1 x 16, alpha=0.3", minibatches=16),
     "lookahead-2x16": Variant(Lookahead(2, ALPHA), "lookahead, 2 x 16, alpha=0.3", minibatches=16),
     "sfpo-1x16+1": Variant(
