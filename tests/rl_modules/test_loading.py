@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, MixtralConfig, PreTra
 
 pytest.importorskip("ray")
 
+from token_batches import build_module, token_batch
+
 from sfpo_rllib.rl_modules import packing
 from sfpo_rllib.rl_modules.causal_lm import CausalLMModule
 from sfpo_rllib.rl_modules.loading import frozen_copy, read_once
@@ -29,26 +31,6 @@ OTHERS = [
         **SMALL,
     ),
 ]
-
-
-def build_module(folder: Path, **model_config: Any) -> CausalLMModule:
-    return CausalLMModule(
-        observation_space=None,
-        action_space=None,
-        model_config={"model": str(folder), **model_config},
-    )
-
-
-def token_batch(lengths: list[tuple[int, int]]) -> dict[str, torch.Tensor]:
-    """Random tokens, padded on the right; those after the prompt count."""
-    width = max(length for _, length in lengths)
-    positions = torch.arange(width).expand(len(lengths), width)
-    prompt, length = torch.tensor(lengths).T.unsqueeze(-1)
-    return {
-        "input_ids": torch.randint(3, 15, (len(lengths), width)),
-        "attention_mask": (positions < length).long(),
-        "loss_mask": (positions >= prompt) & (positions < length),
-    }
 
 
 @pytest.fixture
