@@ -26,11 +26,13 @@ _NORMAL = (
     (re.compile("[\u200b\u2060\ufeff]"), ""),
     (re.compile("[\u2600-\u27bf\ufe0f\U0001f300-\U0001faff]"), " "),  # GPT's ticks and pictures
     (re.compile("\u2019"), "'"),
-    (re.compile("\uff1a"), ":"),
     # What follows need not fear long runs of space or marks.
     (re.compile(r"[^\S\n]+"), " "),
     (re.compile(r" ?\n[ \n]*"), "\n"),
     (re.compile('"{3,}'), '""'),
+)
+_HALF_WIDTH = str.maketrans(
+    {0xFEE0 + code: chr(code) for code in range(0x21, 0x7F)} | {"。": ".", "、": ","}
 )
 _GAP = r"[\"\s]{0,9}"
 _ADVERB = (
@@ -90,6 +92,12 @@ _ANNOUNCED = (
     (
         r"\b(?:corresponds?\s+to|match(?:es)?|which\s+is|this\s+is|that\s+is|aligns\s+with|agrees\s+"
         rf"with|points\s+to|leads\s+to|gives)\s+(?:the\s+)?(?:correct\s+)?(?:answer\s+)?{_OPTION}\b",
+        "clause",
+    ),
+    # 答案是 B; 故选 B: in Chinese.
+    (
+        r"(?:答案|[选選][项項])(?:[应應][该該]?|就)?(?:[是为為选選]|:)+"
+        r"|(?<![不未没沒别別])[选選][择擇]?(?:[项項]|的是)?:?",
         "clause",
     ),
     # That leaves only B.
@@ -160,7 +168,6 @@ class ChoiceFinder:
         """
         either = f"(?P<letter>[{letters}{letters.lower()}])"
         capital = f"(?P<letter>[{letters}])"
-        self._letters = letters
         self._letters = letters
         self._alone = re.compile(rf"(?i:{_GAP}{_KIND})[(\[]?{either}[)\]]?[.):]*{_GAP}[.]?{_GAP}")
         self._last_line = re.compile(
@@ -267,6 +274,7 @@ class ChoiceFinder:
 
 
 def _normal(text: str) -> str:
+    text = text.translate(_HALF_WIDTH)
     for pattern, replacement in _NORMAL:
         text = pattern.sub(replacement, text)
     return text.strip()

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from sfpo_envs.graders.extraction import EXTRACTORS, MAX_REPLY_CHARS, check_extraction
 from sfpo_envs.graders.grade import Grade, Verdict, check_gold
 from sfpo_envs.graders.raised_units import is_exponent_of_unit
+from sfpo_envs.graders.thousands import joined
 
 Percent = Literal["fraction", "ignore", "refuse"]
 
@@ -31,7 +32,8 @@ class NumericGrader:
         relative_tolerance: Largest difference that counts as none, as a share of the gold number.
         absolute_tolerance: Largest difference that counts as none; the larger of the two applies.
         percent: What ``50%`` is: ``"fraction"`` 0.5, ``"ignore"`` 50, ``"refuse"`` no number.
-        thousands: What separates thousands, ``","`` for instance, or nothing: ``""``.
+        thousands: What separates thousands besides spaces, ``","`` for instance; with ``""``
+            nothing does.
         decimal: The decimal mark.
     """
 
@@ -82,6 +84,7 @@ class NumericGrader:
 
     def _find(self, text: str) -> list[re.Match[str]]:
         text = text[-MAX_REPLY_CHARS:].replace("\u2212", "-").replace("{,}", ",")
+        text = joined(text) if self.thousands else text
         found = self._number.finditer(text)
         return [number for number in found if not is_exponent_of_unit(text, number.start())]
 

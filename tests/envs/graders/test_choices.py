@@ -1,5 +1,7 @@
 """The letter that a reply chooses, told from those it only mentions."""
 
+# ruff: noqa: RUF001  (Chinese has punctuation of its own)
+
 import time
 
 import pytest
@@ -306,3 +308,27 @@ def test_a_choice_is_found_in_linear_time(unit):
     started = time.perf_counter()
     grade(text, "B")
     assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "答案是B。",
+        "答案：B",
+        "故选B。",
+        "因此，正确答案为（B）。",
+        "所以选择Ｂ",
+        "所以选 B，因为 A 不对。",
+        "選A不對，應選B。",
+        "最终答案：**B**",
+        "不选A，选B。",
+        r"答案是\boxed{B}",
+    ],
+)
+def test_a_letter_may_be_announced_in_chinese(reply):
+    assert chosen(reply) == "B"
+
+
+@pytest.mark.parametrize("reply", ["不选B", "答案不是B", "B选项是错的", "选A还是选B？"])
+def test_what_is_refused_in_chinese_is_not_chosen(reply):
+    assert chosen(reply) != "B"
