@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator, Sequence
 
 
 def micro_batches(
-    lengths: Sequence[int], *, max_tokens: int, packed: bool = False, at_least: int = 1
+    lengths: Sequence[int], *, max_tokens: int, packed: bool = False
 ) -> list[list[int]]:
     """Cuts sequences into micro-batches of at most `max_tokens` tokens, few and even ones.
 
@@ -15,30 +15,19 @@ def micro_batches(
         max_tokens: Of a micro-batch: padded tokens, its number of sequences times its longest one,
             or real ones if `packed`. A sequence longer than that is a micro-batch of its own.
         packed: Whether sequences are computed without padding.
-        at_least: Micro-batches wanted, at most as many as there are sequences. Learners that
-            share their parameters must all run the same number.
 
     Returns:
         Indices of the sequences, each once. Padded: the longest first, so that a micro-batch has
         sequences of similar lengths. Packed: of similar numbers of tokens.
-
-    Raises:
-        ValueError: If `at_least` is more than there are sequences.
     """
-    if at_least > max(len(lengths), 1):
-        raise ValueError(f"at_least={at_least}: there are only {len(lengths)} sequences")
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    parts: list[list[int]] = []
     if packed:
-        parts, order = _even_bins(order, lengths, max_tokens, at_least), []
+        return _even_bins(order, lengths, max_tokens)
+    parts = []
     while order:
         size = max(max_tokens // max(lengths[order[0]], 1), 1)
         parts.append(order[:size])
         order = order[size:]
-    while parts and len(parts) < at_least:
-        largest = max(range(len(parts)), key=lambda i: len(parts[i]))
-        part = parts[largest]
-        parts[largest : largest + 1] = [part[: len(part) // 2], part[len(part) // 2 :]]
     return parts
 
 
@@ -83,13 +72,11 @@ def prompts_together(
     return [[i for part in places for i in parts[part]] for places in bins]
 
 
-def _even_bins(
-    order: Sequence[int], lengths: Sequence[int], max_tokens: int, at_least: int
-) -> list[list[int]]:
+def _even_bins(order: Sequence[int], lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """The fewest bins that are found, as even as so many can be."""
     sizes = [lengths[i] for i in order]
     places = _packed_tight(sizes, max_tokens)
-    fewest = min(max(at_least, -(-sum(sizes) // max_tokens)), len(sizes))
+    fewest = min(max(1, -(-sum(sizes) // max_tokens)), len(sizes))
     most = max(fewest, max(places, default=-1) + 1)
     places = _spread_evenly(sizes, max_tokens, most) or places
     while fewest < most:  # an even spread may do with fewer than a tight packing

@@ -17,11 +17,9 @@ def tokens(part: list[int], *, packed: bool) -> int:
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("max_tokens", [10, 59, 100, 500, 10_000])
-@pytest.mark.parametrize("at_least", [1, 7, 40])
-def test_every_sequence_is_in_one_micro_batch_within_the_budget(packed, max_tokens, at_least):
-    parts = micro_batches(LENGTHS, max_tokens=max_tokens, packed=packed, at_least=at_least)
+def test_every_sequence_is_in_one_micro_batch_within_the_budget(packed, max_tokens):
+    parts = micro_batches(LENGTHS, max_tokens=max_tokens, packed=packed)
     assert sorted(i for part in parts for i in part) == list(range(len(LENGTHS)))
-    assert len(parts) >= at_least
     assert all(len(part) == 1 or tokens(part, packed=packed) <= max_tokens for part in parts)
     assert all(parts)
 
@@ -75,11 +73,6 @@ def test_padding_is_small_where_lengths_are_similar():
 
 def test_no_sequences_are_no_micro_batches():
     assert micro_batches([], max_tokens=10) == micro_batches([], max_tokens=10, packed=True) == []
-
-
-def test_more_micro_batches_than_sequences_are_refused():
-    with pytest.raises(ValueError, match="at_least=3"):
-        micro_batches([1, 2], max_tokens=10, at_least=3)
 
 
 @pytest.mark.parametrize("num_shares", [1, 2, 4, 8])
