@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from sfpo_rllib.algorithms.grpo.minibatches import PLACE, ROW, Batch, Minibatches
-from sfpo_rllib.algorithms.grpo.recut import Recut, uncut
-from sfpo_rllib.rl_modules.causal_lm import ADVANTAGES, ATTENTION_MASK, INPUT_IDS, LOSS_MASK
+from sfpo_rllib.algorithms.grpo.recut import Recut, stacked, uncut
+from sfpo_rllib.rl_modules.causal_lm import ADVANTAGES, ATTENTION_MASK, LOSS_MASK
 
 
 class GroupBatches:
@@ -63,26 +63,11 @@ class GroupBatches:
         spare = {name: column[:1] for name, column in like[0][0].items()}
         spare = {**spare, LOSS_MASK: torch.zeros_like(spare[LOSS_MASK])}
         parts = [*(self._placed(group, number) for number, group in enumerate(groups)), spare]
-        width = max(part[INPUT_IDS].shape[1] for part in parts)
-        columns = {
-            name: torch.cat([_padded(part[name], width) for part in parts]) for name in spare
-        }
-        rows = self._recut.rows(
-            {name: column[:-1] for name, column in columns.items()},
-            batch_size=self._batch_size,
-            group_size=self._group_size,
-        )
-        nothing = torch.tensor([-1], device=columns[ROW].device)
-        micros = (self._micro_batches(columns, part if len(part) else nothing) for part in rows)
-        return list(filter(None, micros))
+        columns = stacked(parts, spare)
+        rows = self._recut.rows(columns, batch_size=self._batch_size, group_size=self._group_size)
+        return list(filter(None, (self._micro_batches(columns, part) for part in rows)))
 
     def _placed(self, group: Batch, number: int) -> Batch:
         """A group with the rows that it has as so manieth of a batch."""
         rows = number * self._group_size + group[ROW] % self._group_size
         return {**group, ROW: rows, PLACE: rows}
-
-
-def _padded(column: torch.Tensor, width: int) -> torch.Tensor:
-    if column.ndim == 1:
-        return column
-    return torch.nn.functional.pad(column, (0, width - column.shape[1]))

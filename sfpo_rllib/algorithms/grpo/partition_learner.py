@@ -51,14 +51,12 @@ class PartitionLearner(TorchLearner):
     def _cut_again(self, minibatches: Minibatches, recut: Recut) -> Minibatches:
         """A batch, not without a token that counts, in other mini-batches."""
         columns = uncut(minibatches)
-        nothing = torch.tensor([-1], device=columns[ROW].device)
         parts = recut.rows(
-            {name: column[:-1] for name, column in columns.items()},
+            columns,
             batch_size=self.config.train_batch_size_per_learner,
             group_size=self.config.group_size,
         )
-        micros = (self._micro_batches(columns, rows if len(rows) else nothing) for rows in parts)
-        return list(filter(None, micros))
+        return list(filter(None, (self._micro_batches(columns, rows) for rows in parts)))
 
     def _micro_batches(self, rollouts: Batch, rows: torch.Tensor) -> list[Batch]:
         """Micro-batches of a mini-batch, of sequences that count somewhere."""

@@ -1,6 +1,7 @@
 """A rollout batch that is in mini-batches already, cut into others."""
 
 import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,33 +25,47 @@ class Recut:
     turn: int = 0
 
     def rows(self, columns: Batch, *, batch_size: int, group_size: int) -> list[torch.Tensor]:
-        """Which sequences each mini-batch has, some of them none.
+        """Which sequences each mini-batch has; one that would have none has the last.
 
         That depends on where a sequence stands in the whole batch, so that learners agree on the
         number of mini-batches whatever they have left out.
 
         Args:
-            columns: Of the sequences.
+            columns: Of the sequences, and of a last one in which nothing counts.
             batch_size: Sequences of the whole batch, per learner.
             group_size: Of them that are of one group, one after the other.
         """
         if self.fraction < 1.0:
             groups = batch_size // group_size
             size = groups_of_a_turn(groups, self.fraction)
-            group, member = columns[ROW] // group_size, columns[ROW] % group_size
+            row = columns[ROW][:-1]
+            group, member = row // group_size, row % group_size
             nth = (group - self.turn * size) % groups
             # Dealt out: each mini-batch has members of all groups, or of as many as it can.
             parts = (nth * group_size + member) % self.num_minibatches
             parts[nth >= size] = -1
         else:
-            parts = columns[PLACE] // max(batch_size // self.num_minibatches, 1)
+            parts = columns[PLACE][:-1] // max(batch_size // self.num_minibatches, 1)
             parts.clamp_(max=self.num_minibatches - 1)
-        return [(parts == part).nonzero().flatten() for part in range(self.num_minibatches)]
+        rows = ((parts == part).nonzero().flatten() for part in range(self.num_minibatches))
+        return [part if len(part) else part.new_tensor([-1]) for part in rows]
 
 
 def groups_of_a_turn(num_groups: int, fraction: float) -> int:
     """Of so many groups how many a pass over a fraction of them has, at least one."""
     return max(round(fraction * num_groups), 1)
+
+
+def stacked(parts: Sequence[Batch], names: Iterable[str]) -> Batch:
+    """Columns of the sequences of all parts, padded on the right."""
+    width = max(part[INPUT_IDS].shape[1] for part in parts)
+
+    def padded(column: torch.Tensor) -> torch.Tensor:
+        if column.ndim == 1:
+            return column
+        return torch.nn.functional.pad(column, (0, width - column.shape[1]))
+
+    return {name: torch.cat([padded(part[name]) for part in parts]) for name in names}
 
 
 def uncut(minibatches: Minibatches) -> Batch:
@@ -60,18 +75,7 @@ def uncut(minibatches: Minibatches) -> Batch:
     nothing counts: for a mini-batch that has none of them.
     """
     micros = list(itertools.chain.from_iterable(minibatches))
-    width = max(micro[INPUT_IDS].shape[1] for micro in micros)
-
-    def column(name: str) -> torch.Tensor:
-        values = [micro[name] for micro in micros]
-        return torch.cat(
-            [
-                torch.nn.functional.pad(v, (0, width - v.shape[1])) if v.ndim > 1 else v
-                for v in values
-            ]
-        )
-
-    columns = {name: column(name) for name in micros[0]}
+    columns = stacked(micros, micros[0])
     order = columns[PLACE].argsort()
     counted = order[columns[LOSS_MASK][order].any(dim=1)]
     rows = torch.cat([counted, counted.new_zeros(1)])
