@@ -16,7 +16,7 @@ from ray.rllib.utils.typing import ResultDict
 
 from benchmarks.faults.training import make_config
 from sfpo_rllib import GRPO, run
-from sfpo_rllib.algorithms.grpo.remote import values_of
+from sfpo_rllib.remote import values_of
 
 SAMPLE_EVERY = 10
 MB = 1e6

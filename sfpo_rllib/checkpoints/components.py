@@ -112,9 +112,8 @@ def _save(
         if isinstance(child, FaultTolerantActorManager):
             _save_first_actor(child, folder / name, given, use_msgpack)
         else:
-            if given is None and not isinstance(
-                child, LearnerGroup
-            ):  # the parent knows best, e.g. that a runner's weights are not saved
+            # The parent knows best, e.g. that a runner's weights are not saved.
+            if given is None and not isinstance(child, LearnerGroup):
                 given = component.get_state(components=name)[name]
             child.save_to_path(
                 folder / name,

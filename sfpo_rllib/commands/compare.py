@@ -46,7 +46,7 @@ def compare(
         _print_evaluations(result)
 
 
-def _table(result: Any, *columns: str) -> Table:
+def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("", "A", "B", *columns):
         table.add_column(name)
@@ -66,7 +66,7 @@ def _print(result: Any, table: Table, lines: Sequence[str]) -> None:
 
 def _print_runs(result: Any) -> None:
     numbers = result.numbers
-    table = _table(result, "B - A, or B / A", "p")
+    table = _table("B - A, or B / A", "p")
     for name in ("best_accuracy", "final_accuracy"):
         row = numbers[name]
         sides = (f"{100 * row[side]:.1f}" for side in ("first", "second"))
@@ -98,7 +98,7 @@ def _print_runs(result: Any) -> None:
 
 def _print_evaluations(result: Any) -> None:
     numbers = result.numbers
-    table = _table(result, "B - A", "p", "A better", "B better", "equal")
+    table = _table("B - A", "p", "A better", "B better", "equal")
     rows = dict(numbers["tasks"])
     if len(rows) > 1:
         rows["mean"] = numbers["mean"]

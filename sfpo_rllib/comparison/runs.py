@@ -1,6 +1,6 @@
 """Two runs, or two sets of runs by seed: best and last accuracy, and the way to a target."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -137,7 +137,9 @@ def _costs(
 
 
 def _exponentials(of_logs: dict[str, Any]) -> dict[str, Any]:
-    exp: Callable[[float | None], float | None] = lambda x: None if x is None else float(np.exp(x))  # noqa: E731
+    def exp(x: float | None) -> float | None:
+        return None if x is None else float(np.exp(x))
+
     return {
         **of_logs,
         "value": exp(of_logs["value"]),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ray import cloudpickle
 
-from sfpo_rllib.env_runners.prompts import Observation
+from sfpo_rllib.env_runners.prompts import Observation, is_message
 
 T = TypeVar("T")
 
@@ -115,18 +115,12 @@ def _observation(call: str, observation: Any) -> Observation:
     """A copy, which the environment cannot change any more."""
     if isinstance(observation, str):
         return str.__str__(observation)  # a plain one, of a subclass too
-    if isinstance(observation, list | tuple) and all(map(_is_message, observation)):
+    if isinstance(observation, list | tuple) and all(map(is_message, observation)):
         return _copied(call, "an observation", [dict(message) for message in observation])
     raise EnvFault(
         f"{call} showed {short(observation)}: must be a text environment, and observations, of "
         f"type {type(observation).__name__}, be strings or lists of chat messages with 'role' and "
         "'content'"
-    )
-
-
-def _is_message(message: Any) -> bool:
-    return isinstance(message, dict) and all(
-        isinstance(message.get(key), str) for key in ("role", "content")
     )
 
 

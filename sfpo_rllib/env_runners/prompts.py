@@ -154,7 +154,7 @@ class PromptFormatter:
         """The observation as chat messages, with marks for the special strings in them."""
         if isinstance(observation, str):
             observation = [{"role": "user", "content": observation}]
-        if not observation or not all(map(_is_message, observation)):
+        if not observation or not all(map(is_message, observation)):
             raise ValueError(
                 f"observation={observation!r}: must be a string, or a list of chat messages, dicts "
                 "with a 'role' and a 'content' that are strings"
@@ -196,7 +196,8 @@ def _finder(strings: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, strings)) or r"(?!)")
 
 
-def _is_message(message: Any) -> bool:
+def is_message(message: Any) -> bool:
+    """Whether it is a chat message: a dict with a role and a content, both texts."""
     return isinstance(message, dict) and all(
         isinstance(message.get(key), str) for key in ("role", "content")
     )

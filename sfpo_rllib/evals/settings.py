@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from sfpo_rllib.core.checks import (
-    Kind,
+    DICT,
     integer,
     name_problems,
     none,
@@ -14,6 +14,7 @@ from sfpo_rllib.core.checks import (
     raise_problems,
     value_problems,
 )
+from sfpo_rllib.core.registry import name_of
 from sfpo_rllib.env_runners.engines import RolloutEngine, SamplingSettings, engine_class
 from sfpo_rllib.env_runners.engines.sampling import sampling_problems
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS
@@ -99,7 +100,7 @@ class EvalSettings:
             "seed": integer(0),
             "dtype": one_of(*sorted(DTYPES)),
             "prompt_format": one_of(*PROMPT_FORMATS),
-            "chat_template_kwargs": Kind(lambda v: isinstance(v, Mapping), "a dict"),
+            "chat_template_kwargs": DICT,
         }
         found = value_problems(self, kinds) + sampling_problems(self.sampling, evaluation=True)
         if not found and self.is_greedy:
@@ -126,12 +127,11 @@ class EvalSettings:
 
     def identity(self) -> dict[str, Any]:
         """What replies depend on, for a file. More problems or samples change none of them."""
-        engine = self.engine if isinstance(self.engine, str) else self.engine.__qualname__
         return {
             "decoding": "greedy" if self.is_greedy else "sampled",
             **{k: list(v) if isinstance(v, tuple) else v for k, v in self.sampling.items()},
             "seed": self.seed,
-            "engine": engine,
+            "engine": name_of(self.engine),
             "engine_kwargs": {k: v for k, v in self.engine_kwargs.items() if k not in _ROOM},
             "dtype": self.dtype,
             "prompt_format": self.prompt_format,

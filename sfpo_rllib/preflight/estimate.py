@@ -64,11 +64,6 @@ class Preflight:
         """Bytes in Ray's object store at most, in host memory."""
         return self.published + self.open_tokens * BYTES_PER_TOKEN
 
-    @property
-    def engine_limit(self) -> int | None:
-        """Bytes that an engine may use; None if that is not known here."""
-        return self.engine.limit
-
     def problems(self) -> Iterator[str]:
         """What does not fit, each with the largest setting that would."""
         if self.learner_limit is not None and self.learner.peak > self.learner_limit:

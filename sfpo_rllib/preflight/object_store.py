@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-GB = 10**9
+from sfpo_rllib.env_runners.engines.memory import GB
 
 
 def object_store_problems(needed: int, nodes: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -260,7 +260,7 @@ def test_in_one_process_the_transformers_engine_and_the_learner_work_in_turns(
     result = estimated(paper, device_memory_gb=200)
     whole = int(0.95 * 200 * GB)
     assert result.learner_limit == whole - result.engine.weights  # the cache is gone
-    assert result.engine_limit == whole - result.learner.resident
+    assert result.engine.limit == whole - result.learner.resident
 
 
 def test_a_shared_device_is_shared(paper: SFPOConfig) -> None:

@@ -14,9 +14,9 @@ from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from transformers import AutoConfig
 
-from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import ENGINES
+from sfpo_rllib.remote import values_of
 from sfpo_rllib.rl_modules.causal_lm import (
     ADVANTAGES,
     ATTENTION_MASK,

@@ -108,8 +108,6 @@ def _exploration_problems(config: AlgorithmConfig) -> Iterator[str]:
 def grades_training_problems(config: AlgorithmConfig, evaluation: AlgorithmConfig) -> bool:
     """Whether evaluation has training's environment with training's options."""
     try:
-        return bool(
-            (config.env, config.env_config) == (evaluation.env, evaluation.env_config),
-        )
+        return bool((config.env, config.env_config) == (evaluation.env, evaluation.env_config))
     except ValueError:  # arrays among them, other ones
         return False

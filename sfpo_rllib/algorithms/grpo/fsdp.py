@@ -23,9 +23,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 from sfpo_rllib.algorithms.grpo.learner_group import GRPOLearnerGroup
 from sfpo_rllib.algorithms.grpo.minibatches import WEIGHTS, Batch
-from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.core.checks import is_int
 from sfpo_rllib.core.optimizers import keeping_settings, optimizer_spec
+from sfpo_rllib.remote import values_of
 from sfpo_rllib.rl_modules.causal_lm import INPUT_IDS, LOSS_MASK
 from sfpo_rllib.rl_modules.parallelism import DDP, FP32
 from sfpo_rllib.rl_modules.sharding import gather, like

@@ -25,9 +25,9 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.typing import ModuleID, StateDict
 
 from sfpo_rllib.algorithms.grpo.learner_actors import LearnerActors, LearnerError, learner_error
-from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.checkpoints import SavedAsTensors
 from sfpo_rllib.core.checks import first_line
+from sfpo_rllib.remote import values_of
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from sfpo_rllib.algorithms.grpo.minibatches import (
     Batch,
     Minibatches,
 )
-from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.recordings.rows import LearnerNumbers
+from sfpo_rllib.remote import values_of
 from sfpo_rllib.rl_modules.causal_lm import ADVANTAGES, ATTENTION_MASK, LOSS_MASK
 
 

@@ -171,7 +171,8 @@ class TransformersEngine(RolloutEngine):
 
     def _kind(self, request: GenerationRequest) -> tuple[SamplingSettings, int | None]:
         """Equal for requests that may share a batch."""
-        return _distribution(request), len(request.prompt_ids) if self._is_recurrent else None
+        distribution = replace(request.sampling, max_tokens=0)
+        return distribution, len(request.prompt_ids) if self._is_recurrent else None
 
     @override(RolloutEngine)
     def abort(self) -> None:
@@ -260,15 +261,9 @@ class TransformersEngine(RolloutEngine):
                 break
             if len(running) < len(rows):  # finished replies leave the batch
                 kept = torch.tensor(running, device=self._device)
-                cache.reorder_cache(
-                    kept
-                )  # of all layers; batch_select_indices knows attention only
-                rows, chosen, mask, positions = (
-                    rows[running],
-                    chosen[kept],
-                    mask[kept],
-                    positions[kept],
-                )
+                cache.reorder_cache(kept)  # all layers; batch_select_indices knows attention only
+                rows, chosen = rows[running], chosen[kept]
+                mask, positions = mask[kept], positions[kept]
             ids = chosen.unsqueeze(1)
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
             positions = positions[:, -1:] + 1
@@ -307,10 +302,6 @@ def _forced(replies: Sequence[Sequence[int]]) -> Choose:
         return torch.tensor([replies[row][step] for row in rows], device=logp.device)
 
     return choose
-
-
-def _distribution(request: GenerationRequest) -> SamplingSettings:
-    return replace(request.sampling, max_tokens=0)
 
 
 def _log_probs(logits: torch.Tensor, sampling: SamplingSettings) -> torch.Tensor:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import ray
+import torch
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
@@ -82,7 +83,9 @@ class NCCL(WeightPublisher):
             meeting = Meeting(address, port, 1 + size * len(members))
         self._met = members
         offer = {
-            "init_info": {i: _init_info(meeting, 1 + n * size) for n, i in enumerate(members)}
+            "init_info": {
+                i: {**asdict(meeting), "rank_offset": 1 + n * size} for n, i in enumerate(members)
+            }
             if meeting
             else {},
             "update_info": update_info,
@@ -116,10 +119,6 @@ class NCCL(WeightPublisher):
     @override(WeightPublisher)
     def forget_members(self) -> None:
         self._met = None
-
-
-def _init_info(meeting: Meeting, rank_offset: int) -> dict[str, Any]:
-    return {**asdict(meeting), "rank_offset": rank_offset}
 
 
 # What follows runs in the learners.
@@ -160,17 +159,11 @@ def _send(learner: Any, meeting: Meeting | None) -> bool:
 
         if getattr(learner, "weight_sender", None) is not None:
             learner.weight_sender.shutdown()
-        rank = learner.config.num_learners > 1 and _rank()
+        rank = torch.distributed.get_rank() if learner.config.num_learners > 1 else 0
         learner.weight_sender = WeightTransferTrainerFactory.trainer_init(
-            NCCLTrainerInitInfo(**asdict(meeting), rank=int(rank)),
+            NCCLTrainerInitInfo(**asdict(meeting), rank=rank),
             client=_NoClient(),
             source=DeviceTensors.of(learner),
         )
     learner.weight_sender.send_weights()
     return True
-
-
-def _rank() -> int:
-    import torch
-
-    return torch.distributed.get_rank()

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from ray.rllib.utils.actor_manager import CallResult
 
+from sfpo_rllib.remote import values_of
+
 # In a runner's state, instead of the weights: how its engine gets them from the learners.
 WEIGHT_OFFER = "weight_offer"
 
@@ -75,9 +77,4 @@ def on_learners(learners: WeightHolders, call: Callable[[Any], Any], **kwargs: A
     Raises:
         Exception: What it raised in the first that failed.
     """
-    values = []
-    for result in learners.foreach_learner(call, **kwargs):
-        if not result.ok:
-            raise result.get()
-        values.append(result.get())
-    return values
+    return values_of(learners.foreach_learner(call, **kwargs))

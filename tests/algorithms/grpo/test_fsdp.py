@@ -16,8 +16,8 @@ from ray.rllib.core.learner.learner import Learner
 from transformers import AutoModelForCausalLM
 
 from sfpo_rllib import SFPO, SFPOConfig
-from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.core.anchor import Anchor, local
+from sfpo_rllib.remote import values_of
 from sfpo_rllib.rl_modules.weights import unpack_weights
 
 pytestmark = pytest.mark.slow

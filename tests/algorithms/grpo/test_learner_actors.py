@@ -15,7 +15,7 @@ from ray.exceptions import RayActorError
 
 from sfpo_rllib.algorithms.grpo import learner_actors
 from sfpo_rllib.algorithms.grpo.learner_actors import LearnerActors, LearnerError
-from sfpo_rllib.algorithms.grpo.remote import values_of
+from sfpo_rllib.remote import values_of
 
 
 @ray.remote(num_cpus=0)

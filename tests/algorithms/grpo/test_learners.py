@@ -17,10 +17,10 @@ from ray.rllib.core.learner.learner import Learner
 
 from sfpo_rllib import GRPO, SFPO, GRPOConfig, SFPOConfig
 from sfpo_rllib.algorithms.grpo import grpo
-from sfpo_rllib.algorithms.grpo.remote import values_of
 from sfpo_rllib.core.lr_schedule import LRSchedule
 from sfpo_rllib.recordings import read_rollouts
 from sfpo_rllib.recordings.page import write_page
+from sfpo_rllib.remote import values_of
 from sfpo_rllib.token_trace import TokenTrace
 
 MakeConfig = Callable[..., SFPOConfig]

@@ -120,7 +120,7 @@ def test_what_a_class_says_of_gpus_adapters_and_memory_is_asked(own: Any) -> Non
     own.env_runners(num_env_runners=1, num_gpus_per_env_runner=0.25)
     estimate = preflight(own, device_memory_gb=80)
     assert estimate.engine.weights == 3 * 4 * estimate.model.num_parameters
-    assert estimate.engine_limit == 80 * 10**9
+    assert estimate.engine.limit == 80 * 10**9
     assert not [*estimate.problems()]
     small = [*preflight(own, device_memory_gb=1e-6).problems()]
     assert any(p.startswith("engine_kwargs: an engine's weights need ") for p in small)
