@@ -1,6 +1,7 @@
 """What a person at the terminal sees of a run, and the files it leaves: CSV, TensorBoard."""
 
 import csv
+import json
 import math
 import os
 import re
@@ -134,6 +135,11 @@ def row_of(values: Mapping[str, float]) -> dict[str, float]:
     return row
 
 
+def finite(row: Mapping[str, float]) -> dict[str, float]:
+    """A row without the values that JSON has no name for."""
+    return {name: value for name, value in row.items() if math.isfinite(value)}
+
+
 def read_rows(path: Path) -> list[dict[str, float]]:
     """The rows of a progress.csv, without one that a kill has cut; none if there is no file."""
     if not path.exists():
@@ -155,3 +161,10 @@ def replacing(path: Path, **how: Any) -> Iterator[IO[str]]:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """A JSON file that takes the place of `path` whole, or not at all."""
+    with replacing(path) as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")

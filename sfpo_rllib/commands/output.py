@@ -2,11 +2,10 @@
 
 import contextlib
 import json
-import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -68,11 +67,6 @@ def json_object(field: str, text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CommandError(f'{field}={text}: must be a JSON object, as in {{"num_digits": 2}}')
     return value
-
-
-def finite(row: Mapping[str, float]) -> dict[str, float]:
-    """A row without the values that JSON has no name for."""
-    return {name: value for name, value in row.items() if math.isfinite(value)}
 
 
 def print_json(result: Any) -> None:

@@ -9,7 +9,6 @@ from sfpo_rllib.commands.fitting import end_if_it_does_not_fit
 from sfpo_rllib.commands.output import (
     CommandError,
     JsonOption,
-    finite,
     in_few_lines,
     mendable,
     print_json,
@@ -17,7 +16,7 @@ from sfpo_rllib.commands.output import (
 )
 from sfpo_rllib.config_files import RunPlan, check, load_config, plan_of
 from sfpo_rllib.config_files.strict_yaml import dump
-from sfpo_rllib.reporting import iteration_line
+from sfpo_rllib.reporting import finite, iteration_line
 from sfpo_rllib.run_loop import RunResult, run
 from sfpo_rllib.tracking import make_tracker
 

@@ -32,6 +32,7 @@ from sfpo_rllib.env_runners.prompts import PromptFormatter, load_tokenizer
 from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutJob, RolloutResult
 from sfpo_rllib.env_runners.text_envs import EnvPool, UnmadeEnvSpace
 from sfpo_rllib.env_runners.weights import WEIGHT_OFFER, MailboxReader
+from sfpo_rllib.rl_modules.model_settings import ModelSettings
 from sfpo_rllib.rl_modules.weights import unpack_weights
 
 logger = logging.getLogger(__name__)
@@ -89,11 +90,8 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         self.worker_index: int = kwargs.get("worker_index") or 0
-        model = {**config.model_config}
-        source = {
-            "trust_remote_code": model.get("trust_remote_code", False),
-            "revision": model.get("revision"),
-        }
+        model = config.model_config
+        source = ModelSettings.of(model).source
         tokenizer, stop = load_tokenizer(model["model"], **source)
         self._tokenizer = tokenizer
         own = _Setting(config, self, tokenizer, stop)

@@ -1,7 +1,6 @@
 """Evaluating a model on tasks, in a folder that goes on after a kill."""
 
 import importlib.util
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from sfpo_rllib.evals.scores import Scores, mean_over_tasks, score
 from sfpo_rllib.evals.settings import EvalSettings
 from sfpo_rllib.evals.tasks import Task
 from sfpo_rllib.local_paths import local_path
-from sfpo_rllib.reporting import replacing
+from sfpo_rllib.reporting import write_json
 from sfpo_rllib.run_loop.identity import plain
 from sfpo_rllib.statistics import Estimate
 
@@ -140,7 +139,7 @@ def evaluate(
     if several:
         best = best_of(results)
         content = {"models": [each.as_json() for each in results]}
-        _write(folder / RESULTS, {**content, "best": best and best.model.name})
+        write_json(folder / RESULTS, {**content, "best": best and best.model.name})
     return results
 
 
@@ -212,7 +211,7 @@ class _One:
                     dropped[task.name] = sampler.sample(task, self._settings, missing, keep)
                 watcher.ends(task)
             result = self._result(store, dropped, len(store.replies) - num_before)
-            _write(store.folder / RESULTS, {**result.as_json(), "dropped": _reasons(dropped)})
+            write_json(store.folder / RESULTS, {**result.as_json(), "dropped": _reasons(dropped)})
         return result
 
     def _record(self) -> dict[str, Any]:
@@ -258,12 +257,6 @@ class _One:
             num_sampled,
             reported,
         )
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    with replacing(path) as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
 
 
 def _keeper(store: ReplyStore, watcher: Watcher) -> Callable[[Reply], None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sfpo_rllib.folder_lock import FolderInUse, FolderLock
-from sfpo_rllib.reporting import replacing
+from sfpo_rllib.reporting import write_json
 
 REPLIES, RECORD, LOCK = "replies.jsonl", "evaluation.json", "evaluation.lock"
 
@@ -119,9 +119,7 @@ class ReplyStore:
                 + "; ".join(differing)
             )
         tasks = {**so_far.get("tasks", {}), **record["tasks"]}
-        with replacing(self.folder / RECORD) as file:
-            json.dump({**so_far, **record, "tasks": tasks}, file, indent=2)
-            file.write("\n")
+        write_json(self.folder / RECORD, {**so_far, **record, "tasks": tasks})
 
     def _record_so_far(self) -> dict[str, Any]:
         """Empty if there are no replies yet: nothing is lost then."""

@@ -18,7 +18,8 @@ from transformers.utils import GENERATION_CONFIG_NAME, cached_file
 from transformers.utils import logging as transformers_logging
 
 from sfpo_rllib.local_paths import local_path
-from sfpo_rllib.rl_modules.lora import LoraSettings, write_adapter
+from sfpo_rllib.rl_modules.lora import write_adapter
+from sfpo_rllib.rl_modules.model_settings import ModelSettings
 from sfpo_rllib.rl_modules.weights import DTYPES, checkpoint_format, skeleton
 
 # What a folder may hold of weights saved before.
@@ -42,10 +43,10 @@ class PretrainedExport:
             ValueError: If transformers cannot save them.
         """
         self._name: str = model_config["model"]
-        self._revision: str | None = model_config.get("revision")
-        self._trust_remote_code: bool = model_config.get("trust_remote_code", False)
-        self._lora: LoraSettings | None = model_config.get("lora")
-        self._dtype = DTYPES[model_config.get("dtype", "float32")]
+        settings = ModelSettings.of(model_config)
+        self._source = settings.source
+        self._lora = settings.lora
+        self._dtype = DTYPES[settings.dtype]
         self._skeleton: PreTrainedModel | None = None
         try:
             with tempfile.TemporaryDirectory() as name:
@@ -64,14 +65,10 @@ class PretrainedExport:
             ) from error
 
     def _write_files(self, folder: Path) -> None:
-        source: dict[str, Any] = {
-            "revision": self._revision,
-            "trust_remote_code": self._trust_remote_code,
-        }
-        AutoTokenizer.from_pretrained(self._name, **source).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(self._name, **self._source).save_pretrained(folder)
         if self._lora is not None:
             return
-        model = skeleton(self._name, dtype=self._dtype, **source)
+        model = skeleton(self._name, dtype=self._dtype, **self._source)
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config  # what is trained and saved is not
         derived, model.generation_config = model.generation_config, GenerationConfig()
@@ -79,7 +76,8 @@ class PretrainedExport:
             model.save_pretrained(folder, state_dict={})
         # As it is: transformers refuses to save what it takes for a mistake.
         try:
-            given = cached_file(self._name, GENERATION_CONFIG_NAME, revision=self._revision)
+            revision = self._source["revision"]
+            given = cached_file(self._name, GENERATION_CONFIG_NAME, revision=revision)
         except OSError:  # not every model has one
             derived.to_json_file(folder / GENERATION_CONFIG_NAME)
         else:
@@ -98,9 +96,8 @@ class PretrainedExport:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
         if self._lora is not None:
-            write_adapter(
-                folder, weights, self._lora, base_model=self._name, revision=self._revision
-            )
+            revision = self._source["revision"]
+            write_adapter(folder, weights, self._lora, base_model=self._name, revision=revision)
             return
         assert self._skeleton is not None
         tensors = checkpoint_format(self._skeleton, weights, self._dtype)

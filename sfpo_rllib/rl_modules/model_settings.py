@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from transformers import AutoConfig, PretrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from sfpo_rllib.core.checks import (
@@ -59,6 +60,10 @@ class ModelSettings:
     def source(self) -> dict[str, Any]:
         """What transformers' `from_pretrained` is to be told beside the name."""
         return {"trust_remote_code": self.trust_remote_code, "revision": self.revision}
+
+    def pretrained_config(self) -> PretrainedConfig:
+        """The model's own, of transformers."""
+        return AutoConfig.from_pretrained(self.model, **self.source)
 
     def problems(self) -> list[str]:
         """What is wrong with the values, each as `field=value: what would be right`."""

@@ -18,7 +18,7 @@ from sfpo_rllib.checkpoints.manifest import own_files
 from sfpo_rllib.checkpoints.places import files_below
 from sfpo_rllib.folder_lock import FolderInUse, FolderLock
 from sfpo_rllib.recordings import RolloutStore
-from sfpo_rllib.reporting import PROGRESS, replacing
+from sfpo_rllib.reporting import PROGRESS, write_json
 from sfpo_rllib.run_loop.identity import Identity
 
 logger = logging.getLogger(__name__)
@@ -173,9 +173,7 @@ class RunFolder:
 
     def write_record(self) -> None:
         """Writes run.json."""
-        with replacing(self.path / RECORD) as file:
-            json.dump(asdict(self.record), file, indent=2)
-            file.write("\n")
+        write_json(self.path / RECORD, asdict(self.record))
 
     def _read_record(self) -> Record | None:
         if (self.path / RECORD).exists():

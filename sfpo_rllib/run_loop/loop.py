@@ -1,8 +1,6 @@
 """The loop around `train()` that can be killed, and goes on."""
 
-import json
 import logging
-import math
 import signal
 import sys
 import time
@@ -25,7 +23,7 @@ from sfpo_rllib.interrupt import BatchGivenUp, StopRequest, is_interactive
 from sfpo_rllib.local_paths import local_path
 from sfpo_rllib.provenance import machine, versions
 from sfpo_rllib.ray_start import start_ray
-from sfpo_rllib.reporting import PROGRESS, iteration_line, read_rows, replacing
+from sfpo_rllib.reporting import PROGRESS, finite, iteration_line, read_rows, write_json
 from sfpo_rllib.run_loop.folder import PREFIX, SUMMARY, RunFolder, Session
 from sfpo_rllib.run_loop.journal import Journal
 
@@ -352,15 +350,13 @@ class _Session:
             "wall_seconds": sum(session.seconds for session in place.record.sessions),
             "sessions": len(place.record.sessions),
             "checkpoint": place.checkpoint and str(place.checkpoint),
-            "first": _finite(report.rows[:1]),
-            "last": _finite(report.rows[-1:]),
+            "first": finite(report.rows[0]) if report.rows else {},
+            "last": finite(report.rows[-1]) if report.rows else {},
             "settings": place.record.identity.settings,
             "versions": versions(),
             "machine": machine(),
         }
-        with replacing(place.path / SUMMARY) as file:
-            json.dump(summary, file, indent=2)
-            file.write("\n")
+        write_json(place.path / SUMMARY, summary)
 
     def _close(self, algo: GRPO) -> None:
         try:
@@ -372,8 +368,3 @@ class _Session:
         except Exception as error:
             if self._stop.signum is None:
                 logger.warning("The algorithm did not stop properly: %r", error)
-
-
-def _finite(rows: list[dict[str, float]]) -> dict[str, float]:
-    """A row without what JSON has no name for."""
-    return {name: value for row in rows for name, value in row.items() if math.isfinite(value)}

@@ -12,7 +12,6 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
-from transformers import AutoConfig
 
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import ENGINES
@@ -26,6 +25,7 @@ from sfpo_rllib.rl_modules.causal_lm import (
     LOSS_MASK,
     forward_train,
 )
+from sfpo_rllib.rl_modules.model_settings import ModelSettings
 
 # Mean |difference| of log-probs, in nats. What rounding makes of it is far below, a model computed
 # otherwise far above.
@@ -136,12 +136,7 @@ def _logp(learner: Learner, batch: dict[str, np.ndarray]) -> np.ndarray:
 
 def _family(config: Any) -> str:
     """The kind of model, for people."""
-    kind = AutoConfig.from_pretrained(
-        config.model_config["model"],
-        revision=config.model_config.get("revision"),
-        trust_remote_code=config.model_config.get("trust_remote_code", False),
-    ).model_type
-    return f"a {kind!r} model"
+    return f"a {ModelSettings.of(config.model_config).pretrained_config().model_type!r} model"
 
 
 def _other(engine: Any) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from transformers import AutoConfig
 
 from sfpo_rllib.env_runners.engines.context import context_length
+from sfpo_rllib.rl_modules.model_settings import ModelSettings
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +58,5 @@ class LongestEpisode:
             )
 
     def _context(self) -> int:
-        model = self._config.model_config
-        model_config = AutoConfig.from_pretrained(
-            model["model"],
-            trust_remote_code=model.get("trust_remote_code", False),
-            revision=model.get("revision"),
-        )
+        model_config = ModelSettings.of(self._config.model_config).pretrained_config()
         return context_length(model_config, self._config.engine_kwargs)

@@ -1,7 +1,7 @@
 """What a config's learners and engines need of their devices."""
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from sfpo_rllib import preflight as estimates
 from sfpo_rllib.algorithms.grpo.settings import BatchSettings
@@ -10,7 +10,7 @@ from sfpo_rllib.core.update_rules import rule_name
 from sfpo_rllib.env_runners.engines import engine_class, gpu_share
 from sfpo_rllib.env_runners.engines.context import context_length
 from sfpo_rllib.env_runners.engines.memory import EngineLoad
-from sfpo_rllib.rl_modules.model_settings import MODEL_CONFIG_KEYS
+from sfpo_rllib.rl_modules.model_settings import MODEL_CONFIG_KEYS, ModelSettings
 
 
 def preflight(
@@ -30,8 +30,7 @@ def preflight(
     """
     model = {**MODEL_CONFIG_KEYS, **config.model_config}
     if model_config is None:
-        source = {key: model[key] for key in ("revision", "trust_remote_code")}
-        model_config = AutoConfig.from_pretrained(model["model"], **source)
+        model_config = ModelSettings.of(model).pretrained_config()
     context = context_length(model_config, config.engine_kwargs)
     rule = config.make_update_rule()
     # A micro-batch is never larger than the mini-batch it is cut from.

@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import get_session, try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
+from transformers import AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -151,7 +151,7 @@ def _load_model_config(model: ModelSettings) -> PretrainedConfig:
     if not model.model or not isinstance(model.model, str | os.PathLike):
         raise _NotThisModel("must be a transformers folder or a hub id")
     _require_found(str(model.model))
-    model_config = AutoConfig.from_pretrained(model.model, **model.source)
+    model_config = model.pretrained_config()
     if not model.trust_remote_code and not _is_causal_lm(model_config):
         raise _NotThisModel(
             f"must be a causal language model, and is a {model_config.model_type!r}"

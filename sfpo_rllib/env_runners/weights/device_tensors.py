@@ -8,6 +8,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from torch.distributed.tensor import DTensor
 
+from sfpo_rllib.rl_modules.model_settings import ModelSettings
 from sfpo_rllib.rl_modules.weights import checkpoint_format, skeleton
 
 
@@ -78,12 +79,8 @@ class DeviceTensors:
 def _check_names(module: Any, described: list[Described]) -> None:
     """Raises a ValueError unless the weights are already as a checkpoint has them."""
     config = module.model_config
-    made = skeleton(
-        config["model"],
-        dtype=module.compute_dtype,
-        revision=config.get("revision"),
-        trust_remote_code=config.get("trust_remote_code", False),
-    )
+    source = ModelSettings.of(config).source
+    made = skeleton(config["model"], dtype=module.compute_dtype, **source)
     there = checkpoint_format(made, made.state_dict(), module.compute_dtype)
     wanted = {name: tuple(tensor.shape) for name, tensor in there.items()}
     if wanted != {weight.name: weight.shape for weight in described}:
