@@ -1,4 +1,4 @@
-"""Checkpoints of algorithms: whole and checked, old ones too; a stranger's weights; states."""
+"""Checkpoints of algorithms: whole and checked, old ones too; states."""
 
 import copy
 import json
@@ -6,7 +6,7 @@ import logging
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,20 @@ import torch
 
 pytest.importorskip("ray")
 
-from checkpoint_files import assert_same, damaged_copies, files_of, largest_file
-from probes import ECHO, assert_equal_weights, sfpo_results, train
+from checkpoint_files import (
+    MODULE,
+    assert_same,
+    damaged_copies,
+    files_of,
+    largest_file,
+    tensors_of,
+)
+from probes import assert_equal_weights, sfpo_results, train
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import (
     COMPONENT_LEARNER,
     COMPONENT_LEARNER_GROUP,
     COMPONENT_OPTIMIZER,
-    DEFAULT_MODULE_ID,
 )
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.utils.checkpoints import Checkpointable
@@ -43,41 +49,6 @@ from sfpo_rllib.checkpoints.manifest import MANIFEST, write_manifest
 
 MakeConfig = Callable[..., SFPOConfig]
 Running = Callable[[Any], Any]
-
-LEARNER = Path(COMPONENT_LEARNER_GROUP, COMPONENT_LEARNER)
-MODULE = LEARNER / "rl_module" / DEFAULT_MODULE_ID
-
-
-@pytest.fixture(scope="module")
-def config(make_config: MakeConfig) -> SFPOConfig:
-    """With a trigger whose window is not full, and a learning rate that falls."""
-    return make_config(env=ECHO).training(
-        minibatch_size=4,
-        entropy_window=8,
-        entropy_z_threshold=1e-3,
-        lr_schedule="linear",
-        lr_total_batches=10,
-    )
-
-
-@pytest.fixture(scope="module")
-def algo(config: SFPOConfig, ray_cluster: None) -> Iterator[SFPO]:
-    built = config.copy(copy_frozen=False).build_algo()
-    train(built, 2)
-    yield built
-    built.stop()
-
-
-@pytest.fixture(scope="module")
-def checkpoint(algo: SFPO, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(algo.save_to_path(tmp_path_factory.mktemp("saved") / "checkpoint"))
-
-
-@pytest.fixture
-def stranger(checkpoint: Path, tmp_path: Path) -> Path:
-    """A copy, to be tampered with."""
-    return shutil.copytree(checkpoint, tmp_path / "stranger")
-
 
 # What is in it.
 
@@ -176,90 +147,6 @@ def test_a_part_can_be_restored_alone(algo: SFPO, checkpoint: Path, stranger: Pa
     algo.restore_from_path(checkpoint)
     weights = algo.get_module_weights()
     assert_equal_weights({name: weights[name] for name in moved}, tensors_of(checkpoint))
-
-
-def tensors_of(checkpoint: Path) -> dict[str, torch.Tensor]:
-    return load_file(checkpoint / MODULE / "module_state.safetensors")
-
-
-# Of strangers.
-
-
-class Malicious:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> Any:
-        return os.makedirs, (str(self.mark),)
-
-
-def test_weights_of_a_stranger_are_loaded_without_unpickling_anything(
-    algo: SFPO, config: SFPOConfig, stranger: Path, tmp_path: Path, running: Running
-) -> None:
-    mark = tmp_path / "mark"
-    pickles = list(stranger.rglob("*.pkl"))
-    for path in pickles:
-        path.write_bytes(pickle.dumps(Malicious(mark)))
-    expected = {name: tensor * 2 for name, tensor in tensors_of(stranger).items()}
-    save_file(expected, stranger / MODULE / "module_state.safetensors")
-    write_manifest(stranger)
-    assert len(pickles) > 5
-
-    weights = {name: torch.from_numpy(array) for name, array in read_weights(stranger).items()}
-    assert_equal_weights(weights, expected)
-    taken = running(
-        SFPO.from_checkpoint(stranger, weights_only=True, config=config.copy(copy_frozen=False))
-    )
-    weights = taken.get_module_weights()
-    assert_equal_weights({name: weights[name] for name in expected}, expected)
-    result = taken.train()
-    assert sfpo_results(result)["engine_logp_diff"] < 1e-5, "the engine has them too"
-    assert sfpo_results(result)["optimizer_steps_lifetime"] == 16, "and there is nothing else"
-    taken.restore_from_path(stranger, weights_only=True)
-    weights = taken.get_module_weights()
-    assert_equal_weights({name: weights[name] for name in expected}, expected)
-    assert not mark.exists()
-
-    with pytest.raises(FileExistsError):  # so it would have been
-        mark.mkdir()
-        pickle.loads(pickles[0].read_bytes())
-
-
-def test_a_pickle_in_place_of_any_file_is_never_opened_for_weights(
-    checkpoint: Path, stranger: Path, tmp_path: Path
-) -> None:
-    mark = tmp_path / "mark"
-    content = files_of(checkpoint)
-    for name in content:
-        (stranger / name).write_bytes(pickle.dumps(Malicious(mark)))
-        if name != MANIFEST:
-            write_manifest(stranger)
-        try:
-            weights = read_weights(stranger)
-        except CheckpointError as error:
-            assert name in str(error)
-            assert name in (MANIFEST, *(str(MODULE / f"module_state.{x}") for x in SUFFIXES))
-        else:
-            assert weights.keys() == tensors_of(checkpoint).keys()
-        (stranger / name).write_bytes(content[name])
-    # Weights as a pickle, of a user's object or of an earlier release.
-    write_manifest(stranger)
-    (stranger / MODULE / "module_state.msgpack").unlink()
-    (stranger / MODULE / "module_state.pkl").write_bytes(pickle.dumps(Malicious(mark)))
-    write_manifest(stranger)
-    with pytest.raises(CheckpointError, match=r"module_state\.pkl: holds the weights as a pickle"):
-        read_weights(stranger)
-    assert not mark.exists()
-
-
-SUFFIXES = ("msgpack", "safetensors")
-
-
-def test_weights_alone_need_a_config_of_the_users_own(checkpoint: Path) -> None:
-    with pytest.raises(ValueError, match=r"config=None: must be the algorithm's config"):
-        SFPO.from_checkpoint(checkpoint, weights_only=True)
 
 
 # Of earlier releases.

@@ -85,11 +85,6 @@ def for_ever() -> None:
     return for_ever()
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tiny_model) -> Any:
-    return AutoTokenizer.from_pretrained(tiny_model)
-
-
 @pytest.fixture
 def bench(tokenizer) -> Callable[..., Bench]:
     def make(reply: Reply = lambda request: ("1", False), **kwargs: Any) -> Bench:

@@ -1,57 +1,25 @@
-"""Environments beside the engine: what is sampled stays, what is stuck costs its group alone."""
+"""Environments beside the engine: what is sampled stays as it is, whatever is at work at once."""
 
-import _thread
 import json
 import random
-import sqlite3
 import string
 import threading
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import gymnasium as gym
 import pytest
-from scripted import Bench, Dialogue
+from scripted import Acts, Bench, Dialogue
 from sfpo_envs import MathReasoningEnv
 from sfpo_envs.graders.pool import idle_workers
 from transformers import AutoTokenizer
 
 from sfpo_rllib.env_runners.engines.transformers_engine import TransformersEngine
-from sfpo_rllib.env_runners.rollout import GroupRollout, RolloutResult
+from sfpo_rllib.env_runners.rollout import RolloutResult
 from sfpo_rllib.rl_modules.char_llama import build_char_llama
 from sfpo_rllib.token_trace import TokenTrace
 
 BAD = 5
 SEEDS = [7, BAD, 9]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_model) -> Any:
-    return AutoTokenizer.from_pretrained(tiny_model)
-
-
-@pytest.fixture
-def until() -> Iterator[threading.Event]:
-    """What stuck environments wait for."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-@pytest.fixture
-def bench(tokenizer) -> Callable[..., Bench]:
-    def make(num_env_threads: int, env_class: type = Acts, **kwargs: Any) -> Bench:
-        # A reply is a function of its request's random stream, as an engine's is.
-        return Bench(
-            tokenizer,
-            lambda request: (str(request.seed % 1000), request.seed % 5 == 0),
-            env_class=env_class,
-            num_env_threads=num_env_threads,
-            **kwargs,
-        )
-
-    return make
 
 
 class Jittery(Dialogue):
@@ -64,36 +32,6 @@ class Jittery(Dialogue):
     def step(self, action: str) -> tuple[str, float, bool, bool, dict]:
         time.sleep(random.random() * 0.01)
         return super().step(action)
-
-
-class Acts(gym.Env):
-    """One turn, which is whatever a function of the seed does."""
-
-    def __init__(
-        self,
-        reset: Callable[[int], Any] = lambda seed: None,
-        step: Callable[[int], Any] = lambda seed: None,
-    ) -> None:
-        self._reset, self._step = reset, step
-        self.thread = threading.current_thread()
-        self.database = sqlite3.connect(":memory:")  # may be used by the thread that made it alone
-        self.closed = threading.Event()
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict]:
-        assert seed is not None
-        self._seed = seed
-        self.database.execute("select 1")
-        self._reset(seed)
-        return f"{seed}=", {}
-
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict]:
-        self.database.execute("select 1")
-        self._step(self._seed)
-        return "", 1.0, True, False, {}
-
-    def close(self) -> None:
-        self.database.close()
-        self.closed.set()
 
 
 def content(result: RolloutResult) -> dict[int, list]:
@@ -247,140 +185,6 @@ def test_math_is_graded_in_threads_by_workers_that_can_be_killed(tmp_path):
         is_right = episode.get_observations(0) == roots[episode.get_actions(0)]
         assert episode.get_infos(-1)["is_success"] is is_right
     assert 0 < sum(episode.get_infos(-1)["is_success"] for episode in episodes) < 36
-
-
-# Misdeeds.
-
-
-@pytest.mark.parametrize("where", ["reset", "step"])
-def test_a_stuck_environment_costs_its_group_and_no_thread(bench, until, where):
-    def act(seed: int) -> None:
-        if seed == BAD:
-            until.wait(60)
-
-    b = bench(1, timeout_s=1.0, **{where: act})
-    start = time.monotonic()
-    result = b.run(SEEDS)
-    assert time.monotonic() - start < 30
-    assert set(result.groups) == {7, 9}
-    assert f"{where}(" in result.dropped[BAD]
-    assert "took longer than env_timeout_s=1.0; it is at" in result.dropped[BAD]
-    assert result.num_envs_timed_out == 1
-    # The one thread there is has work to do.
-    assert set(b.run([1, 2, 3]).groups) == {1, 2, 3}
-    until.set()
-    stuck = [env for env in b.made if env not in {guarded._env for guarded in b.pool._free}]
-    assert len(stuck) == 1 and stuck[0].closed.wait(20)
-
-
-@pytest.mark.parametrize("where", ["reset", "step"])
-def test_at_the_deadline_a_stuck_environment_is_left_behind_without_a_time_out_too(
-    bench, until, where, caplog
-):
-    def act(seed: int) -> None:
-        if seed == BAD:
-            until.wait(60)
-
-    b = bench(4, **{where: act})
-    start = time.monotonic()
-    result = b.run(SEEDS, timeout_s=2.0)
-    assert time.monotonic() - start < 30
-    assert set(result.groups) == {7, 9} and result.unfinished == [BAD]
-    assert f"{where}(" in caplog.text and "was not over at the deadline" in caplog.text
-    assert b.engine.num_aborts == 1
-    assert set(b.run([1, 2, 3]).groups) == {1, 2, 3}
-
-
-ERRORS = [OSError("the tool broke"), SystemExit(3), KeyboardInterrupt(), MemoryError()]
-
-
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("where", ["reset", "step"])
-def test_what_an_environment_raises_drops_its_group_and_no_other(bench, error, where):
-    def act(seed: int) -> None:
-        if seed == BAD:
-            raise error
-
-    b = bench(3, **{where: act})
-    for _ in range(2):
-        result = b.run(SEEDS, group_size=3)
-        assert set(result.groups) == {7, 9}
-        assert type(error).__name__ in result.dropped[BAD]
-
-
-def test_a_dropped_group_waits_for_none_of_its_members(bench, until):
-    """One raises while its sibling is stuck in its step: the job is over all the same."""
-    count = iter(range(100))
-
-    def act(seed: int) -> None:
-        if seed == BAD:
-            if next(count):
-                raise OSError("the tool broke")
-            until.wait(60)
-
-    b = bench(4, step=act)
-    start = time.monotonic()
-    result = b.run(SEEDS, timeout_s=60.0)
-    assert time.monotonic() - start < 20
-    assert set(result.groups) == {7, 9} and set(result.dropped) == {BAD}
-    assert b.engine.num_aborts == 0
-    assert set(b.run([1, 2, 3]).groups) == {1, 2, 3}
-
-
-def test_members_that_are_shown_different_problems_drop_their_group(tokenizer):
-    count = iter(range(100))
-
-    class IgnoresItsSeed(Acts):
-        def reset(self, **kwargs: Any) -> tuple[str, dict]:
-            super().reset(**kwargs)
-            return f"{next(count)}=", {}
-
-    b = Bench(tokenizer, lambda r: ("1", False), env_class=IgnoresItsSeed, num_env_threads=3)
-    result = b.run([3, 4], group_size=4)
-    assert set(result.dropped) == {3, 4}
-    assert "shown different problems" in result.dropped[3]
-
-
-# Ends.
-
-
-def test_ctrl_c_while_environments_are_waited_for_leaves_nothing_behind(bench, until):
-    is_first = True
-
-    def act(seed: int) -> None:
-        nonlocal is_first
-        if is_first:
-            is_first = False
-            _thread.interrupt_main()
-            until.wait(60)
-
-    b = bench(2, step=act)
-    start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        b.run(SEEDS, timeout_s=60.0)
-    assert time.monotonic() - start < 20
-    assert not b.engine.in_flight and not b.pool._taken
-    assert set(b.run(SEEDS).groups) == set(SEEDS)
-
-
-def test_a_cancelled_job_ends_while_environments_are_waited_for(bench, until, monkeypatch):
-    is_waiting = threading.Event()
-
-    def act(seed: int) -> None:
-        is_waiting.set()
-        until.wait(60)
-
-    b = bench(2, step=act)
-    init = GroupRollout.__init__
-
-    def cancelled(self, *args, **kwargs):
-        init(self, *args, **kwargs, is_cancelled=is_waiting.is_set)
-
-    monkeypatch.setattr(GroupRollout, "__init__", cancelled)
-    start = time.monotonic()
-    result = b.run(SEEDS, timeout_s=60.0)
-    assert time.monotonic() - start < 20
-    assert sorted(result.unfinished) == sorted(SEEDS) and b.engine.num_aborts == 1
 
 
 # What the engine makes of its time.

@@ -3,13 +3,12 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import pytest
 from scripted import Bench
-from transformers import AutoTokenizer
 
 from sfpo_rllib.env_runners.env_thread import EnvThread, is_done
 from sfpo_rllib.env_runners.rollout import GroupRollout
@@ -50,19 +49,6 @@ class Stuck(gym.Env):
     def close(self) -> None:
         self.database.close()
         self.closed.set()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_model) -> Any:
-    return AutoTokenizer.from_pretrained(tiny_model)
-
-
-@pytest.fixture
-def until() -> Iterator[threading.Event]:
-    """What stuck environments wait for."""
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 @pytest.fixture

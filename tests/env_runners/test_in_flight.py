@@ -16,7 +16,7 @@ from fake_runners import FakeRunners, complete, weights
 from probes import learned_groups
 from ray.rllib.core import COMPONENT_RL_MODULE
 from scripted import Bench
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import Completion, GenerationRequest, SamplingSettings
@@ -30,12 +30,6 @@ from sfpo_rllib.env_runners.stream.ledger import Ledger
 from sfpo_rllib.env_runners.summary import renewed_fraction
 from sfpo_rllib.env_runners.weights import Mailbox, MailboxReader
 from sfpo_rllib.token_trace import TokenTrace
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_model) -> Any:
-    return AutoTokenizer.from_pretrained(tiny_model)
-
 
 # What a trace says.
 

@@ -8,17 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from scripted import Bench, Reply
-from transformers import AutoTokenizer
 
 from sfpo_rllib.env_runners import rollout
 from sfpo_rllib.env_runners.rollout import stable_hash
 from sfpo_rllib.env_runners.summary import summarize
 from sfpo_rllib.token_trace import TokenTrace
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_model) -> Any:
-    return AutoTokenizer.from_pretrained(tiny_model)
 
 
 @pytest.fixture

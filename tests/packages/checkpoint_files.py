@@ -9,6 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, DEFAULT_MODULE_ID
+from safetensors.torch import load_file
+
+# Where the weights are.
+MODULE = Path(COMPONENT_LEARNER_GROUP, COMPONENT_LEARNER, "rl_module", DEFAULT_MODULE_ID)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -18,6 +23,11 @@ def files_of(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def tensors_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The weights in a checkpoint."""
+    return load_file(checkpoint / MODULE / "module_state.safetensors")
 
 
 @contextmanager

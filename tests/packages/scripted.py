@@ -1,5 +1,7 @@
 """An engine that replies by rule, an environment to talk to, and a bench that has both."""
 
+import sqlite3
+import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -98,6 +100,36 @@ class Dialogue(gym.Env):
 
     def close(self) -> None:
         self.closed = True
+
+
+class Acts(gym.Env):
+    """One turn, which is whatever a function of the seed does."""
+
+    def __init__(
+        self,
+        reset: Callable[[int], Any] = lambda seed: None,
+        step: Callable[[int], Any] = lambda seed: None,
+    ) -> None:
+        self._reset, self._step = reset, step
+        self.thread = threading.current_thread()
+        self.database = sqlite3.connect(":memory:")  # may be used by the thread that made it alone
+        self.closed = threading.Event()
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict]:
+        assert seed is not None
+        self._seed = seed
+        self.database.execute("select 1")
+        self._reset(seed)
+        return f"{seed}=", {}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict]:
+        self.database.execute("select 1")
+        self._step(self._seed)
+        return "", 1.0, True, False, {}
+
+    def close(self) -> None:
+        self.database.close()
+        self.closed.set()
 
 
 class Bench:
