@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+
+from sfpo_rllib.rl_modules.model_settings import ModelSettings
 
 # Whether this process is the one that reads; None: every process does.
 _READS: ContextVar[bool | None] = ContextVar("reads", default=None)
@@ -56,22 +58,17 @@ def load_model(config: Mapping[str, Any], attn_implementation: str | None) -> Pr
     Returns:
         The model; its parameters are on the meta device where another process reads them.
     """
-    source = {
-        "trust_remote_code": config["trust_remote_code"],
-        "attn_implementation": attn_implementation,
-    }
-    name, revision = config["model"], config["revision"]
+    settings = ModelSettings.of(config)
+    how = {"dtype": torch.float32, "attn_implementation": attn_implementation}
     if _READS.get() is not False:
         read: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, revision=revision, **source
+            settings.model, **how, **settings.source
         )
         return read
-    model_config = AutoConfig.from_pretrained(
-        name, revision=revision, trust_remote_code=config["trust_remote_code"]
-    )
+    model_config = settings.pretrained_config()
     with _parameters_on_meta():
         made: PreTrainedModel = AutoModelForCausalLM.from_config(
-            model_config, dtype=torch.float32, **source
+            model_config, trust_remote_code=settings.trust_remote_code, **how
         )
     return made.eval()
 

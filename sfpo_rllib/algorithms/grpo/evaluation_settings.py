@@ -36,8 +36,14 @@ def evaluation_problems(config: AlgorithmConfig) -> Iterator[str]:
     Args:
         config: Of the algorithm, or of its evaluation.
     """
-    if not config.in_evaluation:
-        yield from [*_exploration_problems(config), *_override_problems(config)]
+    if config.in_evaluation:
+        return
+    if not config.explore:
+        yield (
+            f"explore={config.explore!r}: must be True in training, as greedy replies of a group "
+            "would all be the same; in evaluation_config it may be False"
+        )
+    yield from _override_problems(config)
 
 
 def _override_problems(config: AlgorithmConfig) -> Iterator[str]:
@@ -94,15 +100,6 @@ def evaluation_sampling(config: Any, evaluation: Any) -> dict[str, Any]:
         said = (overrides or {}).get("sampling")
         says_temperature = isinstance(said, Mapping) and "temperature" in said
     return sampling if says_temperature else {**sampling, "temperature": 0.0}
-
-
-def _exploration_problems(config: AlgorithmConfig) -> Iterator[str]:
-    """That replies are sampled where policies are trained on them."""
-    if not config.explore:
-        yield (
-            f"explore={config.explore!r}: must be True in training, as greedy replies of a group "
-            "would all be the same; in evaluation_config it may be False"
-        )
 
 
 def grades_training_problems(config: AlgorithmConfig, evaluation: AlgorithmConfig) -> bool:

@@ -93,6 +93,18 @@ class GRPOLearnerGroup(LearnerGroup, SavedAsTensors):
     def foreach_learner(self, func: Callable[..., Any], **kwargs: Any) -> RemoteCallResults:
         return self._call(partial(super().foreach_learner, func, **kwargs), looks=True)
 
+    def ask_one(self, func: Callable[..., Any], number: int = 0, **kwargs: Any) -> Any:
+        """What a function returns of one learner; what it raises there is raised here.
+
+        Args:
+            func: Takes the learner.
+            number: Of the learner.
+            kwargs: Of RLlib's `foreach_learner`.
+        """
+        ids = None if self.is_local else [number]
+        (value,) = values_of(self.foreach_learner(func, remote_actor_ids=ids, **kwargs))
+        return value
+
     @override(LearnerGroup)
     def get_state(
         self,
@@ -154,7 +166,7 @@ class GRPOLearnerGroup(LearnerGroup, SavedAsTensors):
                 "is in the learners' processes otherwise; get_module_weights() returns its "
                 "weights, save_pretrained() writes a transformers folder"
             )
-        (modules,) = values_of(self.foreach_learner(lambda learner: learner.module))
+        modules = self.ask_one(lambda learner: learner.module)
         return modules[module_id].unwrapped() if module_id in modules else None
 
     def get_module_weights(self) -> dict[str, torch.Tensor]:
@@ -168,10 +180,8 @@ class GRPOLearnerGroup(LearnerGroup, SavedAsTensors):
             return {name: tensor.cpu().clone() for name, tensor in weights.items()}
 
         def get_module_weights() -> dict[str, torch.Tensor]:
-            first = None if self.is_local else [0]
             with self.gathered(COMPONENT_RL_MODULE):
-                (weights,) = values_of(self.foreach_learner(copied, remote_actor_ids=first))
-            return weights
+                return self.ask_one(copied)
 
         return self._call(get_module_weights, looks=True)
 
@@ -186,15 +196,13 @@ class GRPOLearnerGroup(LearnerGroup, SavedAsTensors):
         Raises:
             FloatingPointError: If the weights are not finite.
         """
-        first = None if self.is_local else [0]
 
         def engine_weights() -> tuple[int, Any]:
             with self.gathered(COMPONENT_RL_MODULE, for_engines=True):
                 # Two calls: what a call raises would be hidden in a reference.
-                call = partial(self.foreach_learner, remote_actor_ids=first)
-                (version,) = values_of(call(lambda learner: learner.pack_weights()))
-                (weights,) = values_of(
-                    call(lambda learner: learner.take_packed_weights(), return_obj_refs=True)
+                version = self.ask_one(lambda learner: learner.pack_weights())
+                weights = self.ask_one(
+                    lambda learner: learner.take_packed_weights(), return_obj_refs=True
                 )
                 self.check()  # so would be the death of the learner
             return version, weights
@@ -233,12 +241,8 @@ class GRPOLearnerGroup(LearnerGroup, SavedAsTensors):
 
         def set_recent_batches() -> None:
             for i, share in enumerate(shares):
-                values_of(
-                    self.foreach_learner(
-                        lambda learner, batches: learner.set_recent_batches(batches),
-                        remote_actor_ids=None if self.is_local else [i],
-                        batches=share,
-                    )
+                self.ask_one(
+                    lambda learner, batches: learner.set_recent_batches(batches), i, batches=share
                 )
 
         self._change(set_recent_batches)

@@ -16,7 +16,6 @@ from sfpo_rllib.algorithms.grpo.minibatches import (
     Minibatches,
 )
 from sfpo_rllib.recordings.rows import LearnerNumbers
-from sfpo_rllib.remote import values_of
 from sfpo_rllib.rl_modules.causal_lm import ADVANTAGES, ATTENTION_MASK, LOSS_MASK
 
 
@@ -92,11 +91,7 @@ def take_groups(
         def take(learner: Any, rows: list[int]) -> list[LearnerNumbers | None]:
             return learner.take_rows(rows)
 
-        (numbers,) = values_of(
-            learners.foreach_learner(
-                take, remote_actor_ids=None if learners.is_local else [learner], rows=rows
-            )
-        )
+        numbers = learners.ask_one(take, learner, rows=rows)
         for i, (_, group) in enumerate(wanted):
             found[group] = numbers[i * group_size : (i + 1) * group_size]
     return [found[group] for group in range(count)]

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -170,6 +170,11 @@ class Rollouts:
         counts: Counter[str] = self.stream.ledger.counts
         chooser = self.stream.chooser
         masked = num_cut_replies(batch.groups) if config.truncated_replies == "mask" else 0
+        more: dict[str, float] = {}
+        if self._mailbox is not None:
+            more["renewed_fraction"] = renewed_fraction(batch.groups)
+        if chooser is not None:
+            more |= {f"curriculum/{name}": n for name, n in chooser.metrics().items()}
         self.log_runner_metrics()
         log_rollouts(
             self._metrics,
@@ -184,12 +189,7 @@ class Rollouts:
                 "weights_version": min(batch.versions),
                 "weights_age/mean": fmean(ages),
                 "weights_age/max": max(ages),
-                **(
-                    {}
-                    if self._mailbox is None
-                    else {"renewed_fraction": renewed_fraction(batch.groups)}
-                ),
-                **({} if chooser is None else _under("curriculum", chooser.metrics())),
+                **more,
             },
             seconds=self._last_batch_at - start,
         )
@@ -280,7 +280,3 @@ class Rollouts:
         self._problem_ids.close()
         if self._mailbox is not None:
             self._mailbox.close()
-
-
-def _under(name: str, numbers: Mapping[str, float]) -> dict[str, float]:
-    return {f"{name}/{key}": value for key, value in numbers.items()}

@@ -70,16 +70,16 @@ class TransformersEngine(RolloutEngine):
             lora: Arguments of `peft.LoraConfig`: weights are those of an adapter to the model.
         """
         self._device = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
+        source: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
         self._model: Any = AutoModelForCausalLM.from_pretrained(
-            model, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, revision=revision
+            model, dtype=DTYPES[dtype], **source
         )
         if lora is not None:
             add_lora(self._model, lora)
         self._lora = lora
-        self._load_tokenizer = functools.cache(  # stop strings alone need one
-            lambda: AutoTokenizer.from_pretrained(
-                model, trust_remote_code=trust_remote_code, revision=revision
-            )
+        # Stop strings alone need one.
+        self._load_tokenizer = functools.cache(
+            lambda: AutoTokenizer.from_pretrained(model, **source)
         )
         self._model.to(self._device).eval()
         self._cache_name = _cache_name(self._model)

@@ -86,16 +86,11 @@ class WeightSettings:
             )
 
     def _sleep_problems(self) -> Iterator[str]:
-        local = self.num_env_runners == 0
+        gpus = "num_gpus_per_env_runner" if self.num_env_runners else "num_gpus_per_learner"
         for wrong, right in (
             (self.rollout_engine != "vllm", "rollout_engine='vllm'"),
             (self.max_staleness > 0, "max_staleness=0: engines sample while learners learn"),
-            (
-                not (self.num_gpus_per_learner if local else self.num_gpus_per_env_runner),
-                "num_gpus_per_learner > 0: on a CPU there is no device memory to give"
-                if local
-                else "num_gpus_per_env_runner > 0: on a CPU there is no device memory to give",
-            ),
+            (not getattr(self, gpus), f"{gpus} > 0: on a CPU there is no device memory to give"),
         ):
             if wrong:
                 yield f"sleep_while_learning=True: must be False, or {right}"

@@ -73,20 +73,14 @@ def test_nothing_is_held_where_nothing_is_recorded() -> None:
 
 def test_each_learner_is_asked_for_the_groups_that_it_had() -> None:
     shares = [[1, 3], [0, 2]]  # of groups of two: rows 0 and 1 of a learner are its first group
-    asked: list[tuple[list[int], list[int]]] = []
+    asked: list[tuple[int, list[int]]] = []
 
     class Learners:
-        is_local = False
-
-        def foreach_learner(
-            self, func: Callable[..., Any], *, remote_actor_ids: list[int], rows: list[int]
-        ) -> list[Any]:
-            asked.append((remote_actor_ids, rows))
-            (which,) = remote_actor_ids
-            fake = SimpleNamespace(take_rows=lambda rows: [(which, row) for row in rows])
-            value = func(fake, rows=rows)
-            return [SimpleNamespace(ok=True, get=lambda: value)]
+        def ask_one(self, func: Callable[..., Any], number: int, *, rows: list[int]) -> Any:
+            asked.append((number, rows))
+            fake = SimpleNamespace(take_rows=lambda rows: [(number, row) for row in rows])
+            return func(fake, rows=rows)
 
     found = take_groups(Learners(), shares, 3, group_size=2)  # type: ignore[arg-type]
     assert found == [[(1, 0), (1, 1)], [(0, 0), (0, 1)], [(1, 2), (1, 3)]]
-    assert asked == [([0], [0, 1]), ([1], [0, 1, 2, 3])]
+    assert asked == [(0, [0, 1]), (1, [0, 1, 2, 3])]
