@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from sfpo_envs.options import check_operators
 from sfpo_envs.problems.permutation import KeyedPermutation
 from sfpo_envs.prompts import check_template, fill
 from sfpo_envs.single_turn import Problem, SingleTurnEnv
@@ -63,13 +64,8 @@ class ArithmeticEnv(SingleTurnEnv):
         super().__init__(shuffle_seed)
         if not (isinstance(num_digits, int) and 1 <= num_digits <= _MAX_DIGITS):
             raise ValueError(f"num_digits={num_digits!r}: must be an int from 1 to {_MAX_DIGITS}")
+        check_operators(operators, _OPERATIONS)
         self._operators = tuple(operators)
-        if not self._operators or len(set(self._operators)) < len(self._operators):
-            raise ValueError(f"operators={operators!r}: must name at least one, each only once")
-        if unknown := set(self._operators) - set(_OPERATIONS):
-            raise ValueError(
-                f"operators={operators!r}: {min(unknown)!r} is none of {', '.join(_OPERATIONS)}"
-            )
         check_template(prompt_template, ("a", "op", "b"))
         self._template = prompt_template
         self._reverse_answer = reverse_answer

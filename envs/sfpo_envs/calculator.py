@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sfpo_envs.arithmetic_expression import NEGATION, ExpressionError, evaluate, parse_number
 from sfpo_envs.graders.extraction import MAX_REPLY_CHARS
-from sfpo_envs.options import instead
+from sfpo_envs.options import check_operators, instead
 from sfpo_envs.problems.streams import shared_stream
 from sfpo_envs.prompts import check_template, fill
 from sfpo_envs.spaces import MAX_TEXT_CHARS
@@ -220,12 +220,7 @@ class _Expressions:
             raise ValueError(f"num_operands={self.num_operands!r}: must be an int from 2 to 20")
         if not _is_int(self.num_digits, 1, 20):
             raise ValueError(f"num_digits={self.num_digits!r}: must be an int from 1 to 20")
-        if not self.operators or len(set(self.operators)) < len(self.operators):
-            raise ValueError(f"operators={self.operators}: must name at least one, each only once")
-        if unknown := set(self.operators) - set(_OPERATORS):
-            raise ValueError(
-                f"operators={self.operators}: {min(unknown)!r} is none of {', '.join(_OPERATORS)}"
-            )
+        check_operators(self.operators, _OPERATORS)
 
     def draw(self, number: int) -> str:
         rng = random.Random(f"calculator/{self.problem_seed}/{number}")

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from sfpo_envs.arithmetic_expression import NEGATION, Expression, ExpressionError, evaluate
 from sfpo_envs.graders.extraction import EXTRACTORS, check_extraction
+from sfpo_envs.options import check_operators
 from sfpo_envs.problems.streams import shared_stream
 from sfpo_envs.prompts import check_template, fill
 from sfpo_envs.stream_env import StreamEnv
@@ -182,12 +183,7 @@ class _Games:
                 raise ValueError(
                     f"min_{name}={least!r}, max_{name}={most!r}: must be ints from 1 on, in order"
                 )
-        if not self.operators or len(set(self.operators)) < len(self.operators):
-            raise ValueError(f"operators={self.operators}: must name at least one, each only once")
-        if unknown := set(self.operators) - set(_PRECEDENCE):
-            raise ValueError(
-                f"operators={self.operators}: {min(unknown)!r} is none of {', '.join(_PRECEDENCE)}"
-            )
+        check_operators(self.operators, _PRECEDENCE)
 
     def draw(self, number: int) -> NumbersGame:
         rng = random.Random(f"countdown/{self.problem_seed}/{number}")

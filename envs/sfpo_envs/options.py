@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -19,6 +19,18 @@ def instead(name: object, known: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(str(name), known, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return f"{hint}must be one of {', '.join(known)}"
+
+
+def check_operators(operators: Sequence[str], known: Iterable[str]) -> None:
+    """Raise unless there are operators, each once, and all are known.
+
+    Raises:
+        ValueError: There are none, one stands there twice, or one is not known.
+    """
+    if not operators or len(set(operators)) < len(operators):
+        raise ValueError(f"operators={operators!r}: must name at least one, each only once")
+    if unknown := set(operators).difference(known):
+        raise ValueError(f"operators={operators!r}: {min(unknown)!r} is none of {', '.join(known)}")
 
 
 def refuse_unknown(options: Mapping[str, Any], taken_by: Callable[..., Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, NamedTuple, NoReturn
@@ -105,17 +104,13 @@ class Player:
     def play(self, env: TextEnv, seed: int | None, reply: str) -> list[Step]:
         """Play an episode with one reply to everything; return its steps."""
         self.reset(env, seed)
-        return self.play_on(lambda: self.step(env, reply), reply)
-
-    def play_on(self, step: Callable[[], Step], reply: str) -> list[Step]:
-        """Step until the episode is over."""
-        steps = [step()]
+        steps = [self.step(env, reply)]
         while not steps[-1].over:
             if len(steps) == self.max_turns:
                 seen = f"an episode goes on after {len(steps)} turns of {short(reply)}"
                 change = "end it after a number of turns, or wrap it in sfpo_envs.TurnLimit"
                 self._broken("end", seen, change)
-            steps.append(step())
+            steps.append(self.step(env, reply))
         return steps
 
     def _broken(self, check: str, seen: str, change: str) -> NoReturn:
