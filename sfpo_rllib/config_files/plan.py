@@ -40,12 +40,8 @@ class RunPlan:
         return dict(total)
 
 
-def plan_of(config: GRPOConfig, *, device_memory_gb: float | None = None) -> RunPlan:
-    """Validates a config and says what it comes to.
-
-    Args:
-        config: Left as it is.
-        device_memory_gb: Of each GPU, in 10^9 bytes. None: of the first GPU visible here.
+def plan_of(config: GRPOConfig) -> RunPlan:
+    """Validates a config, which it leaves as it is, and says what it comes to.
 
     Raises:
         ValueError: If it is not valid.
@@ -57,7 +53,7 @@ def plan_of(config: GRPOConfig, *, device_memory_gb: float | None = None) -> Run
         algorithm=config.algo_class.__name__,
         settings=settings,
         changed={n: v for n, v in settings.items() if v != defaults.get(n) and n not in HARMLESS},
-        memory=config.preflight(device_memory_gb=device_memory_gb),
+        memory=config.preflight(),
         processes=[(number, dict(bundle)) for bundle, number in alike.items()],
     )
 

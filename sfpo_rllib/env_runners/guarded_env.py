@@ -128,14 +128,13 @@ class GuardedEnv:
             Part("step()", lambda: check_step(self._env.step(action)), self._limit_s)
         )
 
-    def reset(self, seed: int, *, deadline: float = NO_DEADLINE) -> tuple[Observation, dict]:
+    def reset(self, seed: int) -> tuple[Observation, dict]:
         """Resets it and waits; returns the first observation and info, checked.
 
         Raises:
             EnvFault: Whatever goes wrong.
-            DeadlineError: If it is not done by the deadline.
         """
-        return self.begin_reset(seed).wait(deadline)
+        return self.begin_reset(seed).wait()
 
     def spaces(self) -> tuple[gym.Space | None, gym.Space | None]:
         """Observation and action space, None where it has none.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 LEVEL = 0.95
+_TAIL = (1.0 - LEVEL) / 2.0  # on either side
 NUM_RESAMPLES = 10_000
 _CHUNK = 1000  # resamples at once: bounds the memory
 
@@ -28,21 +29,13 @@ class Estimate:
 
 
 def bootstrap_interval(
-    values: Sequence[float],
-    statistic: Statistic = np.median,
-    *,
-    level: float = LEVEL,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
+    values: Sequence[float], statistic: Statistic = np.median
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic of independent values.
+    """95% percentile bootstrap interval of a statistic of independent values.
 
     Args:
         values: One a seed.
         statistic: A function of an array and an axis, as numpy's are.
-        level: Probability that the interval covers.
-        num_resamples: Resamples with replacement.
-        seed: Of the resamples.
 
     Returns:
         Lower and upper bound; NaN without values.
@@ -50,8 +43,8 @@ def bootstrap_interval(
     data = np.asarray(values, dtype=float)
     if not len(data):
         return math.nan, math.nan
-    picks = np.random.default_rng(seed).integers(len(data), size=(num_resamples, len(data)))
-    return percentile_interval(statistic(data[picks], axis=1), level)
+    picks = np.random.default_rng(0).integers(len(data), size=(NUM_RESAMPLES, len(data)))
+    return percentile_interval(statistic(data[picks], axis=1))
 
 
 def bootstrap_means(values: np.ndarray, *, seed: int = 0) -> np.ndarray:
@@ -71,10 +64,9 @@ def bootstrap_means(values: np.ndarray, *, seed: int = 0) -> np.ndarray:
     return np.concatenate([counts @ values for counts in chunks]) / num
 
 
-def percentile_interval(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """The middle share of some draws: lower and upper bound."""
-    tail = (1.0 - level) / 2.0
-    low, high = np.quantile(draws, [tail, 1.0 - tail])
+def percentile_interval(draws: np.ndarray) -> tuple[float, float]:
+    """The middle 95% of some draws: lower and upper bound."""
+    low, high = np.quantile(draws, [_TAIL, 1.0 - _TAIL])
     return float(low), float(high)
 
 
@@ -102,7 +94,7 @@ def mean_estimates(values: np.ndarray, *, seed: int = 0) -> tuple[list[Estimate]
             uniform = np.random.default_rng((seed, column)).random(NUM_RESAMPLES)
             bounds = uniform ** (1 / len(shares))
             draws[int(shares[0] == 0.0), :, column] = bounds if shares[0] else 1.0 - bounds
-            bound = ((1.0 - LEVEL) / 2.0) ** (1 / len(shares))
+            bound = _TAIL ** (1 / len(shares))
             low, high = (bound, 1.0) if shares[0] else (0.0, 1.0 - bound)
         else:
             low, high = percentile_interval(draws[0, :, column])
