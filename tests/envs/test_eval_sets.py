@@ -4,20 +4,12 @@ import json
 import sys
 
 import pytest
+from problem_files import SIZES
 from repository import DATA
 from sfpo_envs import MathReasoningEnv, Verdict, make_grader
 from sfpo_envs.problems.dataset import load_math_dataset
 from sfpo_envs.problems.eval_sets import EVAL_SETS
 
-SIZES = {
-    "gsm8k": 1319,
-    "math500": 500,
-    "aime24": 30,
-    "aime25": 30,
-    "amc": 83,
-    "minerva": 272,
-    "olympiadbench": 675,
-}
 # One row of each, with the fields that it has on the hub.
 HUB_ROWS = {
     "gsm8k": ({"question": "q", "answer": "3 + 4 = <<3+4=7>>7\n#### 7"}, "7"),

@@ -2,20 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
-from repository import ROOT
+from problem_files import SIZES
+from repository import DATA
 
 from sfpo_rllib.evals import TASKS, Task, find_tasks, math_task
-
-DATA = ROOT.parent / "shared" / "data"
-SIZES = {
-    "gsm8k": 1319,
-    "math500": 500,
-    "aime24": 30,
-    "aime25": 30,
-    "amc": 83,
-    "minerva": 272,
-    "olympiadbench": 675,
-}
 
 
 @pytest.fixture

@@ -5,6 +5,17 @@ from pathlib import Path
 
 import pytest
 
+# Problems of the evaluation sets that have a name.
+SIZES = {
+    "gsm8k": 1319,
+    "math500": 500,
+    "aime24": 30,
+    "aime25": 30,
+    "amc": 83,
+    "minerva": 272,
+    "olympiadbench": 675,
+}
+
 
 def write(path: Path, rows: list[dict]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

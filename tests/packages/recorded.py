@@ -118,7 +118,7 @@ def group(seed: int, size: int, **how: Any) -> list[dict[str, Any]]:
 
 
 def record(
-    folder: Path, *, iterations: int, groups: int, size: int = 8, length: int = 1, run: int = 0
+    folder: Path, *, iterations: int, groups: int, length: int = 1, run: int = 0
 ) -> RolloutStore:
     """Writes a run, which gets better, with an evaluation every ten iterations."""
     store = RolloutStore(folder)
@@ -126,12 +126,12 @@ def record(
         skill = 0.2 + 0.6 * iteration / iterations + 0.1 * run
         how = {"skill": skill, "length": length, "run": run}
         seeds = range(1000 + iteration * groups, 1000 + (iteration + 1) * groups)
-        rows = [each for seed in seeds for each in group(seed, size, **how)]
+        rows = [each for seed in seeds for each in group(seed, 8, **how)]
         for each in rows:
             each["weights_versions"] = [iteration - 1]
         store.write("training", iteration, rows, ABOUT)
         if iteration % 10 == 0:
-            held_out = [each for seed in range(2) for each in group(seed, size, **how)]
+            held_out = [each for seed in range(2) for each in group(seed, 8, **how)]
             for each in held_out:
                 each |= {"advantage": None, "old_logps": None, "entropies": None}
             store.write("evaluation", iteration, held_out, ABOUT)
