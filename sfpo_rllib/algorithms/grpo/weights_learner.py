@@ -1,8 +1,5 @@
 """How a learner comes by its weights, and hands them on to the engines."""
 
-import contextlib
-from typing import Any
-
 import torch
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner import Learner
@@ -23,11 +20,9 @@ class WeightsLearner(TorchLearner):
 
     @override(Learner)
     def _make_module(self) -> MultiRLModule:
-        several = self.config.num_learners > 1
-        shared: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        if several:
-            shared = read_once(is_first=torch.distributed.get_rank() == 0)
-        with shared:
+        if self.config.num_learners <= 1:
+            return super()._make_module()
+        with read_once(is_first=torch.distributed.get_rank() == 0):
             return super()._make_module()
 
     @override(TorchLearner)

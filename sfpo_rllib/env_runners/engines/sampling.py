@@ -59,11 +59,6 @@ class SamplingSettings:
             stop = tuple(stop)
         object.__setattr__(self, "stop", stop)
 
-    @staticmethod
-    def keys() -> list[str]:
-        """Names of the settings."""
-        return [field.name for field in fields(SamplingSettings)]
-
     def problems(self, *, evaluation: bool) -> list[str]:
         """What is wrong with the values, each as `field=value: what would be right`.
 
@@ -99,7 +94,7 @@ def sampling_problems(given: Any, *, evaluation: bool) -> list[str]:
     """What is wrong with settings as a user gives them, unknown names among them."""
     if not isinstance(given, Mapping):
         return [f"sampling={given!r}: must be a dict"]
-    keys = SamplingSettings.keys()
+    keys = [field.name for field in fields(SamplingSettings)]
     reshaping = [] if evaluation else [key for key in given if key in RESHAPING]
     known = {key: value for key, value in given.items() if key in keys}
     others = {key: value for key, value in given.items() if key not in reshaping}
