@@ -16,7 +16,7 @@ from sfpo_rllib.config_files.overrides import Override, parse_override, with_ove
 from sfpo_rllib.core.checks import first_line, nearest
 
 ALGORITHMS: dict[str, type[GRPOConfig]] = {"SFPO": SFPOConfig, "GRPO": GRPOConfig}
-DEFAULT_ALGO = "SFPO"
+_DEFAULT_ALGO = "SFPO"
 _YAML = (".yaml", ".yml")
 _LOADED: set[str] = set()  # modules that are configs
 # Options, and what they are options of: those of another one are not kept.
@@ -80,7 +80,7 @@ def _read_yaml(
         raise ValueError(f"must be text in UTF-8, and is none: {error.reason}") from error
     if not isinstance(content, dict):
         raise ValueError(f"must be a mapping from settings to values, and is {_kind(content)}")
-    algo = content.pop("algo", DEFAULT_ALGO)
+    algo = content.pop("algo", _DEFAULT_ALGO)
     for keys, value in overrides:
         if keys == ["algo"]:
             algo = value

@@ -3,7 +3,7 @@
 from sfpo_rllib.env_runners.stream.collection import Collection, collect
 from sfpo_rllib.env_runners.stream.curriculum import Curriculum, ProblemChooser
 from sfpo_rllib.env_runners.stream.fleet import Fleet
-from sfpo_rllib.env_runners.stream.ledger import Group, Ledger
+from sfpo_rllib.env_runners.stream.ledger import Group
 from sfpo_rllib.env_runners.stream.saved import pack, unpack
 from sfpo_rllib.env_runners.stream.settings import StreamSettings
 from sfpo_rllib.env_runners.stream.stream import Batch, GroupStream
@@ -15,7 +15,6 @@ __all__ = [
     "Fleet",
     "Group",
     "GroupStream",
-    "Ledger",
     "ProblemChooser",
     "StreamSettings",
     "collect",
