@@ -35,13 +35,16 @@ def setting_problems(given: Mapping[str, Any]) -> list[str]:
     return [*unknown, *value_problems(given, kinds, FIELD)]
 
 
-@cache
 def argument_names() -> frozenset[str]:
     """What `vllm.LLM` can be called with; nothing if vLLM is not installed, or built otherwise."""
     spec = importlib.util.find_spec("vllm")
     if spec is None or not spec.submodule_search_locations:
         return frozenset()
-    root = Path(spec.submodule_search_locations[0])
+    return _names_in(Path(spec.submodule_search_locations[0]))
+
+
+@cache
+def _names_in(root: Path) -> frozenset[str]:
     fields = _class_in(root / "engine" / "arg_utils.py", "EngineArgs")
     model = _class_in(root / "entrypoints" / "llm.py", "LLM")
     if fields is None or model is None:

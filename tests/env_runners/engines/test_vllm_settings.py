@@ -50,7 +50,6 @@ def test_without_a_source_that_says_them_any_name_will_do(
     for name, content in files.items():
         (tmp_path / "vllm" / name).write_text(content)
     monkeypatch.setattr(vllm_settings.importlib.util, "find_spec", _finding(tmp_path))
-    monkeypatch.setattr(vllm_settings, "argument_names", argument_names.__wrapped__)
     assert setting_problems({"anything": 1}) == []
 
 
