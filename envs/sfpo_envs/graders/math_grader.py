@@ -16,6 +16,7 @@ from sfpo_envs.graders.copied import is_copied
 from sfpo_envs.graders.extraction import EXTRACTORS, MAX_ANSWER_CHARS, check_extraction
 from sfpo_envs.graders.grade import MAX_GOLD_CHARS, Grade, Verdict, check_gold
 from sfpo_envs.graders.guards import is_too_costly
+from sfpo_envs.graders.inequalities import alike
 from sfpo_envs.graders.leads import without_leads
 from sfpo_envs.graders.naming import as_text, as_texts
 from sfpo_envs.graders.pool import ComparisonError, UngradableGoldError, equivalent
@@ -125,7 +126,7 @@ class MathGrader:
                 )
                 return self._ask(*texts)
             gold, answer = found_gold, found
-        gold, answer = without_leads(gold, answer)
+        gold, answer = alike(*without_leads(gold, answer))
         pairs = comparisons(read_quantity(gold), read_quantity(answer))
         verdicts = [_decided(*pair) for pair in pairs]
         return True in verdicts or any(

@@ -30,6 +30,7 @@ _SYNONYMS = [
     (re.compile(r"\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\})"), _DEGREES),
     (re.compile(r"(?<=[0-9])\^o(?![A-Za-z])"), _DEGREES),
     (re.compile(r"\\(?:varnothing|O)(?![A-Za-z])"), r"\\emptyset "),
+    (re.compile(r"\\backslash(?![A-Za-z])|(?<=\\mathbb\{R\})\s*-(?=\s*\\\{)"), r"\\setminus "),
     (re.compile(r"\\rm\s+([A-Za-z/ ]+)$"), r"\\text{\1}"),
     (re.compile(rf"{TEXT_COMMAND}\s*\{{\s*([ie])\s*\}}"), r" \1"),
     (re.compile(r"\\imath(?![A-Za-z])"), " i"),
@@ -54,8 +55,11 @@ _E_NOTATION = re.compile(
 )
 _TIMES_TEN = re.compile(r"(?<=[0-9.])(\s*)(?:[xX*]|\\ast)(\s*)(?=10\s*\^)")
 
-# Of an argument a comma can only be of thousands.
-_ARGUMENT = re.compile(r"(?:(?:frac|binom|sqrt)\s*|(?<=\}))\{[^{}()\[\]]*,[^{}()\[\]]*\}")
+# Of an argument a comma can only be of thousands, and so it is in `n = 31,250` as in 31,250 alone.
+_ARGUMENT = re.compile(
+    r"(?:(?:frac|binom|sqrt)\s*|(?<=\}))\{[^{}()\[\]]*,[^{}()\[\]]*\}"
+    r"|=\s*(?:\\?\$\s*)?[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9]|\s*,)"
+)
 _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
 _ANGLE = re.compile(
     r"(?P<function>\\(?:sin|cos|tan|cot|sec|csc)\s*(?:\^\s*(?:[0-9]|\{-?[0-9]+\})\s*)?)"
