@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from sfpo_envs.graders.extraction import MAX_REPLY_CHARS
+from sfpo_envs.graders.languages import ANSWER_IS
 
 # Quotes, emphasis, dollars, braces and tags become one mark, so that "B", **B**, $\text{B}$ and
 # <b>B</b> are read alike; a box and <answer> announce what they hold.
@@ -94,7 +95,9 @@ _ANNOUNCED = (
         rf"with|points\s+to|leads\s+to|gives)\s+(?:the\s+)?(?:correct\s+)?(?:answer\s+)?{_OPTION}\b",
         "clause",
     ),
-    # 答案是 B; 故选 B: in Chinese.
+    # La respuesta es B; 答案是 B.
+    (rf"{ANSWER_IS}(?:\s(?:la|el|le|die)\b)?", "clause"),
+    # 故选 B; 选项为 B: in Chinese.
     (
         r"(?:答案|[选選][项項])(?:[应應][该該]?|就)?(?:[是为為选選]|:)+"
         r"|(?<![不未没沒别別])[选選][择擇]?(?:[项項]|的是)?:?",
@@ -151,6 +154,12 @@ _SMALL_CLOSED = re.compile(r"\s?\)|[\"\])]*[.:]?[\"]*(?:\n|$)")
 _PART_OF_MORE = re.compile(r"\"*(?:\w|['.-]\w)|[\"\])]*\s*[=+/^<>?\\]")
 
 
+_CLOSING = r"[\"\])\s]{0,9}"
+_PERHAPS = r"(?:(?:maybe|perhaps|possibly|probably|even|else|also)\s+)?"
+# A letter that is one of several, on lines of their own.
+_TIED = re.compile(r"\b(?:or|and)[\"\s]*$", re.I)
+
+
 class ChoiceFinder:
     """Finds the letter that a text chooses.
 
@@ -169,13 +178,13 @@ class ChoiceFinder:
         either = f"(?P<letter>[{letters}{letters.lower()}])"
         capital = f"(?P<letter>[{letters}])"
         self._letters = letters
-        self._alone = re.compile(rf"(?i:{_GAP}{_KIND})[(\[]?{either}[)\]]?[.):]*{_GAP}[.]?{_GAP}")
+        self._alone = re.compile(rf"(?i:{_GAP}{_KIND})[(\[]?{either}[)\]]?[.):!]*{_GAP}[.]?{_GAP}")
         self._last_line = re.compile(
             rf"(?i:{_GAP}{_KIND})(?:[>-]\s?)?[(\[]?{either}[)\]]?[.:]?{_GAP}"
         )
         self._leading = re.compile(
             rf"{_GAP}[(\[]?{capital}"
-            rf"(?:(?:{_GAP}[).:\]]|\"+,?)\"*(?!\w)|,?\s+(?:because|since)\b|\s[-\u2013\u2014]\s)"
+            rf"(?:(?:{_GAP}[).:\]]|\"+,?)\"*(?!\w)|,?\s+(?:because|since)\b|\s[-\u2013\u2014]\s|\n)"
         )
         self._bracketed = re.compile(rf"(?<![\w\\])[(\[]\"*{capital}\"*[)\]]\"*(?!\w)")
         self._judged = re.compile(
@@ -184,9 +193,13 @@ class ChoiceFinder:
         )
         self._listed = re.compile(rf"(?<!\w)[(\[]?{capital}\"*[).:\]]\"*\s")
         self._another = re.compile(
-            rf"[\"\])]*\s*(?:,|/|&|\band\b|\bor\b)+\s*(?:(?:and|or)\s+)?(?i:{_KIND})[\"(\[]*{capital}"
+            rf"{_CLOSING}(?:(?:\(?(?:,|/|&|\band\b|\bor\b)[\"\s]{{0,9}}){{1,3}}{_PERHAPS}"
+            rf"(?i:{_KIND})[\"(\[\s]{{0,9}}{capital}"
             r"(?!\w)[\"\])]*(?!\s+(?:is|was|isn't|cannot|can't|does|would|can|has)\b)"
             r"(?=\s*(?:,|/|&|\band\b|\bor\b|[.;!?]|$|\n|\s(?:are|both)\b))"
+            # At the end of a line, as in "B; C" and "(B) (C)", nothing has to join them.
+            rf"|[\"\]) ]{{0,9}}[;\n \"]\s?{_PERHAPS}[\"(\[ ]{{0,9}}[{letters}]"
+            r"(?!\w)[\"\]). ]{0,9}(?:$|\n))"
         )
         self._announced = [
             (re.compile(rf"(?i:{words}{_GAP}{_KIND})[\"(\[]*\s?{either}"), ends)
@@ -201,7 +214,8 @@ class ChoiceFinder:
         last_line = text.rpartition("\n")[2]
         match = self._last_line.fullmatch(last_line)
         if match and (match["letter"].isupper() or last_line[0] in '"(['):
-            return match["letter"].upper()
+            is_tied = _TIED.search(_before(text, len(text) - len(last_line)))
+            return None if is_tied else match["letter"].upper()
         return (
             self._announced_last(text)
             or self._that_begins(text, text)
@@ -247,7 +261,7 @@ class ChoiceFinder:
         match = self._leading.match(part)
         if not match or _DISCUSSED.match(part, match.end()) or self._is_listing(text):
             return None
-        return match["letter"]
+        return None if self._another.match(part, match.end("letter")) else match["letter"]
 
     def _in_brackets(self, text: str) -> str | None:
         for line in reversed(text.split("\n")):

@@ -7,14 +7,18 @@ from collections.abc import Callable
 
 from sfpo_envs.graders.boxes import is_blank, last_box
 from sfpo_envs.graders.headings import is_heading
+from sfpo_envs.graders.languages import ANSWER_COLON, ANSWER_IS
 from sfpo_envs.graders.number_search import last_number_in
+from sfpo_envs.graders.prose import without_marks, without_remarks
 
 MAX_REPLY_CHARS = 65_536
 """Only this many characters at the end of a reply are searched."""
 MAX_ANSWER_CHARS = 512
 """Longest answer that is compared."""
 
-_ANSWER = re.compile(r"(?i)(?<![a-z])answer[\s*_]{0,8}[:\uff1a]")
+_ANSWER = re.compile(
+    rf"(?i)(?<![a-z])answer[\s*_]{{0,8}}[:\uff1a]|{ANSWER_COLON}|{ANSWER_IS}(?=[\s*]{{0,8}}[-+$\\0-9(])"
+)
 _LABEL = re.compile(
     r"(?i)[\s*_#]*(?:(?:so|thus|hence|therefore|the|my|our|final|correct),?\s+){0,4}"
     r"(?:answer|result|solution)[\s*_]*(?:[:=\uff1a]|\s(?:is|equals)(?![a-z])(?!\s+not\b):?)"
@@ -104,7 +108,7 @@ def after_hashes(text: str) -> str | None:
     for hashes in reversed(list(_HASHES.finditer(text))):
         line, _, below = text[hashes.end() : end].partition("\n")
         end = hashes.start()
-        boxed, answer = last_box(line), _content(_LABEL.sub("", line, count=1))
+        boxed, answer = last_box(line), _content(_LABEL.sub("", without_marks(line), count=1))
         if boxed is not None:
             return boxed
         if answer is None:
@@ -146,10 +150,12 @@ def whole(text: str) -> str | None:
 
 
 def _answer(text: str) -> str | None:
-    """Return the content of a text without words that lead to it, "The answer is 18."."""
-    content = _content(text)
+    """Return the content of a text without words around it, "The answer is 18."."""
+    content = _content(without_marks(text))
     lead = (_LEAD.match(content) or _LABEL.match(content)) if content else None
-    return _content(content[lead.end() :].rstrip(" .")) if content and lead else content
+    if content and lead:
+        content = _content(content[lead.end() :].rstrip(" ."))
+    return _content(without_remarks(content)) if content else None
 
 
 def _content(text: str) -> str | None:

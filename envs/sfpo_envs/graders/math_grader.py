@@ -20,10 +20,12 @@ from sfpo_envs.graders.inequalities import alike
 from sfpo_envs.graders.leads import without_leads
 from sfpo_envs.graders.naming import as_text, as_texts
 from sfpo_envs.graders.pool import ComparisonError, UngradableGoldError, equivalent
+from sfpo_envs.graders.prose import only_number
 from sfpo_envs.graders.quantity import comparisons, read_quantity
 from sfpo_envs.graders.search import find_answer
 from sfpo_envs.graders.sight import bare, equal_at_sight, equal_words
 from sfpo_envs.graders.spelling import GROUP
+from sfpo_envs.graders.units import is_numeric
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +128,8 @@ class MathGrader:
                 )
                 return self._ask(*texts)
             gold, answer = found_gold, found
+        elif is_numeric(read_quantity(gold).value):
+            answer = only_number(answer) or answer
         gold, answer = alike(*without_leads(gold, answer))
         pairs = comparisons(read_quantity(gold), read_quantity(answer))
         verdicts = [_decided(*pair) for pair in pairs]

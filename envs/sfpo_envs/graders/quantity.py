@@ -17,7 +17,7 @@ from sfpo_envs.graders.units import Unit, is_numeric, split_unit
 
 _DOLLAR = re.compile(r"(?<![A-Za-z])US\s?\$|(?<!\\)\$")
 _LEADING = re.compile(r"^(?:\\approx(?![A-Za-z])|~|=|\\q?quad(?![A-Za-z])|\\[,;:! ]|\s)+")
-_TRAILING = re.compile(r"(?:[.,;:\s]|\\[,;:! ]|\\q?quad|\\+(?=\s*$))+$")
+_TRAILING = re.compile(r"(?:[.,;:\s\u3002]|\\[,;:! ]|\\q?quad|\\+(?=\s*$))+$")
 _PERCENT = re.compile(
     r"(?i)(?:\s|~|\\[,;:! ])*"
     rf"(?:\\?%|(?:{TEXT_COMMAND}\s*\{{\s*)?(?:\\?%|(?<![a-z])(?:percent(?:age)?|per\s?cent|pct\.?))\s*\}}?)$"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from sfpo_envs.graders.extraction import last_boxed
+from sfpo_envs.graders.languages import ANSWER_IS
 from sfpo_envs.graders.spelling import GROUP, TEXT_COMMAND
 from sfpo_envs.graders.units import is_numeric, split_unit
 
@@ -55,14 +56,14 @@ _SENTENCE = re.compile(
 # What leads to an answer that is all of the rest: "It is", "Answer:".
 _LEAD = re.compile(
     r"^(?:[A-Za-z']+[\s,]+){0,8}(?:is|are|equals|be|get|have|obtain)\s*:?\s+(?!\w)"
-    r"|^[A-Za-z' ]{2,40}:\s+"
+    rf"|^[A-Za-z' ]{{2,40}}:\s+|^[^\n]{{0,40}}?(?i:{ANSWER_IS})[\s*]*"
 )
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _TEXT = re.compile(rf"{TEXT_COMMAND}\s*{GROUP}")
 _EMPHASIS = re.compile(r"(?:^|(?<=\s))\*\*|\*\*(?=[\s.,]|$)|^\s*(?:#+|>)\s")
 _ANCHORS = (
     re.compile(r"(?i)final answer.{0,100}?\s+is:?"),
-    re.compile(r"(?i)answer:"),
+    re.compile(rf"(?i)answer:|{ANSWER_IS}"),
     re.compile(r"(?i)answer"),
 )
 _REACH = 50

@@ -5,7 +5,7 @@
 import time
 
 import pytest
-from sfpo_envs import make_grader
+from sfpo_envs import Verdict, make_grader
 
 grade = make_grader("multiple_choice")
 
@@ -332,3 +332,37 @@ def test_a_letter_may_be_announced_in_chinese(reply):
 @pytest.mark.parametrize("reply", ["不选B", "答案不是B", "B选项是错的", "选A还是选B？"])
 def test_what_is_refused_in_chinese_is_not_chosen(reply):
     assert chosen(reply) != "B"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        r"\boxed{B \text{ or } C}", r"\boxed{\text{B} \text{ and } \text{C}}",
+        r"\boxed{(B) \text{ or } (C)}",
+        r"\boxed{B;C}", r"\boxed{B\quad C}", "The answer is B (or C).", "Answer: B or maybe C",
+        "The answer is B, or perhaps C.", "The answer is B; possibly C", r"\boxed{A} or \boxed{B}",
+        "(B) (C)",
+    ],
+)  # fmt: skip
+def test_several_letters_are_no_choice_whatever_joins_them(reply):
+    assert grade(reply, "B").verdict is Verdict.NO_ANSWER
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "La respuesta correcta es B.", "La r\u00e9ponse est B.", "Die richtige Antwort ist B.",
+        "Respuesta: B", "\u041e\u0442\u0432\u0435\u0442: B", "\uc815\ub2f5: B",
+        "\u7b54\u3048\u306fB",
+    ],
+)  # fmt: skip
+def test_other_languages_announce_a_letter_too(reply):
+    assert grade(reply, "B").verdict is Verdict.CORRECT
+    assert grade(reply, "A").verdict is Verdict.WRONG
+
+
+def test_a_letter_alone_on_the_first_line_is_the_choice():
+    assert (
+        grade("B\n\nExplanation: A is wrong, as it is too small.", "B").verdict is Verdict.CORRECT
+    )
+    assert grade("A\nB\nC\n are what there is", "A").verdict is not Verdict.CORRECT

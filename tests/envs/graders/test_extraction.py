@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from sfpo_envs import Verdict, make_grader
 from sfpo_envs.graders.extraction import (
     EXTRACTORS,
     after_hashes,
@@ -347,3 +348,21 @@ def test_extraction_takes_linear_time(unit):
         for text in (unit * 10**6, r"answer: \boxed 1" + nested):
             extract(text)
     assert time.perf_counter() - started < 4
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Respuesta: 3",
+        "R\u00e9ponse : 3",
+        "\u7b54\u6848\uff1a3",
+        "\u041e\u0442\u0432\u0435\u0442: 3",
+        "\u6240\u4ee5\u7b54\u6848\u662f3",
+    ],
+)
+def test_other_languages_announce_an_answer_too(line):
+    assert answer_line(f"1 + 2\n{line}") == "3"
+    assert answer_line(f"Answer: 4\n{line}") == "3"
+    assert make_grader("math", extraction="whole")(f"{line}\u3002", "3").verdict is Verdict.CORRECT
+    # "This answer is wrong" announces none.
+    assert answer_line("Answer: 3\n\u8fd9\u4e2a\u7b54\u6848\u662f\u9519\u7684") == "3"

@@ -1,0 +1,79 @@
+"""What is said about an answer, around it."""
+
+import time
+
+import pytest
+from sfpo_envs import Verdict, make_grader
+from sfpo_envs.graders.prose import only_number, without_marks, without_remarks
+
+FORMS = {"answer_line": "Answer: %s", "tags": "<answer>%s</answer>", "hashes": "#### %s"}
+
+
+def verdicts(gold, answer):
+    return {
+        make_grader("math", extraction=extraction)(form % answer, gold).verdict
+        for extraction, form in FORMS.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        (
+            "8",
+            ["8. I hope it is correct.", "8 (eight)", "8 (since 5 + 3 = 8)", "8, since 5+3=8",
+             "$8$ (the sum of 5 and 3)", "8 dollars. Therefore he has 8 dollars.", "8 ✅", "👉 8",
+             "8 — the sum of both", "**8** apples", "8<|im_end|>", "8</s>"],
+            ["5 because 6+2=8", "5 (not 8)", "8 (or 9)", "7. 8",
+             "8 - or 9 apples", "8 or 9 because of it"],
+        ),
+        (r"\frac{1}{2}", [r"$\frac{1}{2}$ because of symmetry.", "1/2 (one half)"], ["1/3 (half)"]),
+        ("x^2+1", ["$x^2+1$ because it fits"], ["$x^2$ because $x^2+1$ is too much"]),
+        (r"5 \pmod{7}", ["5 (mod 7)"], ["5 (mod 8)"]),
+        ("5(x+1)", ["5(x+1)"], ["5"]),
+    ],
+)  # fmt: skip
+def test_remarks_behind_an_answer_do_not_count(gold, right, wrong):
+    for answers, verdict in ((right, Verdict.CORRECT), (wrong, Verdict.WRONG)):
+        for answer in answers:
+            assert verdicts(gold, answer) == {verdict}, answer
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        (
+            "8",
+            ["He has 8 apples left.", "8 apples in total", "She pays $8 every day"],
+            ["It is not 8 apples", "He has at least 8 apples", "He has half of 8 apples",
+             "He has 7 or 8 apples", "It takes 8 times as long", "He has 8 hundred apples",
+             "9 is 1 more than 8", "He has 18 apples left", "He has 8.5 apples left"],
+        ),
+        (
+            r"12\text{ km/h}",
+            ["He goes 12 km/h on foot", "He walks at 12 km per hour"],
+            ["He goes 12 m/s on foot", "He goes 13 km/h on foot"],
+        ),
+    ],
+)  # fmt: skip
+def test_the_only_number_of_a_sentence_is_its_answer(gold, right, wrong):
+    for answers, verdict in ((right, Verdict.CORRECT), (wrong, Verdict.WRONG)):
+        for answer in answers:
+            assert verdicts(gold, answer) == {verdict}, answer
+
+
+@pytest.mark.parametrize("text", ["Paris. It is in France.", "x = 3", "2, 3", "", "B (because)"])
+def test_words_may_be_an_answer(text):
+    assert without_remarks(text) == text and only_number(text) is None
+
+
+@pytest.mark.parametrize("piece", ["8 ", "a ", "(", "8 (a", "** ", "8. A ", "<|", "1/", "- a "])
+def test_long_texts_take_no_time(piece):
+    text = piece * (65_536 // len(piece))
+    start = time.perf_counter()
+    for extraction, form in FORMS.items():
+        make_grader("math", extraction=extraction)(form % text, "5")
+    without_marks(text)
+    without_remarks(text[:512])
+    only_number(text[:512])
+    assert time.perf_counter() - start < 3
