@@ -1,11 +1,13 @@
-"""Times of day, which are no ratios: ``10:30`` is not ``5:15``, though ``2:4`` is ``1:2``."""
+"""What has a colon: ``10:30`` is a time and not ``5:15``, but the ratio ``2:4`` is ``1:2``."""
 
 from __future__ import annotations
 
 import math
 import re
+from fractions import Fraction
 
 _TIME = re.compile(r"([01]?[0-9]|2[0-4]) ?: ?([0-5][0-9])(?: ?: ?([0-5][0-9]))?")
+_RATIO_OF_MORE = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?(?: ?: ?[0-9]{1,9}(?:\.[0-9]{1,9})?){2,9}")
 _RATIO = re.compile(r"[0-9.]+(?: ?[:/] ?[0-9.]+)?|\\[dtc]?frac[ {0-9}]+")
 
 
@@ -26,3 +28,19 @@ def equal_times(gold: str, answer: str) -> bool | None:
     # A ratio is written in its lowest terms.
     is_sure = expected[2][0] == "0" or math.gcd(int(expected[1]), int(expected[2])) > 1
     return False if is_sure and _RATIO.fullmatch(answer) else None
+
+
+def equal_ratios(gold: str, answer: str) -> bool | None:
+    """Compare two ratios of more than two numbers, ``None`` if one is none.
+
+    Args:
+        gold: The right answer without what only lays it out.
+        answer: The one to judge, likewise.
+    """
+    if not (_RATIO_OF_MORE.fullmatch(gold) and _RATIO_OF_MORE.fullmatch(answer)):
+        return None
+    expected, found = ([Fraction(part) for part in one.split(":")] for one in (gold, answer))
+    if len(expected) != len(found) or not (expected[0] and found[0]):
+        return expected == found
+    share = found[0] / expected[0]
+    return all(one * share == other for one, other in zip(expected, found, strict=True))

@@ -14,10 +14,17 @@ from sfpo_envs.graders.items import split_items, with_both_signs
 from sfpo_envs.graders.sight import rational
 from sfpo_envs.graders.spelling import TEXT_COMMAND, respell
 from sfpo_envs.graders.units import Unit, is_numeric, split_unit
+from sfpo_envs.graders.vectors import as_tuple
 
 _DOLLAR = re.compile(r"(?<![A-Za-z])US\s?\$|(?<!\\)\$")
-_LEADING = re.compile(r"^(?:\\approx(?![A-Za-z])|~|=|\\q?quad(?![A-Za-z])|\\[,;:! ]|\s)+")
-_TRAILING = re.compile(r"(?:[.,;:\s\u3002]|\\[,;:! ]|\\q?quad|\\+(?=\s*$))+$")
+_LEADING = re.compile(
+    r"^(?:\\(?:approx|therefore|implies|[rR]ightarrow)(?![A-Za-z])|~|="
+    r"|\\q?quad(?![A-Za-z])|\\[,;:! ]|\s)+"
+)
+_TRAILING = re.compile(
+    r"(?:[.,;:\s\u3002]|\\[,;:! ]|\\(?:q?quad|checkmark|blacksquare|square|Box)(?![A-Za-z])"
+    r"|\\+(?=\s*$))+$"
+)
 _PERCENT = re.compile(
     r"(?i)(?:\s|~|\\[,;:! ])*"
     rf"(?:\\?%|(?:{TEXT_COMMAND}\s*\{{\s*)?(?:\\?%|(?<![a-z])(?:percent(?:age)?|per\s?cent|pct\.?))\s*\}}?)$"
@@ -43,7 +50,7 @@ _MODULUS = re.compile(
 _CONGRUENT = re.compile(r"^[^,]*\\equiv(?![A-Za-z])\s*")
 # The letter of a choice before its value: \textbf{(C)}\ 5.
 _CHOICE = re.compile(
-    rf"^(?:{TEXT_COMMAND}\s*\{{\s*\([A-E]\)\s*\}}{_SPACE}*"
+    rf"^(?:{TEXT_COMMAND}\s*\{{\s*(?:\([A-E]\)|[A-E][.):])\s*\}}{_SPACE}*|[A-E][.)]{_SPACE}+"
     rf"|{TEXT_COMMAND}\s*\{{\s*[A-E]\s*\}}{_SPACE}+|\([A-E]\){_SPACE}+)"
     r"(?=[-+]?(?:[0-9]|\.[0-9]|\\(?:[dtc]?frac|sqrt|pi|\$)(?![A-Za-z])))"
 )
@@ -52,6 +59,7 @@ _QUALIFIER = re.compile(
     r"(?<![a-z])(?:or (?:more|less|fewer|greater)|at (?:least|most)|(?:more|less|fewer) than"
     r"|hal(?:f|ves)|thirds?|dozens?|hundreds?|thousands?)(?![a-z])"
 )
+_GOES_ON = re.compile(r",\s*\\ldots\s*$")
 _TUPLE = re.compile(r"(?:\\left\s*)?\(.*,.*(?:\\right\s*)?\)", re.DOTALL)
 _SET = re.compile(r"(?:\\left\s*)?\\\{.*(?:\\right\s*)?\\\}", re.DOTALL)
 _DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+)")
@@ -131,6 +139,14 @@ def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]]:
         return []
     if _SET.fullmatch(answer.value) and _is_tuple(gold.value):
         return []
+    if _GOES_ON.search(answer.text) and not _GOES_ON.search(gold.text):
+        return []
+    tuples = [
+        (as_tuple(vector) if _is_tuple(other) else None) or vector
+        for vector, other in ((gold.value, answer.value), (answer.value, gold.value))
+    ]
+    if tuples != [gold.value, answer.value]:
+        return [(tuples[0], tuples[1])]
     if gold.base is not None or answer.base is not None:
         is_same = None in (gold.base, answer.base) or gold.base == answer.base
         return [(_digits(gold), _digits(answer))] if is_same else []

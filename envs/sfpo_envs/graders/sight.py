@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from sfpo_envs.graders.clock import equal_times
+from sfpo_envs.graders.clock import equal_ratios, equal_times
 from sfpo_envs.graders.spelling import TEXT_COMMAND
 
 TOLERANCE = Fraction(1, 2_000_000)
@@ -43,7 +43,8 @@ _INTEGER = re.compile(r"[0-9]{1,40}")
 
 def bare(text: str) -> str:
     """Return an answer without dollar signs around it, with ASCII minus signs."""
-    return text.strip().strip("$").strip().replace("\u2212", "-")
+    text = text.strip().strip("$").strip().replace("\u2212", "-")
+    return text[:-1] if text.endswith(".") and text[-2:-1].isdigit() else text
 
 
 def equal_at_sight(gold: str, answer: str) -> bool | None:
@@ -53,9 +54,10 @@ def equal_at_sight(gold: str, answer: str) -> bool | None:
     gold, answer = _canonical(gold), _canonical(answer)
     if gold == answer or _are_same_words(gold, answer):
         return True
-    times = equal_times(gold, answer) if ":" in gold else None
-    if times is not None:
-        return times
+    if ":" in gold:
+        for compare in (equal_times, equal_ratios):
+            if (equal := compare(gold, answer)) is not None:
+                return equal
     gold_value, value = _rational(gold), _rational(answer)
     if gold_value is None or value is None:
         return None

@@ -366,3 +366,31 @@ def test_other_languages_announce_an_answer_too(line):
     assert make_grader("math", extraction="whole")(f"{line}\u3002", "3").verdict is Verdict.CORRECT
     # "This answer is wrong" announces none.
     assert answer_line("Answer: 3\n\u8fd9\u4e2a\u7b54\u6848\u662f\u9519\u7684") == "3"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"The solutions are $\boxed{3}$ and $\boxed{4}$.", "3, 4"),
+        (r"$x=\boxed{3}$ or $x=\boxed{4}$", "3, 4"),
+        (r"$\boxed{1}$, $\boxed{2}$, and $\boxed{3}$", "1, 2, 3"),
+        (r"\(x_1 = \boxed{3}\) and \(x_2 = \boxed{4}\)", "3, 4"),
+        (r"\boxed{3}, \boxed{3}", "3"),
+        (r"\boxed{0.5} or \boxed{\frac{1}{2}}", r"\frac{1}{2}"),  # one answer twice
+        (r"$a=\boxed{3}$ and $b=\boxed{4}$", "4"),
+        (r"\boxed{3}. Wait, and \boxed{4}", "4"),
+        (r"\boxed{3}" + "\n\n" + r"and \boxed{4}", "4"),
+        (r"\boxed{3} and \boxed{}", "3"),
+        (r"\boxed{3} and \boxed 4", "4"),
+    ],
+)
+def test_boxes_that_are_joined_are_one_list(text, answer):
+    assert last_boxed(text) == answer
+
+
+@pytest.mark.parametrize("piece", [r"\boxed{3}, ", r"\boxed{3} and ", r"\boxed{", "x = ", "$ "])
+def test_many_boxes_take_no_time(piece):
+    text = piece * (65_536 // len(piece)) + r"\boxed{4}"
+    start = time.perf_counter()
+    last_boxed(text)
+    assert time.perf_counter() - start < 1

@@ -379,3 +379,26 @@ def test_reading_a_hostile_answer_takes_little_time():
         split_unit(respell(text))
         find_answer(text)
         assert time.perf_counter() - started < 2, text[:40]
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        ("2:3:4", ["2 : 3 : 4", "4:6:8"], ["2:4:3", "2:3", "3:2:4", "2:3:4:5"]),
+        ("9:24", ["9:24."], ["9:25."]),
+        ("2,3", ["3,2"], [r"2,3,\ldots", "2, 3, ...", r"2,3,\dots"]),
+        (r"1,2,\ldots,n", [r"1,2,\dots,n", "1,2,...,n"], [r"1,2,\ldots,m"]),
+    ],
+)
+def test_ratios_times_and_rows_that_go_on(gold, right, wrong):
+    check(gold, right, wrong)
+
+
+@pytest.mark.parametrize("letter", [r"\text{B. }%s", "B) %s", r"\text{B) }%s", r"\text{(B)}\;%s"])
+def test_the_letter_of_a_choice_before_a_value_does_not_count(letter):
+    check("3", [letter % 3], [letter % 4])
+
+
+@pytest.mark.parametrize("mark", [r"%s\checkmark", r"%s \quad\blacksquare", r"\therefore %s"])
+def test_marks_of_the_end_do_not_count(mark):
+    check("42", [mark % 42], [mark % 41])
