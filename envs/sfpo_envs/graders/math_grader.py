@@ -128,8 +128,7 @@ class MathGrader:
                 )
                 return self._ask(*texts)
             gold, answer = found_gold, found
-        elif is_numeric(read_quantity(gold).value):
-            answer = only_number(answer) or answer
+        gold, answer = _without_sentences(gold, answer)
         gold, answer = alike(*without_leads(gold, answer))
         pairs = comparisons(read_quantity(gold), read_quantity(answer))
         verdicts = [_decided(*pair) for pair in pairs]
@@ -148,6 +147,15 @@ class MathGrader:
 
 class _TooCostlyError(Exception):
     """The value of an expression is not to be computed."""
+
+
+def _without_sentences(gold: str, answer: str) -> tuple[str, str]:
+    """Return two answers, of a sentence the only number if the other one is a number."""
+    if is_numeric(read_quantity(gold).value):
+        return gold, only_number(answer) or answer
+    if is_numeric(read_quantity(answer).value):
+        return only_number(gold) or gold, answer
+    return gold, answer
 
 
 def _decided(gold: str, answer: str) -> bool | None:

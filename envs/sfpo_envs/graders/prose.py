@@ -9,7 +9,7 @@ from sfpo_envs.graders.units import is_known
 _MAX_CHARS = 512
 _PICTURES = re.compile("[\u2600-\u27bf\ufe0f\U0001f300-\U0001faff]")
 _SPECIAL = re.compile(r"(?:<\|[^<>|]{1,30}\|>|</?(?:s|answer|think)>)\s*$")
-_BOLD = re.compile(r"\s*\*\*([^*\n]+)\*\*(?=\s+\w)")
+_BOLD = re.compile(r"\*\*([^*\n]+)\*\*(?=\s+\w)")
 # Only behind a number or a formula something is left out: words may be an answer themselves.
 _VALUE = re.compile(
     r"\$[^$\n]+\$|[-+$\u2212]{0,2}(?:[0-9.(\[]|\\(?![a-z]*text|math[a-z]+\{[A-Za-z]{2}))"
@@ -48,7 +48,9 @@ def without_marks(text: str) -> str:
     Args:
         text: What was found.
     """
-    return _BOLD.sub(r"\1", _SPECIAL.sub("", _PICTURES.sub("", text)), count=1)
+    text = _SPECIAL.sub("", _PICTURES.sub("", text)).lstrip()
+    bold = _BOLD.match(text)
+    return bold[1] + text[bold.end() :] if bold else text
 
 
 def without_remarks(answer: str) -> str:

@@ -13,6 +13,8 @@ from sfpo_envs import MathReasoningEnv, make_grader
         ("math", {}, r"\sqrt{8}", r"2\sqrt{2}", True),
         ("math", {}, "1,2", "2,1", True),
         ("math", {}, "3", "4", False),
+        ("math", {}, "8", "He has 8 apples left.", True),
+        ("math", {}, "(1,2)", "1<x<2", True),
         ("math", {}, "no number", "no  number", True),
         ("math", {"extraction": "whole"}, "so it is 3", "the answer is 3.0", True),
         ("math", {}, "9^{9^{9^9}}", "9^{9^{9^8}}", False),  # not computed
