@@ -66,6 +66,13 @@ _ANCHORS = (
     re.compile(rf"(?i)answer:|{ANSWER_IS}"),
     re.compile(r"(?i)answer"),
 )
+# "is not 3", "don't think that it is 3"
+_DENIED = re.compile(
+    r"(?i)(?:\bnot|n't|\bnever)\s+(?:(?:think|believe|say)\s+(?:that\s+)?"
+    r"(?:it|this|the\s+(?:final\s+)?answer)(?:\s+is|'s)\s+"
+    r"|(?:be|equal(?:\s+to)?|exactly|just|simply|actually)\s+){0,2}$"
+)
+_OR = re.compile(r",?\s+or\s+")
 _REACH = 50
 _JOINT = re.compile(r"\s*(?:,?\s*and|,?\s*or|,)\s*")
 
@@ -109,11 +116,12 @@ def _is_prose(text: str) -> bool:
 def _first_after(reply: str, start: int, formulas: list[re.Match[str]]) -> str | None:
     """Return the formula that soon follows a place, or else the number."""
     for place, formula in enumerate(formulas):
-        if start <= formula.start() <= start + _REACH:
+        if start <= formula.start() <= start + _REACH and not _is_denied(reply, formula):
             return _joined(reply, formulas, place)
-    for number in _NUMBER.finditer(reply, start, start + 3 * _REACH):
-        if number.start() <= start + _REACH:
-            return _with_unit(reply, number)
+    numbers = list(_NUMBER.finditer(reply, start, start + 3 * _REACH))
+    for place, number in enumerate(numbers):
+        if number.start() <= start + _REACH and not _is_denied(reply, number):
+            return _one_or_another(reply, numbers, place)
     return _last_of(reply, formulas)
 
 
@@ -121,10 +129,16 @@ def _last_of(reply: str, formulas: list[re.Match[str]]) -> str | None:
     """Return the last formula or number."""
     end = formulas[-1].end() if formulas else 0
     numbers = list(_NUMBER.finditer(reply, end))
-    if numbers:
-        return _with_unit(reply, numbers[-1])
+    stated = [place for place, number in enumerate(numbers) if not _is_denied(reply, number)]
+    if stated:
+        place = stated[-1]
+        while place and _OR.fullmatch(reply, numbers[place - 1].end(), numbers[place].start()):
+            place -= 1
+        return _one_or_another(reply, numbers, place)
+    denied = (numbers or formulas)[-1:]
+    formulas = [formula for formula in formulas if not _is_denied(reply, formula)]
     if not formulas:
-        return None
+        return rf"\text{{not }}{denied[0][0].strip('$')}" if denied else None
     place = len(formulas) - 1
     while place and _JOINT.fullmatch(reply, formulas[place - 1].end(), formulas[place].start()):
         place -= 1
@@ -140,6 +154,22 @@ def _joined(reply: str, formulas: list[re.Match[str]], place: int) -> str:
         parts.append(_content(after))
     percent = re.match(r"\s*(?:\\?%|percent|pct)", reply[formulas[place + len(parts) - 1].end() :])
     return ", ".join(parts) + (r"\%" if percent else "")
+
+
+def _is_denied(reply: str, answer: re.Match[str]) -> bool:
+    return _DENIED.search(reply[max(answer.start() - 80, 0) : answer.start()]) is not None
+
+
+def _one_or_another(reply: str, numbers: list[re.Match[str]], place: int) -> str | None:
+    """Return a number and those that "or" joins to it."""
+    found = [numbers[place]]
+    for number in numbers[place + 1 :]:
+        if not _OR.fullmatch(reply, found[-1].end(), number.start()):
+            break
+        found.append(number)
+    if len(found) == 1:
+        return _with_unit(reply, found[0])
+    return ", ".join(number[0] for number in found)
 
 
 def _with_unit(reply: str, number: re.Match[str]) -> str | None:

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from answers import whole
 from sfpo_envs import Verdict, make_grader
 from sfpo_envs.graders.prose import only_number, without_marks, without_remarks
 
@@ -79,3 +80,29 @@ def test_long_texts_take_no_time(piece):
     without_remarks(text[:512])
     only_number(text[:512])
     assert time.perf_counter() - start < 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "right", "wrong"),
+    [
+        ("The answer is not 3.", None, "3"),
+        ("The answer is not $3$.", None, "3"),
+        ("I don't think it is 3.", None, "3"),
+        ("The answer is not 3 but 5.", "5", "3"),
+        ("The answer is not $3$ but $5$.", "5", "3"),
+        ("It is 5, not 3.", "5", "3"),
+        ("It is not hard to see that the answer is 3.", "3", "4"),
+        ("The answer is 3, not 4 as one may think.", "3", "4"),
+        ("x can not be 3, so x is 2", "2", "3"),
+    ],
+)
+def test_what_a_reply_denies_is_not_its_answer(reply, right, wrong):
+    assert whole(reply, wrong).verdict is Verdict.WRONG
+    assert right is None or whole(reply, right).verdict is Verdict.CORRECT
+
+
+@pytest.mark.parametrize("reply", ["It is 3 or 4.", "The answer is 3 or 4.", "It must be 3, or 4."])
+def test_one_or_another_number_is_neither(reply):
+    assert whole(reply, "3, 4").verdict is Verdict.CORRECT
+    for one in ("3", "4"):
+        assert whole(reply, one).verdict is Verdict.WRONG
