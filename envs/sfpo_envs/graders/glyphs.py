@@ -22,6 +22,7 @@ _RUNS = re.compile(f"([{''.join(_RAISED)}]+)|([{''.join(_LOWERED)}]+)")
 _ROOTS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 # What follows a root without a bracket is a number, a letter or a command.
 _ROOT = re.compile(r"([√∛∜])\s*([0-9.]+|[A-Za-z]|[α-ωΑ-Ω]|\\[A-Za-z]+)?")  # noqa: RUF001
+_FRACTION = re.compile("[\u00bc-\u00be\u2150-\u215e]")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\u202a-\u202e\ufeff]")
 
 
@@ -46,6 +47,15 @@ def to_ascii(text: str) -> str:
     """
     text = _ROOT.sub(_as_root, _RUNS.sub(_as_script, _INVISIBLE.sub("", text)))
     return "".join(char if char.isascii() else _plain(char) for char in text)
+
+
+def with_fractions(text: str) -> str:
+    r"""Return a text with ``\frac{1}{2}`` for the one character that a half may be.
+
+    Args:
+        text: Any text.
+    """
+    return text if text.isascii() else _FRACTION.sub(lambda one: _plain(one[0]), text)
 
 
 def _as_root(match: re.Match[str]) -> str:

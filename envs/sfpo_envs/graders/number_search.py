@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from sfpo_envs.graders.glyphs import with_fractions
 from sfpo_envs.graders.raised_units import is_exponent_of_unit
 from sfpo_envs.graders.thousands import joined
 
@@ -64,7 +65,7 @@ def last_number_in(text: str) -> str | None:
         ``6.02 \times 10^{23}``, ``\frac{1}{2}``, ``1\frac{1}{2}`` and ``1 1/2`` are written like
         these. Exponents of units are no numbers.
     """
-    for line in reversed(joined(text.translate(_MINUS)).split("\n")):
+    for line in reversed(joined(with_fractions(text.translate(_MINUS))).split("\n")):
         for number in reversed(list(_NUMBER.finditer(line))):
             if not is_exponent_of_unit(line, number.start()):
                 return _written_plainly(number)

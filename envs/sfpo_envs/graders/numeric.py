@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Literal, get_args
 
 from sfpo_envs.graders.extraction import EXTRACTORS, MAX_REPLY_CHARS, check_extraction
+from sfpo_envs.graders.glyphs import with_fractions
 from sfpo_envs.graders.grade import Grade, Verdict, check_gold
 from sfpo_envs.graders.raised_units import is_exponent_of_unit
 from sfpo_envs.graders.thousands import joined
@@ -83,7 +84,7 @@ class NumericGrader:
         return first is not None and second is not None and self._is_near(second, first)
 
     def _find(self, text: str) -> list[re.Match[str]]:
-        text = text[-MAX_REPLY_CHARS:].replace("\u2212", "-").replace("{,}", ",")
+        text = with_fractions(text[-MAX_REPLY_CHARS:]).replace("\u2212", "-").replace("{,}", ",")
         text = joined(text) if self.thousands else text
         found = self._number.finditer(text)
         return [number for number in found if not is_exponent_of_unit(text, number.start())]
@@ -94,8 +95,8 @@ class NumericGrader:
         if number["percent"] and self.percent == "refuse":
             return None
         sign = -1 if number["sign"] == "-" else 1
-        over = number["over"] or number["tex_over"]
-        under = number["under"] or number["tex_under"] or "1"
+        over = number["over"] or number["tex_over"] or number["digit_over"]
+        under = number["under"] or number["tex_under"] or number["digit_under"] or "1"
         value = self._decimal(over)
         if self._decimal(under) == 0:
             return None
@@ -124,9 +125,10 @@ def _number_pattern(thousands: str, decimal: str) -> re.Pattern[str]:
         r"(?P<sign>(?<![\w)\]}])[+-])?"
         # A whole number belongs to the fraction behind it.
         r"(?:(?P<mixed>(?<![\w.,/])[0-9]{1,4})"
-        r"(?:[ \u00a0](?=[0-9]{1,3}/[0-9]{1,3}(?![0-9/]))|\s?(?=\\[dtc]?frac\{)))?"
+        r"(?:[ \u00a0](?=[0-9]{1,3}/[0-9]{1,3}(?![0-9/]))|\s?(?=\\[dtc]?frac[\s0-9{])))?"
         rf"(?:(?P<over>{digits})(?:/(?P<under>{digits}))?"
-        rf"|\\[dtc]?frac\{{(?P<tex_over>{digits})\}}\{{(?P<tex_under>{digits})\}})"
+        rf"|\\[dtc]?frac\{{(?P<tex_over>{digits})\}}\{{(?P<tex_under>{digits})\}}"
+        r"|\\[dtc]?frac\s?(?P<digit_over>[0-9])\s?(?P<digit_under>[0-9]))"
         r"(?:[eE](?P<exponent>[+-]?[0-9]{1,3})(?![\w])"
         r"|\s?(?:\\times|\\cdot|\*|\u00d7)\s?10\^\{?(?P<tex_exponent>[+-]?[0-9]{1,3})(?![0-9])\}?)?"
         r"(?P<percent>\s?\\?%)?"

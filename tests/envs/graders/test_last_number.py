@@ -25,6 +25,9 @@ from sfpo_envs.graders.extraction import last_number
         ("1,2345", "2345"),
         ("\u20135", "-5"),
         ("pages 1\u20135", "5"),
+        ("\u00be of it", "3/4"),
+        ("2\u00bd cups", "5/2"),
+        ("2 \u00bd cups", "5/2"),
     ],
 )
 def test_the_last_number_of_a_text(text, number):
