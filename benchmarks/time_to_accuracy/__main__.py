@@ -2,8 +2,8 @@
 
 `python -m benchmarks.time_to_accuracy` makes results/time_to_accuracy.json and its plot; `--smoke`
 is the same in minutes on shorter sums, too short to learn anything from. Interrupted, it goes on
-where it was. Every rule's learning rate is that of `benchmarks.update_rules.strongest`; a run has
-the machine to itself.
+where it was. Every rule's learning rate is that of `benchmarks.update_rules.strongest` on two-digit
+sums; a run has the machine to itself.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from benchmarks.time_to_accuracy.plot import plot
 from benchmarks.time_to_accuracy.rules import FULL, SMOKE, at
 from benchmarks.time_to_accuracy.summary import summarize
 from benchmarks.time_to_accuracy.training import train
+from benchmarks.update_rules.table import GRID_TASK
 from benchmarks.update_rules.tasks import warm_start
 from benchmarks.update_rules.training import BATCH_SIZE, GROUP_SIZE, Run
 
@@ -51,7 +52,9 @@ def main() -> None:
         plan = replace(plan, budget=replace(plan.budget, num_batches=args.batches))
     if args.seeds:
         plan = replace(plan, seeds=args.seeds)
-    rates = {name: json.loads(STRONGEST.read_text())["rates"][name] for name in plan.rules}
+    rates = {
+        name: json.loads(STRONGEST.read_text())["rates"][GRID_TASK][name] for name in plan.rules
+    }
     models = args.runs / "models"
     jobs = []
     for name, staleness, seed in plan.runs():

@@ -6,6 +6,7 @@ takes its reference from there. Interrupted, it goes on where it was.
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from benchmarks.common import environment_record, write_json
 from benchmarks.pool import Result, run_all, workers
 from benchmarks.update_rules.__main__ import HERE
 from benchmarks.update_rules.analysis import best_accuracy, cost_to_reach, describe, select
-from benchmarks.update_rules.table import FULL, GRID_TASK, Protocol, run_grid
+from benchmarks.update_rules.table import FULL, Protocol, run_grid
 from benchmarks.update_rules.tasks import warm_start
 from benchmarks.update_rules.training import BATCH_SIZE, Budget, Run
 from benchmarks.update_rules.variants import Variant
@@ -42,7 +43,7 @@ SETTINGS: dict[str, Variant] = {
 }
 PROTOCOL = Protocol(
     variants=tuple(SETTINGS),
-    tasks=(GRID_TASK,),
+    tasks=FULL.tasks,
     rates=(1.5e-4, 3e-4),
     grid_seeds=FULL.grid_seeds,
     table_seeds=(),
@@ -53,7 +54,7 @@ PROTOCOL = Protocol(
 
 
 def summarize(runs: Sequence[Result], variants: Mapping[str, Variant]) -> dict[str, Any]:
-    """Every setting at every rate, and which are the strongest.
+    """Every setting at every rate on one task, and which are the strongest.
 
     The target is what one step a batch reaches at its best rate, the mean over seeds. Costs to it
     are means over seeds, as two seeds have no better summary.
@@ -102,28 +103,38 @@ def main() -> None:
     """Runs what is missing and writes the results."""
     parser = argparse.ArgumentParser(prog="benchmarks.update_rules.baselines", description=__doc__)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--tasks", nargs="+", choices=PROTOCOL.tasks, default=PROTOCOL.tasks)
     parser.add_argument("--runs", type=Path, default=Path("runs/strongest"))
     parser.add_argument("--output", type=Path, default=HERE / "results")
     args = parser.parse_args()
     folder = args.runs.resolve()
     with workers(args.workers) as executor:
-        warm_start(PROTOCOL.tasks, folder / "models", executor)
+        warm_start(args.tasks, folder / "models", executor)
 
         def run_stage(runs: Sequence[Run], stage: str) -> list[Result]:
             jobs = [run.job(SETTINGS[run.variant], BUDGET, folder / "models") for run in runs]
             return run_all(jobs, folder / "runs", executor, stage)
 
-        runs = run_grid(PROTOCOL, run_stage, SETTINGS)
-    summary = summarize(runs, SETTINGS)
-    environment = environment_record()
+        runs = {
+            task: run_grid(replace(PROTOCOL, tasks=(task,)), run_stage, SETTINGS)
+            for task in args.tasks
+        }
+    tasks = {task: summarize(of_task, SETTINGS) for task, of_task in runs.items()}
     write_json(
-        args.output / "baselines.json", {"environment": environment, **summary, "runs": runs}
+        args.output / "baselines.json",
+        {
+            "environment": environment_record(),
+            "tasks": tasks,
+            "runs": [run for of_task in runs.values() for run in of_task],
+        },
     )
-    for what, row in summary["strongest"].items():
-        print(
-            f"{what:9} {row['name']} at lr {row['lr']:g}: best {row['mean_best_accuracy']:.3f}, "
-            f"{row['mean_rollouts_to_target']:.0f} rollouts to {summary['target']:.3f}"
-        )
+    for task, summary in tasks.items():
+        for what, row in summary["strongest"].items():
+            print(
+                f"{task:15} {what:9} {row['name']} at lr {row['lr']:g}: best "
+                f"{row['mean_best_accuracy']:.3f}, {row['mean_rollouts_to_target']:.0f} rollouts "
+                f"to {summary['target']:.3f}"
+            )
 
 
 if __name__ == "__main__":

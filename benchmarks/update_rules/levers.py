@@ -1,13 +1,14 @@
 """Levers that others report, each beside its control: the same without it.
 
 `python -m benchmarks.update_rules.levers` makes results/levers.json. Levers have learning rates of
-their own, chosen as in `benchmarks.update_rules.strongest`, whose rates its contenders keep.
-Interrupted, it goes on where it was.
+their own, chosen task by task as in `benchmarks.update_rules.strongest`, whose rates its contenders
+keep. Interrupted, it goes on where it was.
 """
 
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,9 @@ def main() -> None:
         **CONTROLS,
         **{name: variant for name, (variant, _) in {**LEVERS, **CURRICULA}.items()},
     }
-    rates: dict[str, float] = json.loads((HERE / "results/strongest.json").read_text())["rates"]
+    rates: dict[str, dict[str, float]] = json.loads((HERE / "results/strongest.json").read_text())[
+        "rates"
+    ]
     with workers(args.workers) as executor:
         warm_start([*PROTOCOL.tasks, FEW_SUMS], folder / "models", executor)
 
@@ -172,24 +175,28 @@ def main() -> None:
 
         def run_table(task: str, names: Sequence[str]) -> list[Result]:
             runs = [
-                Run(task, name, rates[name], seed)
+                Run(task, name, rates[task][name], seed)
                 for seed in PROTOCOL.table_seeds
                 for name in names
             ]
             return run_stage(runs, task)
 
-        grid = run_grid(PROTOCOL, run_stage, variants)
-        for name in PROTOCOL.variants:
-            rates[name] = best_rate(grid, task=GRID_TASK, variant=name)
-        rates |= {name: rates[control] for name, (_, control) in CURRICULA.items()}
-        print("learning rates:", {name: rates[name] for name in PROTOCOL.variants}, flush=True)
+        grid: list[Result] = []
+        for task in PROTOCOL.tasks:
+            grid += run_grid(replace(PROTOCOL, tasks=(task,)), run_stage, variants)
+            for name in PROTOCOL.variants:
+                rates[task][name] = best_rate(grid, task=task, variant=name)
+        rates[FEW_SUMS] = rates[GRID_TASK] | {
+            name: rates[GRID_TASK][control] for name, (_, control) in CURRICULA.items()
+        }
+        print("learning rates:", rates, flush=True)
         plain = [control for _, control in CURRICULA.values()]
         tables = {
             **{task: run_table(task, [*CONTROLS, *LEVERS]) for task in PROTOCOL.tasks},
             FEW_SUMS: run_table(FEW_SUMS, [*plain, *CURRICULA]),
         }
     tasks = {
-        task: summarize(runs, task, CURRICULA if task == FEW_SUMS else LEVERS, rates)
+        task: summarize(runs, task, CURRICULA if task == FEW_SUMS else LEVERS, rates[task])
         for task, runs in tables.items()
     }
     write_json(

@@ -1,8 +1,9 @@
 """Every rule against the strongest GRPO, at 1, 2, 4 and 8 passes over a batch.
 
 `python -m benchmarks.update_rules.strongest` makes results/strongest.json and its plot, rollouts
-saved over passes spent. The reference is the winner of `benchmarks.update_rules.baselines`. Rates
-are chosen on seeds of their own; interrupted, it goes on where it was.
+saved over passes spent. The reference is the GRPO of the highest accuracy in
+`benchmarks.update_rules.baselines`, the same on both tasks. Rates are chosen task by task, on seeds
+of their own; interrupted, it goes on where it was.
 """
 
 import argparse
@@ -36,7 +37,7 @@ matplotlib.use("Agg")  # no screen needed
 import matplotlib.pyplot as plt
 
 ALPHA = 0.3
-REFERENCE = name_of(4, 16)  # fewest rollouts in baselines.json
+REFERENCE = name_of(4, 16)  # highest accuracy in baselines.json
 ONE_STEP = name_of(1, 1)
 LONG_REPLIES = 20.0  # passes of one step that sampling a batch takes, in modelled time
 PAPER = ("grpo-1x4", "sfpo_paper")  # its code's own pair
@@ -114,31 +115,41 @@ PROTOCOL = Protocol(
 
 
 def summarize(
+    grid: Sequence[Result],
     table: Sequence[Result],
-    rates: Mapping[str, float],
+    rates: Mapping[str, Mapping[str, float]],
     protocol: Protocol,
 ) -> dict[str, list[dict[str, Any]]]:
     """By task a row a contender, with ratios to the reference, seed by seed.
 
     Returns:
-        What `describe` says, with accuracies of the reference as target; `sample_s` and `learn_s`,
-        median seconds a batch; `vs_reference`, `vs_one_step` and `vs_equal_steps`, what `compare`
-        says: to the reference, to one step a batch, and to the GRPO of as many passes and optimizer
-        steps (None if there is none), each at its own rate. `long_replies_time_ratio`,
-        the ratio of rollouts to the reference's times that of modelled seconds a batch, if sampling
-        takes as long as `LONG_REPLIES` passes of one step and is overlapped.
+        What `describe` says, with accuracies of the reference as target; `learn_s` and `cpu_s`, the
+        median seconds that learning and all of a batch take in the runs of the grid, which are made
+        in one go; `vs_reference`, `vs_one_step` and `vs_equal_steps`, what `compare` says: to the
+        reference, to one step a batch, and to the GRPO of as many passes and optimizer steps (None
+        if there is none), each at its own rate. `time_ratio`, that of rollouts to the reference's
+        times that of `cpu_s`; `long_replies_time_ratio`, times that of modelled seconds a batch, if
+        sampling takes as long as `LONG_REPLIES` passes of one step and is overlapped.
     """
     rows: dict[str, list[dict[str, Any]]] = {}
     for task in protocol.tasks:
         of_task = {
-            name: select(table, task=task, variant=name, lr=rates[name])
+            name: select(table, task=task, variant=name, lr=rates[task][name])
             for name in protocol.variants
         }
         reference = of_task[REFERENCE]
         if not reference:
             continue
         target = float(np.mean([best_accuracy(run) for run in reference]))
-        learn_s = {name: _median_s(runs, "learn") for name, runs in of_task.items() if runs}
+        timed = {name: select(grid, task=task, variant=name) for name in protocol.variants}
+        learn_s = {
+            name: float(np.median([run["stages"]["learn"] for run in runs]))
+            for name, runs in timed.items()
+        }
+        cpu_s = {
+            name: float(np.median([run["curve"]["cpu_s"][-1] for run in runs])) / BUDGET.num_batches
+            for name, runs in timed.items()
+        }
         sample_s = LONG_REPLIES * learn_s[ONE_STEP]
         rows[task] = []
         for name, runs in of_task.items():
@@ -154,23 +165,27 @@ def summarize(
                     "name": name,
                     "label": CONTENDERS[name].label,
                     "passes": CONTENDERS[name].passes,
-                    "lr": rates[name],
+                    "lr": rates[task][name],
                     **describe(runs, target),
-                    "sample_s": _median_s(runs, "sample"),
                     "learn_s": learn_s[name],
+                    "cpu_s": cpu_s[name],
                     "vs_reference": versus,
                     "vs_one_step": compare(runs, of_task[ONE_STEP]),
                     "equal_steps": plain,
                     "vs_equal_steps": compare(runs, of_task[plain]) if plain else None,
+                    "time_ratio": _times(versus["rollouts_ratio"], cpu_s[REFERENCE] / cpu_s[name]),
                     "long_replies_time_ratio": versus["rollouts_ratio"]["value"] / times_as_long,
                 }
             )
     return rows
 
 
-def _median_s(runs: Sequence[Result], stage: str) -> float:
-    """Seconds a batch spends in a stage."""
-    return float(np.median([run["stages"][stage] for run in runs]))
+def _times(ratio: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """A ratio and its interval, times a number."""
+    return {
+        "value": ratio["value"] * factor,
+        "interval": [bound * factor for bound in ratio["interval"]],
+    }
 
 
 def of_equal_steps(name: str) -> str | None:
@@ -214,7 +229,7 @@ def pareto(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def plot(path: Path, tasks: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Rollouts saved over one step a batch, over passes, a panel a task."""
     figure, axes = plt.subplots(
-        1, len(tasks), figsize=(5.2 * len(tasks) + 2.6, 5), squeeze=False, sharey=True
+        1, len(tasks), figsize=(5.2 * len(tasks) + 4.2, 5), squeeze=False, sharey=True
     )
     for axis, (task, rows) in zip(axes[0], tasks.items(), strict=True):
         best = pareto(rows)
@@ -254,7 +269,7 @@ def plot(path: Path, tasks: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     handles = [bar.lines[0] for bar in axes[0][-1].containers]
     labels = [bar.get_label() for bar in axes[0][-1].containers]
     figure.tight_layout()
-    figure.subplots_adjust(right=1 - 2.9 / figure.get_figwidth())
+    figure.subplots_adjust(right=1 - 4.3 / figure.get_figwidth())
     figure.legend(handles, labels, loc="center right", fontsize=7.5, markerscale=0.5, frameon=False)
     figure.savefig(path, dpi=130)
     plt.close(figure)
@@ -283,19 +298,26 @@ def main() -> None:
             jobs = [run.job(CONTENDERS[run.variant], BUDGET, folder / "models") for run in runs]
             return run_all(jobs, folder / "runs", executor, stage)
 
-        grid = run_grid(protocol, run_stage, CONTENDERS)
-        rates = {name: best_rate(grid, task=GRID_TASK, variant=name) for name in protocol.variants}
+        grid = [
+            run
+            for task in protocol.tasks
+            for run in run_grid(replace(protocol, tasks=(task,)), run_stage, CONTENDERS)
+        ]
+        rates = {
+            task: {name: best_rate(grid, task=task, variant=name) for name in protocol.variants}
+            for task in protocol.tasks
+        }
         print("learning rates:", rates, flush=True)
         table = run_stage(
             [
-                Run(task, name, rates[name], seed)
+                Run(task, name, rates[task][name], seed)
                 for task in protocol.tasks
                 for seed in protocol.table_seeds
                 for name in protocol.variants
             ],
             "table",
         )
-    tasks = summarize(table, rates, protocol)
+    tasks = summarize(grid, table, rates, protocol)
     write_json(
         args.output / "strongest.json",
         {

@@ -82,7 +82,7 @@ class SFPOConfig(GRPOConfig):
             fast_steps: K, the number of fast passes.
             reposition_alpha: Where between the start (0) and the end (1) of the fast trajectory
                 the slow pass begins. 0 is GRPO, 0.8 the paper's; 0.3 with `minibatches_per_pass=4`
-                is what docs/update_rules.md recommends.
+                is its best in docs/update_rules.md.
             fast_minibatches: Optimizer steps of a fast pass. None: `minibatches_per_pass`.
             fast_fraction: Share of the batch's groups that a fast pass is over; they take turns.
             slow_minibatches: Optimizer steps of the slow pass. None: `minibatches_per_pass`.

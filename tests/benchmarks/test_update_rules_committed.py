@@ -1,4 +1,4 @@
-"""Levers and contenders: what is committed follows from the runs that are committed with it."""
+"""What is committed of baselines, contenders and levers follows from the runs beside it."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("ray")
 
-from benchmarks.update_rules import levers, strongest
+from benchmarks.update_rules import baselines, levers, strongest
 from benchmarks.update_rules.__main__ import HERE
 
 
@@ -21,6 +21,11 @@ def of_table(results: dict[str, Any], task: str) -> list[Any]:
     seeds = results["settings"]["table_seeds"]
     runs = [r["run"] | {"result": r} for r in results["runs"]]
     return [run["result"] for run in runs if run["task"] == task and run["seed"] in seeds]
+
+
+def strongest_rate(task: str) -> float:
+    rates = committed("strongest")["rates"]
+    return float(rates[levers.GRID_TASK if task == levers.FEW_SUMS else task][levers.REFERENCE])
 
 
 def test_every_lever_has_a_control_that_is_run_too() -> None:
@@ -37,13 +42,23 @@ def test_committed_levers_are_summed_up_from_their_runs(task: str) -> None:
     contenders = levers.CURRICULA if task == levers.FEW_SUMS else levers.LEVERS
     rates = {row["name"]: row["lr"] for row in rows}
     rates |= {row["control"]: row["control_lr"] for row in rows}
-    rates.setdefault(levers.REFERENCE, committed("strongest")["rates"][levers.REFERENCE])
+    rates.setdefault(levers.REFERENCE, strongest_rate(task))
     table = of_table(results, task)
     assert json.loads(json.dumps(levers.summarize(table, task, contenders, rates))) == rows
+
+
+@pytest.mark.parametrize("task", strongest.PROTOCOL.tasks)
+def test_the_reference_is_the_most_accurate_of_all_that_grpo_was_tuned_in(task: str) -> None:
+    results = committed("baselines")
+    runs = [run for run in results["runs"] if run["run"]["task"] == task]
+    summary = baselines.summarize(runs, baselines.SETTINGS)
+    assert json.loads(json.dumps(summary)) == results["tasks"][task]
+    assert summary["strongest"]["accuracy"]["name"] == strongest.REFERENCE
 
 
 def test_committed_contenders_are_summed_up_from_their_runs() -> None:
     results = committed("strongest")
     table = [run for task in strongest.PROTOCOL.tasks for run in of_table(results, task)]
-    summary = strongest.summarize(table, results["rates"], strongest.PROTOCOL)
+    grid = [run for run in results["runs"] if run not in table]
+    summary = strongest.summarize(grid, table, results["rates"], strongest.PROTOCOL)
     assert json.loads(json.dumps(summary)) == results["tasks"]
