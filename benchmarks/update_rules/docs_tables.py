@@ -66,7 +66,7 @@ def against_strongest(results: Mapping[str, Any], task: str) -> Iterator[str]:
             f"**{row['label']}**" if row["name"] in pareto else row["label"],
             f"{row['passes']:g}",
             f"{row['lr']:g}",
-            interval(row["best_accuracy"], 3),
+            _accuracies(row),
             "" if p_value is None else f"{p_value:.3f}",
             _saved(versus, "rollouts"),
             _saved(equal, "rollouts") if equal else "",
@@ -92,7 +92,8 @@ def strongest_setup(results: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"{settings['num_batches']} batches of 128 rollouts (16 problems x 8) a run, seeds "
         f"{table_seeds}; each setting at its own best learning rate, chosen on the same task with "
-        f"seed {grid_seeds} from {rates} and on by factors of 2 while the best was at an edge. "
+        f"seed {grid_seeds} from {rates} and on by factors of 2 while the best was at an edge; "
+        "where another rate was chosen on sums, the accuracy at that one too. "
         f"{settings['eval_samples']:,} samples of held-out problems every "
         f"{settings['eval_every']} batches. Names are epochs or K, and optimizer steps a pass. "
         "*Fewer rollouts*: the strongest GRPO's to its best accuracy over the rule's to the same, "
@@ -128,6 +129,14 @@ def strongest_headline(results: Mapping[str, Any]) -> Iterator[str]:
         yield "| " + " | ".join(cells) + " |"
 
 
+def _accuracies(row: Mapping[str, Any]) -> str:
+    """The best accuracy, and that at the rate that was chosen on sums if it is another."""
+    own, other = interval(row["best_accuracy"], 3), row["at_rate_of_sums"]
+    if other["lr"] == row["lr"]:
+        return own
+    return f"{own}; {other['best_accuracy']['value']:.3f} at {other['lr']:g}"
+
+
 def _saved(versus: Mapping[str, Any], cost: str) -> str:
     """How much less of a cost, where any seed gets to the other's best accuracy."""
     return interval(versus[f"{cost}_ratio"], 2, "x") if versus["num_reached"] else "not there"
@@ -157,7 +166,7 @@ def levers(results: Mapping[str, Any], task: str) -> Iterator[str]:
             row["label"],
             f"{row['passes']:g}",
             f"{row['lr']:g}",
-            interval(row["best_accuracy"], 3),
+            _accuracies(row),
             f"{row['control_label']}, {row['control_lr']:g}",
             f"{row['control_best_accuracy']['value']:.3f}",
             "" if p_value is None else f"{p_value:.3f}",

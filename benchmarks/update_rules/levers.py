@@ -19,7 +19,13 @@ from benchmarks.pool import Result, run_all, workers
 from benchmarks.update_rules.__main__ import HERE
 from benchmarks.update_rules.analysis import best_accuracy, best_rate, compare, describe, select
 from benchmarks.update_rules.baselines import BUDGET, name_of
-from benchmarks.update_rules.strongest import ALPHA, CONTENDERS, REFERENCE
+from benchmarks.update_rules.strongest import (
+    ALPHA,
+    CONTENDERS,
+    REFERENCE,
+    at_rate_of_sums,
+    table_runs,
+)
 from benchmarks.update_rules.table import GRID_TASK, Protocol, run_grid
 from benchmarks.update_rules.tasks import warm_start
 from benchmarks.update_rules.training import Run
@@ -122,11 +128,11 @@ def summarize(
     table: Sequence[Result],
     task: str,
     levers: Mapping[str, tuple[Variant, str]],
-    rates: Mapping[str, float],
+    rates: Mapping[str, Mapping[str, float]],
 ) -> list[dict[str, Any]]:
     """A row a lever of a task, beside its control and the strongest GRPO."""
     of_task = {
-        name: select(table, task=task, variant=name, lr=rates[name])
+        name: select(table, task=task, variant=name, lr=rates[task][name])
         for name in {*levers, *(control for _, control in levers.values()), REFERENCE}
     }
     reference = of_task[REFERENCE]
@@ -137,10 +143,11 @@ def summarize(
             "label": variant.label,
             "what": variant.what,
             "passes": variant.passes,
-            "lr": rates[name],
+            "lr": rates[task][name],
+            "at_rate_of_sums": at_rate_of_sums(table, task, name, rates),
             "control": control,
             "control_label": {**CONTENDERS, **CONTROLS}[control].label,
-            "control_lr": rates[control],
+            "control_lr": rates[task][control],
             **describe(of_task[name], target),
             "control_best_accuracy": describe(of_task[control], target)["best_accuracy"],
             "vs_control": compare(of_task[name], of_task[control]),
@@ -174,12 +181,7 @@ def main() -> None:
             return run_all(jobs, folder / "runs", executor, stage)
 
         def run_table(task: str, names: Sequence[str]) -> list[Result]:
-            runs = [
-                Run(task, name, rates[task][name], seed)
-                for seed in PROTOCOL.table_seeds
-                for name in names
-            ]
-            return run_stage(runs, task)
+            return run_stage(table_runs(task, names, rates, PROTOCOL.table_seeds), task)
 
         grid: list[Result] = []
         for task in PROTOCOL.tasks:
@@ -196,7 +198,7 @@ def main() -> None:
             FEW_SUMS: run_table(FEW_SUMS, [*plain, *CURRICULA]),
         }
     tasks = {
-        task: summarize(runs, task, CURRICULA if task == FEW_SUMS else LEVERS, rates[task])
+        task: summarize(runs, task, CURRICULA if task == FEW_SUMS else LEVERS, rates)
         for task, runs in tables.items()
     }
     write_json(
@@ -204,6 +206,7 @@ def main() -> None:
         {
             "environment": environment_record(),
             "settings": {**vars(BUDGET), **vars(PROTOCOL), "reference": REFERENCE},
+            "rates": rates,
             "tasks": tasks,
             "runs": [*grid, *(run for runs in tables.values() for run in runs)],
         },

@@ -25,6 +25,7 @@ from benchmarks.update_rules.analysis import (
     describe,
     modelled_s,
     select,
+    with_interval,
 )
 from benchmarks.update_rules.baselines import BUDGET, SETTINGS, name_of
 from benchmarks.update_rules.table import GRID_TASK, Protocol, run_grid
@@ -114,6 +115,30 @@ PROTOCOL = Protocol(
 )
 
 
+def table_runs(
+    task: str,
+    names: Sequence[str],
+    rates: Mapping[str, Mapping[str, float]],
+    seeds: Sequence[int],
+) -> list[Run]:
+    """Of a task's table: each variant at its rate, and at the one that it has on sums."""
+    return [
+        Run(task, name, lr, seed)
+        for seed in seeds
+        for name in names
+        for lr in dict.fromkeys((rates[task][name], rates[GRID_TASK].get(name, rates[task][name])))
+    ]
+
+
+def at_rate_of_sums(
+    table: Sequence[Result], task: str, name: str, rates: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """How a variant does on a task at the rate that was chosen on sums."""
+    lr = rates[GRID_TASK].get(name, rates[task][name])
+    runs = select(table, task=task, variant=name, lr=lr)
+    return {"lr": lr, "best_accuracy": with_interval(list(map(best_accuracy, runs)), np.mean)}
+
+
 def summarize(
     grid: Sequence[Result],
     table: Sequence[Result],
@@ -123,7 +148,8 @@ def summarize(
     """By task a row a contender, with ratios to the reference, seed by seed.
 
     Returns:
-        What `describe` says, with accuracies of the reference as target; `learn_s` and `cpu_s`, the
+        What `describe` says, with accuracies of the reference as target; `at_rate_of_sums`, the
+        accuracy at the rate that was chosen on sums; `learn_s` and `cpu_s`, the
         median seconds that learning and all of a batch take in the runs of the grid, which are made
         in one go; `vs_reference`, `vs_one_step` and `vs_equal_steps`, what `compare` says: to the
         reference, to one step a batch, and to the GRPO of as many passes and optimizer steps (None
@@ -167,6 +193,7 @@ def summarize(
                     "passes": CONTENDERS[name].passes,
                     "lr": rates[task][name],
                     **describe(runs, target),
+                    "at_rate_of_sums": at_rate_of_sums(table, task, name, rates),
                     "learn_s": learn_s[name],
                     "cpu_s": cpu_s[name],
                     "vs_reference": versus,
@@ -310,10 +337,9 @@ def main() -> None:
         print("learning rates:", rates, flush=True)
         table = run_stage(
             [
-                Run(task, name, rates[task][name], seed)
+                run
                 for task in protocol.tasks
-                for seed in protocol.table_seeds
-                for name in protocol.variants
+                for run in table_runs(task, protocol.variants, rates, protocol.table_seeds)
             ],
             "table",
         )
