@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,7 +84,7 @@ class RunReport:
         self._path = folder / PROGRESS
         self.rows = [row for row in read_rows(self._path) if row["iteration"] <= after]
         self._write_rows()
-        self._tensorboard = SummaryWriter(str(folder), purge_step=after + 1)
+        self._tensorboard = tensorboard_writer(folder, after + 1)
 
     def add(self, result: Mapping[str, Any]) -> None:
         """Adds the result of an iteration."""
@@ -133,6 +134,18 @@ def row_of(values: Mapping[str, float]) -> dict[str, float]:
     if losses:  # those of passes that were not made are NaN
         row[PASSES] = float(sum(not math.isnan(loss) for loss in losses))
     return row
+
+
+def tensorboard_writer(folder: Path, first_step: int) -> SummaryWriter:
+    """Writes for TensorBoard, which no longer shows what an earlier writer said of these steps.
+
+    Args:
+        folder: Made if it does not exist.
+        first_step: The first that is written.
+    """
+    # Files are named by the second: one that is begun in the same would take the other's place.
+    suffix = f".{time.time_ns()}"
+    return SummaryWriter(str(folder), purge_step=first_step, filename_suffix=suffix)
 
 
 def finite(row: Mapping[str, float]) -> dict[str, float]:

@@ -8,6 +8,8 @@ from typing import Any
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from sfpo_rllib.reporting import tensorboard_writer
+
 FOLDER = "replies"
 NUM_SHOWN = 2
 _MOST = {"prompt": 400, "reply": 1200}  # characters that are shown
@@ -74,7 +76,7 @@ class ReplyDisplay:
         tqdm.write(f"--- iteration {iteration}: what the model writes\n{text}\n---")
         if self._writer is None:
             # What was written of this iteration and later ones by a run that ended is hidden.
-            self._writer = SummaryWriter(str(self._folder), purge_step=iteration)
+            self._writer = tensorboard_writer(self._folder, iteration)
         # As code, so that nothing in it is Markdown.
         self._writer.add_text(
             "replies", textwrap.indent(text, "    ", lambda line: True), iteration

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,7 +50,9 @@ def gpu_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
-        lambda name, package=None: name == "vllm" or found(name, package),
+        lambda name, package=None: (
+            ModuleSpec(name, None) if name == "vllm" else found(name, package)
+        ),
     )
     monkeypatch.setattr(vllm_engine, "vllm_is_cpu_build", lambda: False)
 

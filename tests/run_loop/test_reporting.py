@@ -146,3 +146,12 @@ def test_tensorboard_is_told_which_events_are_made_anew(tmp_path: Path) -> None:
             starts.append(event.step)
         content = content[16 + length :]
     assert starts == [11]
+
+
+def test_two_reports_of_the_same_second_have_files_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tensorboardX.event_file_writer.time.time", lambda: 1.8e9)
+    for after in (0, 1):
+        RunReport(tmp_path, after=after).close()
+    assert len(list(tmp_path.glob("events.out.tfevents*"))) == 2

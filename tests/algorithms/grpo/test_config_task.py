@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import json
 import re
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,7 @@ def pretend_vllm(monkeypatch: pytest.MonkeyPatch, distribution: str | None) -> N
 
     def find(name: str, package: str | None = None) -> Any:
         if name == "vllm":
-            return object() if distribution else None
+            return ModuleSpec(name, None) if distribution else None
         return find_spec(name, package)
 
     monkeypatch.setattr(importlib.util, "find_spec", find)
