@@ -30,6 +30,7 @@ from benchmarks.update_rules.docs_tables import (
     levers,
     levers_setup,
     paper_pair,
+    plain_steps,
     strongest_headline,
     strongest_setup,
 )
@@ -50,6 +51,7 @@ COPIED = Path("benchmarks/graders/results/copied.json")
 PIPELINE = Path("benchmarks/pipeline/results")
 STALENESS = Path("benchmarks/staleness/results/staleness.json")
 LEVERS = Path("benchmarks/update_rules/results/levers.json")
+SGD = Path("benchmarks/update_rules/results/sgd.json")
 TIME = Path("benchmarks/time_to_accuracy/results/time_to_accuracy.json")
 PRETRAINED = Path("benchmarks/pretrained/results/pretrained.json")
 FAMILIES = Path("benchmarks/families/results/results.json")
@@ -307,6 +309,7 @@ BLOCKS: dict[str, dict[str, Block]] = {
         "levers_sums": lambda: levers(load(LEVERS), "arithmetic"),
         "levers_spelling": lambda: levers(load(LEVERS), "spell_backward"),
         "levers_few_sums": lambda: levers(load(LEVERS), "few_sums"),
+        "plain_steps": lambda: plain_steps(load(SGD)),
         "baselines_sums": lambda: baselines(load(BASELINES), "arithmetic"),
         "baselines_spelling": lambda: baselines(load(BASELINES), "spell_backward"),
         "setup": lambda: setup(load(TABLE)),

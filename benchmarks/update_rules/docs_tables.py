@@ -176,6 +176,17 @@ def levers(results: Mapping[str, Any], task: str) -> Iterator[str]:
         yield "| " + " | ".join(cells) + " |"
 
 
+def plain_steps(results: Mapping[str, Any]) -> Iterator[str]:
+    """Rules with plain gradient steps, by rate."""
+    rules = {name: by for name, by in results["variants"].items() if name.endswith(",sgd")}
+    rates = sorted({lr for by in rules.values() for lr in by}, key=float)
+    yield "| best accuracy with plain gradient steps at a rate of | " + " | ".join(rates) + " |"
+    yield "|---" * (1 + len(rates)) + "|"
+    for name, by in rules.items():
+        accuracies = (f"{by[lr]['best_accuracy']['value']:.3f}" for lr in rates)
+        yield f"| `{name.removesuffix(',sgd')}` | " + " | ".join(accuracies) + " |"
+
+
 def levers_setup(results: Mapping[str, Any]) -> Iterator[str]:
     """How the tables of levers were made."""
     settings, machine = results["settings"], results["environment"]["machine"]

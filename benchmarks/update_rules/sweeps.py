@@ -126,7 +126,7 @@ SWEEPS = {
     # The paper's own form: plain gradient steps.
     "sgd": Sweep(
         _named(Single(), SlowFast(3, 0.8), SlowFast(7, 0.3), optimizer="sgd"),
-        rates=(0.01, 0.03, 0.1, 0.3, 1.0),
+        rates=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
         budget=BUDGET,
     ),
     "passes_8": Sweep(
