@@ -65,3 +65,13 @@ def test_sizes_and_spacing_do_not_count(gold, right, wrong):
 )
 def test_layout_of_nothing_is_no_value(answer):
     assert boxed(rf"\boxed{{{answer}}}", "5").verdict in (Verdict.WRONG, Verdict.NO_ANSWER)
+
+
+@pytest.mark.parametrize("letter", [r"\text{B. }%s", "B) %s", r"\text{B) }%s", r"\text{(B)}\;%s"])
+def test_the_letter_of_a_choice_before_a_value_does_not_count(letter):
+    check("3", [letter % 3], [letter % 4])
+
+
+@pytest.mark.parametrize("mark", [r"%s\checkmark", r"%s \quad\blacksquare", r"\therefore %s"])
+def test_marks_of_the_end_do_not_count(mark):
+    check("42", [mark % 42], [mark % 41])
