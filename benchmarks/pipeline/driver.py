@@ -192,7 +192,7 @@ def measure(folder: Path, *, smoke: bool) -> dict[str, Any]:
     """
     del folder
     numbers = NUM_RUNNERS[::2] if smoke else NUM_RUNNERS
-    rounds, batches = (2, 2) if smoke else (9, 6)
+    rounds, batches = (1, 2) if smoke else (9, 6)
     taken: Mapping[int, list[float]] = {number: [] for number in numbers}
     for index in range(rounds):
         for number in numbers if index % 2 == 0 else reversed(numbers):

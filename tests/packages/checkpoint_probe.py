@@ -5,6 +5,7 @@ second one over it, killed one step further on each time, and prints what it fou
 that are exchanged, and with folders that are renamed one after the other.
 """
 
+import gc
 import json
 import os
 import signal
@@ -113,6 +114,7 @@ def killed_everywhere(parent: Path) -> dict[str, Any]:
 
 def main(parent: Path) -> None:
     """Goes through all places twice."""
+    gc.freeze()  # what forks look through they copy
     (parent / "exchange").mkdir()
     (parent / "rename").mkdir()
     results = {"exchange": killed_everywhere(parent / "exchange")}

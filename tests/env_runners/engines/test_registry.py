@@ -38,16 +38,23 @@ def own(good: Any) -> Any:
     return good.env_runners(rollout_engine=CountingEngine, engine_kwargs={"first": 5})
 
 
-def test_an_engine_that_is_not_chosen_is_not_imported() -> None:
-    code = (
-        "import sys; from sfpo_rllib import SFPOConfig\n"
-        "list(SFPOConfig().env_runners(rollout_engine='transformers').cheap_problems())\n"
-        "print([m for m in sys.modules if m == 'vllm' or m.endswith('.vllm_engine')])"
-    )
+def test_an_engine_is_imported_if_it_is_chosen_and_vllm_itself_not_to_check_its_settings() -> None:
+    code = """
+import sys
+from sfpo_rllib import SFPOConfig
+list(SFPOConfig().env_runners(rollout_engine="transformers").cheap_problems())
+print([m for m in sys.modules if m == "vllm" or m.endswith(".vllm_engine")])
+kwargs = {"max_num_seqs": 4}
+list(SFPOConfig().env_runners(rollout_engine="vllm", engine_kwargs=kwargs).cheap_problems())
+print([m for m in sys.modules if m == "vllm" or m.endswith(".vllm_engine")])
+"""
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=300
     )
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.splitlines()[-2:] == [
+        "[]",
+        "['sfpo_rllib.env_runners.engines.vllm_engine']",
+    ]
 
 
 @pytest.mark.parametrize("name", ENGINES)
