@@ -144,13 +144,22 @@ def _saved(versus: Mapping[str, Any], cost: str) -> str:
 
 def paper_pair(results: Mapping[str, Any]) -> Iterator[str]:
     """The published code's SFPO against its GRPO, at common rates."""
-    yield "| lr of both | fewer rollouts | gain in best accuracy |"
-    yield "|---|---|---|"
-    for lr, versus in results["paper_pair"].items():
-        saved = (
-            f"{versus['rollouts_ratio']['value']:.2f}x" if versus["num_reached"] else "not there"
-        )
-        yield f"| {lr} | {saved} | {versus['accuracy_gain']['value']:+.3f} |"
+    yield "| task | lr of both | GRPO | SFPO | p | fewer rollouts | reached |"
+    yield "|---" * 7 + "|"
+    for task, of_task in results["paper_pair"].items():
+        for lr, versus in of_task.items():
+            grpo, sfpo = versus["best_accuracy"].values()
+            gain, reached = versus["accuracy_gain"], versus["num_reached"]
+            cells = [
+                TASKS[task],
+                lr,
+                interval(grpo, 3),
+                interval(sfpo, 3),
+                f"{gain['p_value']:.3f}",
+                _saved(versus, "rollouts"),
+                f"{reached}/{len(results['settings']['table_seeds'])}",
+            ]
+            yield "| " + " | ".join(cells) + " |"
 
 
 def levers(results: Mapping[str, Any], task: str) -> Iterator[str]:
