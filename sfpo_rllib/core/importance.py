@@ -6,12 +6,10 @@ The ratio of the two, learner over engine, is the importance weight of a token.
 
 import torch
 
-from sfpo_rllib.core.losses import sequence_mean
+from sfpo_rllib.core.losses import MAX_LOG_RATIO, sequence_mean
 from sfpo_rllib.core.metrics import Metrics
 
 ENGINE_CORRECTIONS = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
-
-MAX_LOG_RATIO = 20.0  # e^20 is beyond any bound, and its square a float32
 
 
 def engine_importance(

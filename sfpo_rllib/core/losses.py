@@ -17,6 +17,7 @@ from sfpo_rllib.core.advantages import AdvantageEstimator, make_advantages
 from sfpo_rllib.core.checks import (
     FUNCTION,
     Kind,
+    is_number,
     nearest,
     none,
     number,
@@ -26,6 +27,7 @@ from sfpo_rllib.core.checks import (
 )
 from sfpo_rllib.core.metrics import Metrics
 
+MAX_LOG_RATIO = 20.0  # e^20 is beyond any bound, and its square a float32
 LOSS_AGGREGATIONS = ("token", "sequence", "constant")
 _AGGREGATION = {"loss_aggregation": one_of(*LOSS_AGGREGATIONS)}
 
@@ -56,16 +58,29 @@ class LossInputs:
 
     @property
     def log_ratio(self) -> torch.Tensor:
-        """log(current / start) of each token, 0 where `mask` is False, shape (B, T)."""
-        return torch.where(self.mask, self.logp - self.start_logp, 0.0)
+        """log(current / start) of each token, 0 where `mask` is False, shape (B, T).
+
+        Within +-`MAX_LOG_RATIO`: a ratio that is infinite would be no number times a weight of 0.
+        """
+        log_ratio = torch.where(self.mask, self.logp - self.start_logp, 0.0)
+        return log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
 
 
 @dataclass(frozen=True)
 class ClipRange:
-    """The ratio is clipped to [1 - low, 1 + high]. As ratios are positive, low = 1 is no bound."""
+    """The ratio is clipped to [1 - low, 1 + high]. As ratios are positive, low = 1 is no bound.
+
+    Attributes:
+        low: Below 1.
+        high: Above 1.
+        dual: What the ratio of a token with a negative advantage is clipped to from above, as the
+            minimum of two terms has no bound there (dual clip, arXiv 1912.09729, eq. 5). None: by
+            nothing.
+    """
 
     low: float
     high: float
+    dual: float | None = None
 
     def clip(self, ratio: torch.Tensor) -> torch.Tensor:
         """The ratio within the range; no gradient passes where it was beyond."""
@@ -135,10 +150,12 @@ def policy_gradient_loss(inputs: LossInputs, clip: ClipRange) -> tuple[torch.Ten
 def _pessimistic(
     ratio: torch.Tensor, inputs: LossInputs, clip: ClipRange
 ) -> tuple[torch.Tensor, Metrics]:
-    unclipped = ratio * inputs.advantages
+    bounded = ratio if clip.dual is None else ratio.clamp(max=clip.dual)
+    unclipped = bounded * inputs.advantages
     clipped = clip.clip(ratio) * inputs.advantages
     loss = -(torch.minimum(unclipped, clipped) * inputs.weights).sum()
-    return loss, {"clip_fraction": ((clipped < unclipped) & inputs.mask).sum().float()}
+    is_clipped = (clipped < unclipped) | ((bounded < ratio) & (inputs.advantages < 0))
+    return loss, {"clip_fraction": (is_clipped & inputs.mask).sum().float()}
 
 
 @dataclass(frozen=True)
@@ -151,6 +168,8 @@ class PolicyLoss:
         advantages: Its baseline, see `core.group_relative_advantages`.
         clip_param: The ratio's lower clip range, and upper if there is no other.
         clip_param_high: The upper one.
+        clip_param_dual: What the ratio itself is at most where an advantage is negative, e.g. 3.0;
+            see `ClipRange`.
     """
 
     function: LossFunction
@@ -158,12 +177,13 @@ class PolicyLoss:
     advantages: AdvantageEstimator = "group"
     clip_param: float = 0.2
     clip_param_high: float | None = None
+    clip_param_dual: float | None = None
 
     @property
     def clip(self) -> ClipRange:
-        """Both ranges."""
+        """The bounds of the ratio."""
         high = self.clip_param if self.clip_param_high is None else self.clip_param_high
-        return ClipRange(self.clip_param, high)
+        return ClipRange(self.clip_param, high, self.clip_param_dual)
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, each as `field=value: what would be right`."""
@@ -173,11 +193,24 @@ class PolicyLoss:
             "clip_param": Kind(positive.holds, f"{positive.words} or None (the loss's default)"),
             "clip_param_high": positive | none("the loss's default"),
         }
-        return [
+        problems = [
             *problems_of(lambda: make_advantages(self.advantages)),
             *value_problems({"loss_aggregation": self.aggregation}, _AGGREGATION),
             *value_problems(self, kinds),
         ]
+        dual = self.clip_param_dual
+        if dual is None or problems:
+            return problems
+        if self.function in (clipped_weight_loss, policy_gradient_loss):
+            return [
+                f"clip_param_dual={dual!r}: must be None with this loss, which has no use of it"
+            ]
+        if not is_number(dual, above=1.0 + self.clip.high):
+            return [
+                f"clip_param_dual={dual!r}: must be a number > {1.0 + self.clip.high:g}, the upper "
+                "bound of every ratio, or None (no bound where an advantage is negative)"
+            ]
+        return []
 
 
 LOSSES: dict[str, PolicyLoss] = {

@@ -8,7 +8,7 @@ import torch
 
 from sfpo_rllib.core.checks import is_number, none, number, one_of, value_problems
 from sfpo_rllib.core.importance import ENGINE_CORRECTIONS, engine_importance
-from sfpo_rllib.core.losses import LOSSES, LossInputs, PolicyLoss
+from sfpo_rllib.core.losses import LOSSES, MAX_LOG_RATIO, LossInputs, PolicyLoss
 from sfpo_rllib.core.metrics import Metrics
 
 KL_ESTIMATORS = ("k1", "k2", "k3")
@@ -36,7 +36,7 @@ def kl_estimate(log_ratio: torch.Tensor, estimator: str = "k3") -> torch.Tensor:
     if estimator == "k2":
         return log_ratio.square() / 2
     if estimator == "k3":
-        return torch.expm1(-log_ratio) + log_ratio
+        return torch.expm1((-log_ratio).clamp(max=MAX_LOG_RATIO)) + log_ratio
     raise ValueError(f"estimator={estimator!r}: must be one of {KL_ESTIMATORS}")
 
 
@@ -155,4 +155,8 @@ class Objective:
                 f"loss={self.loss.function!r}: must return a pair, the loss as a scalar tensor and "
                 f"a dict of metrics; got {returned!r:.200}"
             )
-        return loss, dict(metrics)
+        # A user's may be plain numbers, or still have a gradient.
+        return loss, {
+            name: torch.as_tensor(value, device=loss.device).detach()
+            for name, value in metrics.items()
+        }

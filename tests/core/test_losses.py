@@ -11,6 +11,7 @@ from sfpo_rllib.core.losses import LOSS_AGGREGATIONS, ClipRange, clipped_surroga
 
 MAX_TOKENS = 9
 CLIPS = [{}, {"clip_param": 0.1}, {"clip_param": 0.2, "clip_param_high": 0.28}]
+DUAL = {"clip_param_dual": 1.3}
 
 # Sequences of unequal lengths, one with a gap (an environment's turn), one that does not count.
 MASK = torch.tensor(
@@ -66,8 +67,10 @@ def normaliser_by_loop(aggregation: str, length: int) -> float:
     }[aggregation]
 
 
-def pessimistic(ratio, advantage, low, high):
-    """PPO's minimum of two terms, in scalars."""
+def pessimistic(ratio, advantage, low, high, dual=None):
+    """PPO's minimum of two terms, in scalars; and its bound where that has none."""
+    if dual is not None and advantage < 0 and ratio > dual:
+        return dual * advantage, True
     bound = high if advantage > 0 else low
     stopped = (advantage > 0 and ratio > high) or (advantage < 0 and ratio < low)
     return (bound if stopped else ratio) * advantage, stopped
@@ -79,6 +82,7 @@ def loss_by_loop(name, loss, batch):
     GSPO is written in its sequence form: one ratio, and one term a sequence.
     """
     low, high = 1 - loss.clip.low, 1 + loss.clip.high
+    clip = low, high, loss.clip.dual
     total, clipped = torch.zeros((), dtype=torch.float64), 0.0
     for i in range(len(batch["mask"])):
         tokens = [t for t in range(batch["mask"].shape[1]) if batch["mask"][i, t]]
@@ -86,7 +90,7 @@ def loss_by_loop(name, loss, batch):
         ratios = [torch.exp(batch["logp"][i, t] - batch["start_logp"][i, t]) for t in tokens]
         if name == "gspo" and tokens:
             product = math.prod(ratios[1:], start=ratios[0])
-            term, stopped = pessimistic(product ** (1 / len(tokens)), advantage, low, high)
+            term, stopped = pessimistic(product ** (1 / len(tokens)), advantage, *clip)
             for _ in tokens:
                 total = total - term / normaliser_by_loop(loss.aggregation, len(tokens))
                 clipped += stopped
@@ -99,7 +103,7 @@ def loss_by_loop(name, loss, batch):
                 weight = min(max(ratio.item(), low), high)
                 term, stopped = weight * advantage * logp, weight != ratio.item()
             else:
-                term, stopped = pessimistic(ratio, advantage, low, high)
+                term, stopped = pessimistic(ratio, advantage, *clip)
             total = total - term / normaliser_by_loop(loss.aggregation, len(tokens))
             clipped += stopped
     return total, {"clip_fraction": clipped}
@@ -123,6 +127,8 @@ def variants():
                 yield pytest.param(name, {"aggregation": aggregation}, id=f"{name}-{aggregation}")
         for clip in CLIPS[1:]:
             yield pytest.param(name, clip, id=f"{name}-{clip}")
+    for name in ("grpo", "dapo"):
+        yield pytest.param(name, DUAL, id=f"{name}-{DUAL}")
 
 
 @pytest.mark.parametrize(("name", "settings"), list(variants()))
@@ -139,6 +145,11 @@ def test_loss_gradient_and_metrics_equal_a_loop_over_tokens(name, settings):
 
 
 def test_both_branches_of_every_clip_are_in_the_example():
+    for name in ("grpo", "dapo"):
+        loss = dataclasses.replace(LOSSES[name], **DUAL)
+        by_dual = loss_by_loop(name, loss, example_for(loss))[1]["clip_fraction"]
+        without = loss_by_loop(name, LOSSES[name], example_for(loss))[1]["clip_fraction"]
+        assert by_dual > without, name
     for name in ("grpo", "dr_grpo", "dapo", "gspo"):
         _, metrics = loss_by_loop(name, LOSSES[name], example_for(LOSSES[name]))
         assert 0 < metrics["clip_fraction"] < int(MASK.sum()), name

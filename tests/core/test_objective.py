@@ -1,6 +1,7 @@
 """The whole objective: its terms against loops, and what it does not depend on."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -193,6 +194,40 @@ def test_the_kl_and_the_entropy_are_not_weighted_by_what_corrects_for_the_engine
     kl = batch["logp"] - batch["reference_logp"]
     torch.testing.assert_close(gradient, 0.1 * (1 - torch.exp(-kl)) * batch["weights"])
     torch.testing.assert_close(entropy_gradient, -0.1 * batch["weights"])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_masked_token_is_kept_out_however_far_the_policy_has_moved_on_it(name: str) -> None:
+    batch = {n: c.float() if c.is_floating_point() else c for n, c in columns().items()}
+    batch["engine_logp"] = batch["start_logp"].clone()
+    batch["engine_logp"][0, 1] -= 5  # masked
+    batch["start_logp"][0, 1] -= 200  # the exponential of that is infinite
+    batch["engine_logp"][0, 1] -= 200
+    loss, gradient, _, metrics = value_and_gradients(
+        Objective(LOSSES[name], engine_correction="token_mask"), batch
+    )
+    assert loss.isfinite() and gradient.isfinite().all() and gradient[0, 1] == 0
+    assert math.isfinite(metrics["kl_to_start"])
+
+
+def test_a_reference_that_is_far_away_gives_a_finite_kl() -> None:
+    log_ratio = torch.tensor([-200.0, 200.0], requires_grad=True)
+    values = kl_estimate(log_ratio, "k3")
+    values.sum().backward()
+    assert log_ratio.grad is not None and log_ratio.grad.isfinite().all()
+    assert values.isfinite().all()
+
+
+def test_metrics_of_a_users_loss_may_be_numbers_and_have_no_gradient() -> None:
+    def own(inputs: Any, clip: Any) -> Any:
+        return inputs.logp.sum(), {"share": 0.25, "logp": inputs.logp.sum()}
+
+    totals: dict[str, torch.Tensor] = {}
+    for _ in range(2):
+        metrics = value_and_gradients(Objective(PolicyLoss(own)), columns())[3]
+        assert not metrics["logp"].requires_grad
+        accumulate(totals, metrics)
+    assert over_learners(totals, distributed=False)["share"] == 0.5
 
 
 def test_kl_to_start_is_the_k3_estimate_of_how_far_the_policy_has_moved():

@@ -108,6 +108,7 @@ class BuildingConfig(ReportingConfig):
             advantages=self.advantages,
             clip_param=self.clip_param,
             clip_param_high=self.clip_param_high,
+            clip_param_dual=self.clip_param_dual,
         )
 
     def make_objective(self) -> Objective:

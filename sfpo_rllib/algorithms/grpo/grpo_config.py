@@ -78,11 +78,11 @@ class GRPOConfig(BuildingConfig):
         self.entropy_warmup = 0
         self.entropy_patience = 1
         self.loss: str | PolicyLoss | LossFunction = "grpo"
-        # None: the loss's own default.
-        self.loss_aggregation: str | None = None
+        self.loss_aggregation: str | None = None  # the loss's own default, as in the next four
         self.advantages: AdvantageEstimator | None = None
         self.clip_param: float | None = None
         self.clip_param_high: float | None = None
+        self.clip_param_dual: float | None = None
         self.parallelism = "ddp"
         self.restart_failed_learners = False
         # RLlib's own settings, where its defaults do not fit.
@@ -177,6 +177,7 @@ class GRPOConfig(BuildingConfig):
         advantages: AdvantageEstimator | None = NotProvided,
         clip_param: float | None = NotProvided,
         clip_param_high: float | None = NotProvided,
+        clip_param_dual: float | None = NotProvided,
         kl_coeff: float = NotProvided,
         kl_estimator: str = NotProvided,
         entropy_coeff: float = NotProvided,
@@ -208,8 +209,8 @@ class GRPOConfig(BuildingConfig):
             entropy_z_threshold: The z-score from which on the rule is switched off for good and
                 every batch gets one pass. None: never. On flat, noisy entropy w = 30 and 1.0 fire
                 within about 60 iterations.
-            entropy_warmup: In so many first batches the trigger cannot fire.
-            entropy_patience: So many z-scores in a row must reach the threshold.
+            entropy_warmup: The trigger cannot fire in that many first batches.
+            entropy_patience: That many z-scores in a row must reach the threshold.
             group_size: Completions of one problem.
             minibatch_size: Completions of one optimizer step, per learner. None: the whole
                 rollout batch, or what `minibatches_per_pass` says.
@@ -232,22 +233,22 @@ class GRPOConfig(BuildingConfig):
                 the whole batch, shape (groups, group_size).
             clip_param: Lower clip range of the ratio, and upper if there is no other.
             clip_param_high: Upper clip range.
+            clip_param_dual: Upper bound of the ratio where an advantage is negative (dual clip).
             kl_coeff: Weight of the KL to the model that training began with. 0: no copy of it is
                 held.
             kl_estimator: "k1", "k2" or "k3"; see `core.kl_estimate`.
             entropy_coeff: Weight of the entropy bonus.
             engine_correction: What is done about the learner's log-probs (old_logp) not being the
                 engine's (rollout log-probs) at equal weights, the rollout correction: each token's
-                loss is weighted by their ratio. "token_truncate"
-                (TIS: at most `engine_ratio_cap`), "token_mask" (dropped outside of floor and cap),
-                "sequence_truncate", "sequence_mask" (by the geometric mean of a sequence's
-                ratios), or None.
+                loss is weighted by their ratio. "token_truncate" (TIS: at most `engine_ratio_cap`),
+                "token_mask" (dropped outside of floor and cap), "sequence_truncate",
+                "sequence_mask" (by the geometric mean of a sequence's ratios), or None.
             engine_ratio_cap: The upper bound.
             engine_ratio_floor: The lower bound, for the masks.
             max_engine_logp_diff: Batches in which the log-probs of engine and learner differ by
                 more, nats a token in the mean, are refused and counted. None: none is.
             max_skipped_steps: Optimizer steps whose gradient is not finite are skipped and
-                counted. More than so many in a row end the training.
+                counted. More than this many in a row end the training.
             max_tokens_per_micro_batch: Tokens of one forward pass, padding included unless
                 `model_config["packing"]` is on; bounds the memory.
             snapshot_device: Where the update rule's copies of the weights (the slow weights) are

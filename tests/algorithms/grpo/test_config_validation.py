@@ -69,6 +69,8 @@ TRAINING = [
     ("clip_param", 0.0, "number > 0", "None"),
     ("clip_param", math.nan, "number > 0"),
     ("clip_param_high", -0.2, "number > 0", "None"),
+    ("clip_param_dual", 1.2, "number > 1.2", "None"),
+    ("clip_param_dual", "3", "number > 1.2"),
     ("engine_ratio_cap", 0, "number > 0", "engine_correction=None"),
     ("engine_ratio_cap", None, "number > 0", "engine_correction=None"),
     ("grad_clip", math.nan, "number > 0", "None"),

@@ -190,6 +190,11 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any], float]] = {
     "grpo, mean over tokens": ({"loss": "grpo"}, {"loss_type": "bnpo"}, 0.3),
     "dr_grpo": ({"loss": "dr_grpo"}, {"loss_type": "dr_grpo"}, 0.3),
     "dapo": ({"loss": "dapo"}, {"loss_type": "dapo", "epsilon_high": 0.28}, 0.3),
+    "dual clip": (
+        {"loss": "grpo", "clip_param_dual": 1.5},
+        {"loss_type": "bnpo", "delta": 1.5},
+        0.6,
+    ),
     "gspo": (
         {"loss": "gspo"},
         {
