@@ -14,9 +14,9 @@ class EntropyTrigger:
 
     Z_s = (H_s - mean_w) / (std_w + 1e-9) over the last `window` entropies, the newest included,
     with the population standard deviation. It fires at the first s >= window with
-    Z_s >= threshold. As the newest value is inside the window, Z_s cannot exceed
-    sqrt(window - 1): a larger threshold never fires. Entropy is noisy: with `patience` it takes so
-    many such values in a row, and none of the first `warmup` values is one of them.
+    Z_s >= threshold. As the newest value is inside the window, Z_s stays below
+    sqrt(window - 1): a threshold of that or more never fires. Entropy is noisy: with `patience` it
+    takes that many such values in a row, and none of the first `warmup` values is one of them.
 
     Attributes:
         fired: Whether the trigger has fired.
@@ -120,9 +120,9 @@ def trigger_problems(
     of_threshold = number() if must_fire else z_score
     kinds = dict(zip(names, (integer(2), of_threshold, integer(0), integer(1)), strict=True))
     problems = value_problems(values, kinds)
-    if must_fire and not problems and threshold > math.sqrt(window - 1):
+    if must_fire and not problems and threshold >= math.sqrt(window - 1):
         problems.append(
-            f"{names[1]}={threshold!r}: must be at most sqrt({names[0]} - 1) = "
-            f"{math.sqrt(window - 1):.3g}, above which no z-score is: it would never fire"
+            f"{names[1]}={threshold!r}: must be below sqrt({names[0]} - 1) = "
+            f"{math.sqrt(window - 1):.3g}, which no z-score reaches: it would never fire"
         )
     return problems

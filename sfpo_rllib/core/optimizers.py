@@ -43,6 +43,7 @@ class OptimizerSpec:
             those that are no hidden matrices, or none.
         shardable: Whether it takes weights that are sharded over learners.
         paged: Whether its moments leave the device when that is full.
+        decoupled: Whether its weight decay is decoupled, if its groups do not say so themselves.
     """
 
     make: str | Callable[..., Any]
@@ -51,6 +52,7 @@ class OptimizerSpec:
     at_once: Literal["all", "others", "none"] = "all"
     shardable: bool = True
     paged: bool = False
+    decoupled: bool = False
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
@@ -158,12 +160,13 @@ _EIGHT_BIT = OptimizerSpec(
     state_bytes=_eight_bit_state_bytes,
     at_once="none",
     shardable=False,
+    decoupled=True,
 )
 OPTIMIZERS = {
     "adamw": OptimizerSpec(torch.optim.AdamW),
     "adamw_8bit": _EIGHT_BIT,
     "paged_adamw_8bit": replace(_EIGHT_BIT, make="bitsandbytes.optim:PagedAdamW8bit", paged=True),
-    "muon": OptimizerSpec(_muon, settings_of=torch.optim.Muon, at_once="others"),
+    "muon": OptimizerSpec(_muon, settings_of=torch.optim.Muon, at_once="others", decoupled=True),
     "sgd": OptimizerSpec(torch.optim.SGD),
 }
 Optimizer = str | OptimizerSpec | Callable[..., Any]
@@ -238,6 +241,9 @@ def make_optimizer(
         raise ValueError(f"optimizer_kwargs={settings!r}: {name!r} refuses it: {error}") from error
     if not isinstance(made, torch.optim.Optimizer):
         raise ValueError(f"optimizer={optimizer!r}: must make a torch.optim.Optimizer, not {made}")
+    if spec.decoupled:
+        for group in made.param_groups:
+            group["decoupled_weight_decay"] = True  # as torch's AdamW says of itself
     return made
 
 

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+import numpy as np
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
@@ -23,8 +24,8 @@ SOLVED, HOPELESS = "solved", "hopeless"
 
 
 def has_equal_rewards(group: Group) -> bool:
-    """Whether all returns of a group are equal: such a group carries no gradient."""
-    return len({digest.episode_return for digest in digests_of(group)}) == 1
+    """Whether all returns of a group are equal to the learner: it has no gradient of them."""
+    return len({np.float32(digest.episode_return) for digest in digests_of(group)}) == 1
 
 
 def equal_reward_kind(group: Group) -> str | None:
@@ -35,7 +36,8 @@ def equal_reward_kind(group: Group) -> str | None:
     if not has_equal_rewards(group):
         return None
     digests = digests_of(group)
-    verdicts = [d.is_success for d in digests if d.is_success is not None]
+    gives_success = any(digest.gives_success for digest in digests)
+    verdicts = [d.is_success for d in digests if gives_success and d.is_success is not None]
     is_solved = fmean(verdicts) >= 0.5 if verdicts else digests[0].episode_return > 0.0
     return SOLVED if is_solved else HOPELESS
 

@@ -12,6 +12,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from sfpo_rllib import GRPOConfig
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
 from sfpo_rllib.core import ADVANTAGES, group_relative_advantages
+from sfpo_rllib.core.advantages import equal_reward_groups
 from sfpo_rllib.env_runners.summary import has_equal_rewards, num_sampled_tokens, summarize
 from sfpo_rllib.token_trace import TokenTrace
 
@@ -177,3 +178,11 @@ def test_a_summary_has_the_accuracy_and_metrics_that_environments_give():
     assert summary["num_groups_equal_reward"] == 1
     assert has_equal_rewards(group)
     assert not has_equal_rewards(GROUPS[:2])
+
+
+def test_rewards_are_equal_where_the_learner_takes_them_for_equal() -> None:
+    rewards = [0.1 + 0.2 + 0.3, 0.3 + 0.2 + 0.1]
+    assert rewards[0] != rewards[1]
+    group = [episode(1, member, rewards=[reward]) for member, reward in enumerate(rewards)]
+    assert has_equal_rewards(group)
+    assert equal_reward_groups(torch.tensor([rewards])).all()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sfpo_rllib.core import EntropyTrigger
+from sfpo_rllib.core.entropy_trigger import trigger_problems
 
 
 def z_score(window: np.ndarray) -> float:
@@ -226,6 +227,18 @@ def test_a_state_of_an_earlier_release_has_seen_what_its_window_has() -> None:
     trigger = EntropyTrigger(window=3, threshold=0.5, warmup=4, patience=2)
     trigger.load_state_dict({"entropies": [1.0, 1.0, 2.0], "fired": False, "z": 1.4})
     assert [trigger.update(entropy) for entropy in (3.0, 4.0, 6.0)] == [False, False, True]
+
+
+@pytest.mark.parametrize("window", [2, 5, 10, 17, 30])
+def test_a_threshold_is_refused_from_the_one_on_that_no_z_score_reaches(window: int) -> None:
+    bound = math.sqrt(window - 1)
+    highest = EntropyTrigger(window, threshold=math.inf)
+    for entropy in [0.0] * (window - 1) + [1.0]:  # no newest value stands out more
+        highest.update(entropy)
+    assert highest.z is not None and highest.z < bound
+    (problem,) = trigger_problems(window, bound, must_fire=True)
+    assert "would never fire" in problem
+    assert not trigger_problems(window, highest.z, must_fire=True)
 
 
 @pytest.mark.parametrize(

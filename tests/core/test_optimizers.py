@@ -103,6 +103,21 @@ def test_muon_makes_the_steps_of_torchs_two_optimizers() -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_groups_say_whose_weight_decay_is_decoupled(name: str) -> None:
+    """And keep it of a state that does not say so."""
+    parameters = [torch.nn.Parameter(torch.ones(size)) for size in ((4, 4), (4,))]
+    optimizer = make_optimizer(name, parameters, matrices=parameters[:1], weight_decay=0.1)
+    silent = optimizer.state_dict()
+    for group in silent["param_groups"]:
+        group.pop("decoupled_weight_decay")
+    with keeping_settings(optimizer):
+        optimizer.load_state_dict(silent)
+    assert all(group["decoupled_weight_decay"] for group in optimizer.param_groups)
+    sgd = make_optimizer("sgd", parameters, weight_decay=0.1)
+    assert not any(group.get("decoupled_weight_decay") for group in sgd.param_groups)
+
+
 @pytest.mark.parametrize("matrices", [True, False])
 def test_muon_with_one_of_its_parts_empty_trains(matrices: bool) -> None:
     weight = torch.nn.Parameter(torch.ones(3, 3))

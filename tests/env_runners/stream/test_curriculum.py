@@ -107,6 +107,14 @@ def test_solved_is_what_the_environment_says_or_else_a_positive_reward(
     assert equal_reward_kind(RemoteGroup(None, digests)) == kind  # type: ignore[arg-type]
 
 
+def test_a_reply_that_was_cut_is_no_verdict_where_the_environment_gives_none() -> None:
+    digests = [
+        EpisodeDigest(1.0, 1, 1, 1, 0, is_cut, 0.0 if is_cut else None, False)
+        for is_cut in (True, False)
+    ]
+    assert equal_reward_kind(RemoteGroup(None, digests)) == "solved"  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "settings",
     [
