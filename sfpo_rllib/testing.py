@@ -14,7 +14,6 @@ from sfpo_rllib.env_runners.engines import (
     Completion,
     GenerationRequest,
     RolloutEngine,
-    SamplingSettings,
 )
 from sfpo_rllib.rl_modules.char_llama import build_char_llama
 
@@ -81,15 +80,6 @@ class ScriptedEngine(RolloutEngine):
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         pass
-
-    def logprobs(
-        self,
-        token_ids: Sequence[Sequence[int]],
-        prompt_lens: Sequence[int],
-        sampling: SamplingSettings,
-    ) -> list[np.ndarray]:
-        pairs = zip(token_ids, prompt_lens, strict=True)
-        return [np.zeros(len(ids) - length, np.float32) for ids, length in pairs]
 
     def close(self) -> None:
         pass

@@ -1,7 +1,7 @@
 """Slow environments beside a fast engine: jobs without threads and with some, in turn."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -61,16 +61,6 @@ class AtOnce(RolloutEngine):
     @override(RolloutEngine)
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         pass
-
-    @override(RolloutEngine)
-    def logprobs(
-        self,
-        token_ids: Sequence[Sequence[int]],
-        prompt_lens: Sequence[int],
-        sampling: SamplingSettings,
-    ) -> list[np.ndarray]:
-        pairs = zip(token_ids, prompt_lens, strict=True)
-        return [np.zeros(len(ids) - prompt_len, np.float32) for ids, prompt_len in pairs]
 
     @override(RolloutEngine)
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """An engine and an optimizer as a user would write them, outside of the package."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,6 @@ class CountingEngine(RolloutEngine):
 
     def load_weights(self, weights: Any) -> None:
         pass
-
-    def logprobs(
-        self, token_ids: Sequence[Sequence[int]], prompt_lens: Sequence[int], sampling: Any
-    ) -> list[np.ndarray]:
-        pairs = zip(token_ids, prompt_lens, strict=True)
-        return [np.zeros(len(ids) - n, np.float32) for ids, n in pairs]
 
     def close(self) -> None:
         pass

@@ -66,9 +66,6 @@ class ScriptedEngine(RolloutEngine):
     def load_weights(self, weights: Any) -> None:
         raise NotImplementedError
 
-    def logprobs(self, token_ids: Any, prompt_lens: Any, sampling: Any) -> Any:
-        raise NotImplementedError
-
     def close(self) -> None:
         raise NotImplementedError
 

@@ -189,7 +189,6 @@ class RolloutEngine(ABC):
         """Gives its devices' memory to others, until it is given weights. Nothing is in flight."""
         raise NotImplementedError(f"{type(self).__name__} does not sleep")
 
-    @abstractmethod
     def logprobs(
         self,
         token_ids: Sequence[Sequence[int]],
@@ -197,6 +196,8 @@ class RolloutEngine(ABC):
         sampling: SamplingSettings,
     ) -> list[np.ndarray]:
         """Log-probs of given replies, by the path and under the distribution used in sampling.
+
+        Training does not ask for them; they show what weights an engine runs.
 
         Args:
             token_ids: Prompt and reply of each sequence.
@@ -206,6 +207,7 @@ class RolloutEngine(ABC):
         Returns:
             For each sequence the log-probs of its reply, float32, shape (len - prompt_len,).
         """
+        raise NotImplementedError(f"{type(self).__name__} does not score replies")
 
     @abstractmethod
     def close(self) -> None:
