@@ -1,4 +1,4 @@
-"""Replies to a task's problems: one engine, the environments, and nothing of ray's."""
+"""Replies to a task's problems: one engine and the environments, in this process."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

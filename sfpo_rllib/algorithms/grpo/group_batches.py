@@ -68,6 +68,6 @@ class GroupBatches:
         return list(filter(None, (self._micro_batches(columns, part) for part in rows)))
 
     def _placed(self, group: Batch, number: int) -> Batch:
-        """A group with the rows that it has as so manieth of a batch."""
+        """A group with the rows that it has as the n-th of a batch, from 0."""
         rows = number * self._group_size + group[ROW] % self._group_size
         return {**group, ROW: rows, PLACE: rows}
