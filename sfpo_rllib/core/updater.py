@@ -1,5 +1,6 @@
 """An update rule at work over many batches: its trigger, its history, its state."""
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +11,8 @@ import torch
 from sfpo_rllib.core.entropy_trigger import EntropyTrigger
 from sfpo_rllib.core.update_rules import Batch, PassResult, Single, UpdateContext, UpdateRule
 from sfpo_rllib.core.update_rules.group_history import GroupHistory, Groups
+
+logger = logging.getLogger(__name__)
 
 
 class Updater(Generic[Batch, PassResult]):
@@ -113,7 +116,13 @@ class Updater(Generic[Batch, PassResult]):
         """
         if self.trigger is None or not math.isfinite(entropy):
             return math.nan
-        self.trigger.update(entropy)
+        was_fired = self.trigger.fired
+        if self.trigger.update(entropy) and not was_fired:
+            logger.warning(
+                "The entropy trigger has fired, at z = %.2f: every batch gets one pass from now on "
+                "instead of %r. entropy_z_threshold=None turns the trigger off.",
+                self.trigger.z, self.rule,
+            )  # fmt: skip
         return math.nan if self.trigger.z is None else self.trigger.z
 
     @property

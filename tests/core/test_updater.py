@@ -153,6 +153,15 @@ def test_a_learner_that_knows_no_groups_refuses_a_replay_of_them() -> None:
         Passes().update(AnyUpdater(SlowFastReplay(by="group")), 0)
 
 
+def test_it_is_said_once_that_the_trigger_has_fired(caplog: pytest.LogCaptureFixture) -> None:
+    updater = AnyUpdater(SlowFast(fast_steps=2), EntropyTrigger(window=2, threshold=AT_ONCE))
+    said = []
+    for entropy in (1.0, 2.0, 3.0):
+        updater.observe(entropy)
+        said.append(caplog.text.count("The entropy trigger has fired, at z = 1.00"))
+    assert said == [0, 1, 1] and "instead of SlowFast(fast_steps=2" in caplog.text
+
+
 def test_without_a_trigger_it_never_fires() -> None:
     updater, passes = AnyUpdater(MultiEpoch(2)), Passes()
     for batch in range(40):
