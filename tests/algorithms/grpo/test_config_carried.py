@@ -74,6 +74,10 @@ def test_plain_values_and_searches_stay_as_they_are() -> None:
     assert carried(values)["c"] is search
     assert carried(tune.choice([1, 2])).categories == [1, 2]
     assert unpacked(carried({"f": [len, {"g": max}]})) == {"f": [len, {"g": max}]}
-    assert unpacked(json.loads(json.dumps(carried({"f": len})))) == {"f": len}
+    here = f"{__name__}:Watch"
+    for value, text in ((len, "builtins:len"), (Watch, here), (OptimizerSpec.__init__, None)):
+        packed = json.loads(json.dumps(carried({"f": value})))
+        assert text is None or packed["f"].endswith(f" imported {text}"), "one can read it"
+        assert unpacked(packed) == {"f": value}
     lock = threading.Lock()
     assert carried([lock]) == [lock], "Tune will say that it cannot be pickled"
