@@ -88,7 +88,7 @@ def time_to_accuracy_setup(results: Results) -> Iterator[str]:
         "`max_staleness=1`, vLLM on one core and the learner on another, a run at a time; rates as "
         "chosen on sums of two digits, with another seed. The strongest GRPO is the one of the "
         f"best mean accuracy, {labels[results['strongest']]}; ratios are to what it takes to its "
-        "own best, and p is that of the difference in best accuracy; not there: most runs do not "
+        "own best, and p is that of the difference in best accuracy; not reached: most runs do not "
         "come to it; a run that does not counts as its whole length. In turns (one seed) sampling "
         f"a batch takes s = {results['sample_s']:.2f} s and a pass l = {passes}. "
         "Modelled is a batch of max(s, P l), with the l of the overlapped runs. "
@@ -103,4 +103,4 @@ def _is_there(row: Mapping[str, Any], name: str) -> bool:
 
 def _saved(row: Mapping[str, Any], name: str, cost: str) -> str:
     ratio = row["vs_grpo"][name][f"{cost}_ratio"]
-    return interval(ratio, 2, "x") if _is_there(row, name) else "not there"
+    return interval(ratio, 2, "x") if _is_there(row, name) else "not reached"

@@ -7,13 +7,11 @@ from benchmarks.common import interval
 
 TASKS = {"arithmetic": "sums", "spell_backward": "spelling"}
 HEADLINE = (
-    "grpo-1x1",
     "grpo-1x16",
     "grpo-4x16",
     "sfpo_paper",
     "sfpo-3x4",
     "lookahead-4x16",
-    "replay-8x4",
     "sfpo_replay-8x4",
     "priority-8x4",
     "sfpo_priority-8x4",
@@ -39,7 +37,7 @@ def baselines(results: Mapping[str, Any], task: str) -> Iterator[str]:
             f"{row['passes']:g}",
             f"{row['lr']:g}",
             f"{row['mean_best_accuracy']:.3f}",
-            f"{fewer:.2f}x" if reached else "not there",
+            f"{fewer:.2f}x" if reached else "not reached",
         ]
         yield "| " + " | ".join(cells) + " |"
     yield ""
@@ -70,8 +68,8 @@ def against_strongest(results: Mapping[str, Any], task: str) -> Iterator[str]:
             "" if p_value is None else f"{p_value:.3f}",
             _saved(versus, "rollouts"),
             _saved(equal, "rollouts") if equal else "",
-            interval(row["time_ratio"], 2, "x") if versus["num_reached"] else "not there",
-            f"{row['long_replies_time_ratio']:.2f}x" if versus["num_reached"] else "not there",
+            interval(row["time_ratio"], 2, "x") if versus["num_reached"] else "not reached",
+            f"{row['long_replies_time_ratio']:.2f}x" if versus["num_reached"] else "not reached",
             f"{versus['num_reached']}/{row['num_seeds']}",
         ]
         yield "| " + " | ".join(cells) + " |"
@@ -139,7 +137,7 @@ def _accuracies(row: Mapping[str, Any]) -> str:
 
 def _saved(versus: Mapping[str, Any], cost: str) -> str:
     """How much less of a cost, where any seed gets to the other's best accuracy."""
-    return interval(versus[f"{cost}_ratio"], 2, "x") if versus["num_reached"] else "not there"
+    return interval(versus[f"{cost}_ratio"], 2, "x") if versus["num_reached"] else "not reached"
 
 
 def paper_pair(results: Mapping[str, Any]) -> Iterator[str]:
