@@ -346,7 +346,7 @@ class GRPOConfig(BuildingConfig):
         unknown_loss = problems_of(lambda: self.policy_loss)
         loss = LOSSES["grpo"] if unknown_loss else self.policy_loss
         yield from [*unknown_loss, *of_attributes(Objective, self, loss=loss).problems()]
-        yield from bypassed_problems(self.learner_class, self.rl_module_spec)
+        yield from bypassed_problems(self.learner_class, self._rl_module_spec)
         yield from evaluation_problems(self)
         yield from sampling_problems(self.sampling, evaluation=self.in_evaluation)
         yield from of_attributes(RolloutSettings, self).problems()

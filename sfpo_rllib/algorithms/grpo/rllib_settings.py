@@ -2,11 +2,15 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.policy.policy import PolicySpec
+from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 from sfpo_rllib.core.checks import (
@@ -22,6 +26,7 @@ from sfpo_rllib.core.checks import (
     value_problems,
 )
 from sfpo_rllib.env_runners import GroupEnvRunner
+from sfpo_rllib.rl_modules import CausalLMModule
 
 # Hooks of RLlib's learner that give it a loss. A loss of ours is a sum over tokens under weights of
 # the whole mini-batch; what these return would depend on how the mini-batch is cut.
@@ -207,7 +212,18 @@ def rllib_problems(config: AlgorithmConfig, defaults: Mapping[str, Any]) -> list
         )
     if config.is_multi_agent:
         problems.append("policies: must be the one default policy; multi-agent is not supported")
+    else:
+        problems += _policy_problems(config.policies)
     return problems
+
+
+def _policy_problems(policies: Any) -> list[str]:
+    """What is said of the one policy; a collection of names says nothing."""
+    spec = policies[DEFAULT_POLICY_ID] if isinstance(policies, Mapping) else None
+    said = spec.get_state() if isinstance(spec, PolicySpec) else spec
+    if said is None or (isinstance(said, tuple) and all(part in (None, {}) for part in said)):
+        return []
+    return [f"policies[{DEFAULT_POLICY_ID!r}]={said!r:.{_LONG}}: must be left out{_UNREAD}"]
 
 
 def _same(value: Any, default: Any) -> bool:
@@ -222,7 +238,7 @@ def bypassed_problems(learner_class: Any, rl_module_spec: Any) -> list[str]:
 
     Args:
         learner_class: The learner's class.
-        rl_module_spec: Of the module.
+        rl_module_spec: What was given of the module, if anything.
     """
     problems = []
     if not (isinstance(learner_class, type) and issubclass(learner_class, GRPOTorchLearner)):
@@ -237,10 +253,34 @@ def bypassed_problems(learner_class: Any, rl_module_spec: Any) -> list[str]:
             for hook in LOSS_HOOKS
             if getattr(learner_class, hook) is not getattr(GRPOTorchLearner, hook)
         ]
-    module = getattr(rl_module_spec, "module_class", None)
-    if isinstance(module, type) and issubclass(module, SelfSupervisedLossAPI):
+    return [*problems, *([] if rl_module_spec is None else _spec_problems(rl_module_spec))]
+
+
+def _spec_problems(spec: Any) -> list[str]:
+    if not isinstance(spec, RLModuleSpec):
+        return [
+            f"rl_module_spec={spec!r:.{_LONG}}: must be an RLModuleSpec, as there is one module"
+        ]
+    problems, cls = [], spec.module_class
+    if cls is not None and not (isinstance(cls, type) and issubclass(cls, CausalLMModule)):
+        problems.append(f"rl_module_spec={cls!r}: must be a subclass of CausalLMModule")
+    elif cls is not None and issubclass(cls, SelfSupervisedLossAPI):
         problems.append(
-            f"rl_module_spec={module!r}: must not have compute_self_supervised_loss(), which is "
+            f"rl_module_spec={cls!r}: must not have compute_self_supervised_loss(), which is "
             "never called; use training(loss=...)"
+        )
+    instead = {"model_config": "; use rl_module(model_config=...)"}
+    problems += [
+        f"rl_module_spec.{name}={value!r:.{_LONG}}: must be left out{instead.get(name, _UNREAD)}"
+        for name in ("model_config", "observation_space", "action_space", "catalog_class")
+        if (value := getattr(spec, name)) is not None
+    ]
+    if spec.learner_only:
+        problems.append("rl_module_spec.learner_only=True: must be False, as engines run it too")
+    path = spec.load_state_path
+    if path is not None and "://" not in str(path) and not Path(path).is_dir():
+        problems.append(
+            f"rl_module_spec.load_state_path={path!r}: must be the folder of a module's state; "
+            "there is no such folder"
         )
     return problems
