@@ -21,11 +21,10 @@ _READ = (
 # What runners of its own have, too.
 _READ_BY_OWN_RUNNERS = (
     *("rollout_engine", "engine_kwargs", "env_runner_cls", "num_cpus_per_env_runner"),
-    *("num_gpus_per_env_runner", "custom_resources_per_env_runner", "log_level"),
+    *("num_gpus_per_env_runner", "custom_resources_per_env_runner"),
     *("ignore_env_runner_failures", "restart_failed_env_runners", "max_num_env_runner_restarts"),
     *("delay_between_env_runner_restarts_s", "env_runner_health_probe_timeout_s"),
-    *("num_consecutive_env_runner_failures_tolerance", "callbacks_on_env_runners_recreated"),
-    "validate_env_runners_after_construction",
+    *("callbacks_on_env_runners_recreated", "validate_env_runners_after_construction"),
 )
 _RLLIBS_NAMES = {"callbacks": "callbacks_class"}  # of what is read, in dicts
 

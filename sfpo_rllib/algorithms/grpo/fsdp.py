@@ -197,6 +197,11 @@ class FSDP(DDP):
                 ", as it does not take sharded weights",
             ),
             (
+                bool(config.torch_ddp_kwargs),
+                f"torch_ddp_kwargs={config.torch_ddp_kwargs!r}: must be empty",
+                ", as there is no DDP",
+            ),
+            (
                 clips_each,
                 f"grad_clip_by={config.grad_clip_by!r}: must be 'global_norm'",
                 "; a learner sees shards of the gradients",

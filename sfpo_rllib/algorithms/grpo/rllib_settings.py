@@ -1,6 +1,7 @@
 """RLlib's own settings: each is honoured, or refused by name, so that nothing is ignored."""
 
 import dataclasses
+import inspect
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.policy.policy import PolicySpec
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
+from ray.rllib.utils.metrics.stats import StatsBase
+from torch.nn.parallel import DistributedDataParallel
 
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 from sfpo_rllib.core.checks import (
@@ -20,6 +23,7 @@ from sfpo_rllib.core.checks import (
     Kind,
     integer,
     is_int,
+    is_number,
     none,
     number,
     one_of,
@@ -36,6 +40,8 @@ _ANY = Kind(lambda value: True, "anything")  # checked elsewhere, or by RLlib
 _CALLBACK = FUNCTION | Kind(
     lambda value: isinstance(value, list | tuple) and all(map(callable, value)), "a list of them"
 )
+_LEVELS = ("DEBUG", "INFO", "WARN", "WARNING", "ERROR", "CRITICAL")
+_DDP_KEYWORDS = {*inspect.signature(DistributedDataParallel).parameters} - {"module"}
 _LONG = 300  # characters, of a value that is cut in a message
 
 
@@ -43,10 +49,25 @@ def _makes_callbacks(cls: Any) -> bool:
     return issubclass(cls, RLlibCallback) if isinstance(cls, type) else callable(cls)
 
 
+def _are_resources(given: Any) -> bool:
+    return isinstance(given, Mapping) and all(
+        isinstance(name, str) and name not in ("CPU", "GPU") and is_number(amount, least=0.0)
+        for name, amount in given.items()
+    )
+
+
+def _are_stats(given: Any) -> bool:
+    return (
+        isinstance(given, Mapping)
+        and given.keys() >= AlgorithmConfig().stats_cls_lookup.keys()
+        and all(isinstance(cls, type) and issubclass(cls, StatsBase) for cls in given.values())
+    )
+
+
 # Read by RLlib or by us, whatever the value, which must be of its kind.
 _HONOURED: dict[Kind, str] = {
     _ANY: """
-        env evaluation_config optimizer policies log_level lr grad_clip
+        env evaluation_config optimizer policies lr grad_clip
         minibatch_size _train_batch_size_per_learner _learner_class _model_config _rl_module_spec
     """,
     integer(0): """
@@ -54,9 +75,15 @@ _HONOURED: dict[Kind, str] = {
         num_consecutive_env_runner_failures_tolerance
     """,
     number(least=0.0): """
-        num_cpus_per_env_runner num_gpus_per_env_runner num_gpus_per_learner
-        num_cpus_for_main_process delay_between_env_runner_restarts_s
+        num_cpus_per_env_runner num_cpus_for_main_process delay_between_env_runner_restarts_s
     """,
+    number(least=0.0, most=1.0, unit=" (GPUs); for more take more learners"): (
+        "num_gpus_per_learner"
+    ),
+    Kind(
+        lambda gpus: is_number(gpus, least=0.0) and (gpus < 1 or gpus == int(gpus)),
+        "a number >= 0, a whole one above 1",
+    ): "num_gpus_per_env_runner",
     number(above=0.0, unit=" (seconds)"): """
         env_runner_health_probe_timeout_s env_runner_restore_timeout_s
     """,
@@ -65,10 +92,19 @@ _HONOURED: dict[Kind, str] = {
         torch_skip_nan_gradients log_sys_usage restart_failed_env_runners
         ignore_env_runner_failures
     """,
-    DICT: """
-        env_config custom_resources_per_env_runner custom_resources_per_learner
-        custom_resources_for_main_process learner_config_dict torch_ddp_kwargs stats_cls_lookup
+    DICT: "env_config learner_config_dict",
+    Kind(_are_resources, "a dict of numbers >= 0, without 'CPU' and 'GPU'"): """
+        custom_resources_per_env_runner custom_resources_per_learner
+        custom_resources_for_main_process
     """,
+    Kind(
+        lambda given: isinstance(given, Mapping) and _DDP_KEYWORDS.issuperset(given),
+        f"a dict of {sorted(_DDP_KEYWORDS)}",
+    ): "torch_ddp_kwargs",
+    Kind(
+        _are_stats, "a dict of subclasses of StatsBase, {**AlgorithmConfig().stats_cls_lookup, ...}"
+    ): "stats_cls_lookup",
+    one_of(*_LEVELS) | integer(0) | none(): "log_level",
     Kind(
         lambda made: all(map(_makes_callbacks, made if isinstance(made, list | tuple) else [made])),
         "a subclass of RLlibCallback, a function that makes one, or a list of these",
@@ -199,7 +235,7 @@ def rllib_problems(config: AlgorithmConfig, defaults: Mapping[str, Any]) -> list
     for name in refused():
         value, default = given.get(name), defaults.get(name)
         set_by_rllib = config.in_evaluation and name == "rollout_fragment_length"
-        if not _same(value, default) and not set_by_rllib:
+        if not same(value, default) and not set_by_rllib:
             must = "empty" if default == {} else repr(default)
             must = must if len(must) < _LONG else "left alone"
             why = WHY.get(name, _UNREAD)
@@ -226,7 +262,8 @@ def _policy_problems(policies: Any) -> list[str]:
     return [f"policies[{DEFAULT_POLICY_ID!r}]={said!r:.{_LONG}}: must be left out{_UNREAD}"]
 
 
-def _same(value: Any, default: Any) -> bool:
+def same(value: Any, default: Any) -> bool:
+    """Whether two values are equal, as far as can be told."""
     try:
         return value is default or bool(value == default)
     except Exception:  # what compares element by element

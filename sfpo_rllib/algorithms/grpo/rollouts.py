@@ -75,10 +75,12 @@ class Rollouts:
                 timeout_s=config.rollout_timeout_s,
                 restore=lambda group=group: restore(group),  # type: ignore[misc]
                 restore_timeout_s=config.env_runner_restore_timeout_s,
-                restarts=config.restart_failed_env_runners,
+                restarts=of_group.restart_failed_env_runners,
                 mailbox=self._mailbox,
             )
-            for group in self._groups
+            for group, of_group in zip(
+                self._groups, (config, config.get_evaluation_config_object()), strict=False
+            )
         ]
         self._publisher = config.weight_settings.publisher(
             has_remote_runners=any(group.num_remote_env_runners() > 0 for group in self._groups),

@@ -56,6 +56,14 @@ def test_per_tensor_clipping_of_shards_is_refused() -> None:
     assert problems({"grad_clip": None, "grad_clip_by": "norm"}) == []
 
 
+def test_settings_of_ddp_are_refused_where_there_is_none() -> None:
+    config = SFPOConfig().framework(torch_ddp_kwargs={"bucket_cap_mb": 5})
+    (problem,) = parallelism_class("fsdp").problems(
+        config.learners(num_learners=2, parallelism="fsdp")
+    )
+    assert problem.startswith("torch_ddp_kwargs={'bucket_cap_mb': 5}: must be empty with")
+
+
 def test_eight_bit_moments_of_shards_are_refused() -> None:
     (problem, *_) = [p for p in problems({"optimizer": "adamw_8bit"}) if "fsdp" in p]
     assert problem.startswith("optimizer='adamw_8bit': must be another with parallelism='fsdp'")

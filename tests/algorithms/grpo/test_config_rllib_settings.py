@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("nothing_heavy")
 RLLIBS = sorted(vars(AlgorithmConfig()))
 # What their own checks say more about.
 CHECKED_ELSEWHERE = {
-    *("env", "evaluation_config", "optimizer", "policies", "callbacks_class", "log_level"),
+    *("env", "evaluation_config", "optimizer", "policies", "callbacks_class"),
     *("_model_config", "_rl_module_spec"),
 }
 
@@ -65,6 +65,41 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(make_config, name, value
     field = {"_train_batch_size_per_learner": "train_batch_size_per_learner"}.get(name, name)
     problems = list(config.cheap_problems())
     assert any(problem.startswith(f"{field.removeprefix('_')}=") for problem in problems), problems
+
+
+PARTS = [
+    ("debugging", "log_level", "VERBOSE", "one of ['DEBUG', ", " or None"),
+    ("debugging", "log_level", "debug", "one of ['DEBUG', ", " or None"),
+    ("learners", "num_gpus_per_learner", 2, "number in [0, 1]", "more learners"),
+    ("env_runners", "num_gpus_per_env_runner", 1.5, "whole one above 1"),
+    ("env_runners", "custom_resources_per_env_runner", {"x": -1}, "numbers >= 0"),
+    ("env_runners", "custom_resources_per_env_runner", {"GPU": 1}, "without 'CPU' and 'GPU'"),
+    ("learners", "custom_resources_per_learner", {"x": "y"}, "numbers >= 0"),
+    ("resources", "custom_resources_for_main_process", {3: 1}, "numbers >= 0"),
+    ("framework", "torch_ddp_kwargs", {"bucket_size": 1}, "'bucket_cap_mb'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "value", "right"), [(m, f, v, r) for m, f, v, *r in PARTS]
+)
+def test_what_ray_and_torch_would_stumble_over_is_refused(good, method, field, value, right):
+    getattr(good, method)(**{field: value})
+    one_problem(good, field, value, *right)
+
+
+def test_what_ray_and_torch_take_passes(good):
+    good.debugging(log_level=10).framework(torch_ddp_kwargs={"bucket_cap_mb": 5}).validate()
+    good.env_runners(num_gpus_per_env_runner=2, custom_resources_per_env_runner={"x": 0.5})
+    good.learners(num_gpus_per_learner=0.5).validate()
+
+
+def test_own_classes_of_stats_come_beside_rllibs(good):
+    stats = good.stats_cls_lookup
+    good.reporting(custom_stats_cls_lookup={**stats, "mine": stats["mean"]}).validate()
+    for given in ({"mine": stats["mean"]}, {**stats, "mine": 1}, {**stats, "mine": dict}):
+        good.reporting(custom_stats_cls_lookup=given)
+        one_problem(good, "stats_cls_lookup", given, "subclasses of StatsBase")
 
 
 BY_METHOD = [
@@ -127,7 +162,7 @@ MINUS_ONE = [
     ("env_runners", "num_gpus_per_env_runner", -1, "number >= 0"),
     ("env_runners", "rollout_timeout_s", -1, "number > 0"),
     ("learners", "num_learners", -1, "integer >= 0"),
-    ("learners", "num_gpus_per_learner", math.nan, "number >= 0"),
+    ("learners", "num_gpus_per_learner", math.nan, "number in [0, 1]"),
     ("evaluation", "evaluation_interval", -1, "integer >= 0", "None"),
     ("evaluation", "evaluation_duration", -1, "integer >= 1"),
     ("evaluation", "evaluation_num_env_runners", -1, "integer >= 0"),

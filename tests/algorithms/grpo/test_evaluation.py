@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 from probes import ECHO, seeds
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from refusals import one_problem
@@ -181,3 +182,21 @@ def test_an_evaluation_with_problems_of_its_own_warns_of_nothing(
         (group,) = algo.sample_evaluation()
     assert "grades training problems" not in caplog.text
     assert len({episode.get_actions(-1) for episode in group}) == 1  # greedy
+
+
+@pytest.mark.slow
+def test_an_evaluation_says_for_itself_whether_dead_runners_are_waited_for(
+    make_config: MakeConfig, running: Running
+) -> None:
+    config = make_config().evaluation(
+        evaluation_num_env_runners=1,
+        evaluation_duration=4,
+        evaluation_config={"restart_failed_env_runners": False},
+    )
+    algo = running(config.build_algo())
+    runners = algo.eval_env_runner_group
+    for runner in runners._worker_manager.actors().values():
+        ray.kill(runner)
+    with pytest.raises(RuntimeError, match="restart_failed_env_runners=False"):
+        algo.evaluate()
+    algo.train()

@@ -27,6 +27,8 @@ UNREAD = {
     "seed": 1,
     "rollout_timeout_s": 3.0,
     "callbacks_on_evaluate_start": print,
+    "log_level": "DEBUG",
+    "num_consecutive_env_runner_failures_tolerance": 1,
     "no_such_setting": 1,
 }
 

@@ -345,11 +345,11 @@ def test_missing_resources_are_named_before_anything_starts(
         raise AssertionError("started")
 
     monkeypatch.setattr(Algorithm, "setup", must_not_start)
-    config = make_config().env_runners(num_env_runners=50).learners(num_gpus_per_learner=2)
+    config = make_config().env_runners(num_env_runners=50).learners(num_gpus_per_learner=1)
     with pytest.raises(ValueError) as error:
         config.build_algo()
     assert "CPU=51: the cluster has 8" in str(error.value)
-    assert "GPU=2: the cluster has 0" in str(error.value)
+    assert "GPU=1: the cluster has 0" in str(error.value)
 
 
 def test_state_set_in_a_running_algorithm_reaches_its_engine(
