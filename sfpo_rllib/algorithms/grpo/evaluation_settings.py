@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from sfpo_rllib.algorithms.grpo.rllib_settings import HONOURED
+from sfpo_rllib.algorithms.grpo.rllib_settings import HARMLESS, HONOURED, same
 from sfpo_rllib.core.checks import first_line, nearest
 
 FIELD = "evaluation_config"
@@ -47,10 +47,12 @@ def evaluation_problems(config: AlgorithmConfig) -> Iterator[str]:
 
 def _override_problems(config: AlgorithmConfig) -> Iterator[str]:
     given = config.evaluation_config
-    if given is None or isinstance(given, AlgorithmConfig):  # a whole one says all settings
+    if isinstance(given, type(config)):
+        given = _differences(given, config)
+    if given is None:
         return
     if not isinstance(given, Mapping):
-        yield f"{FIELD}={given!r}: must be a dict of settings"
+        yield f"{FIELD}={given!r:.200}: must be a dict of settings or a {type(config).__name__}"
         return
     has_runners = config.evaluation_num_env_runners != 0
     read = [*_READ, *(_READ_BY_OWN_RUNNERS if has_runners else ())]
@@ -73,6 +75,23 @@ def _override_problems(config: AlgorithmConfig) -> Iterator[str]:
             why = f": must be {kind.words}{kind.hint(taken)}"
         if why:
             yield f"{field}{why}"
+
+
+def _differences(whole: AlgorithmConfig, config: AlgorithmConfig) -> dict[str, Any]:
+    """What a whole config says otherwise than training's; how it is evaluated is training's."""
+    return {
+        name: value
+        for name, value in vars(whole).items()
+        if not (name in HARMLESS or (name.startswith("evaluation_") and name not in _READ))
+        and not _is_copy(value, vars(config).get(name))
+    }
+
+
+def _is_copy(value: Any, of: Any) -> bool:
+    if same(value, of):
+        return True
+    has_parts = type(value) is type(of) and not callable(value) and hasattr(value, "__dict__")
+    return has_parts and same(vars(value), vars(of))
 
 
 def of_evaluation(problems: Iterable[str]) -> Iterator[str]:

@@ -1,8 +1,12 @@
 """`evaluation_config`: what evaluation reads is honoured, and all else refused by name."""
 
 import pytest
+from own_rules import HeavyBall
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from refusals import one_problem, problems_of
+
+from sfpo_rllib import GRPOConfig
 
 pytestmark = pytest.mark.usefixtures("nothing_heavy")
 
@@ -106,3 +110,20 @@ def test_problems_of_an_evaluation_say_whose_they_are(good):
         "evaluation_config['group_size']",
         "evaluation_config['sampling']['top_k']",
     ]
+
+
+def test_a_whole_config_says_what_evaluation_reads(make_config):
+    good = make_config(GRPOConfig).training(update_rule=HeavyBall(0.5))
+    whole = good.copy(copy_frozen=False).env_runners(sampling={"top_k": 3})
+    good.evaluation(evaluation_config=whole, evaluation_interval=1).validate()
+    evaluated = good.get_evaluation_config_object()
+    evaluated.validate()
+    assert evaluated.sampling["top_k"] == 3
+    whole.training(lr=0.5).env_runners(sampling={"top_k": -9})
+    one_problem(good, "evaluation_config['lr']", 0.5, "must be left out; evaluation reads [")
+
+
+def test_a_whole_config_of_another_algorithm_is_refused(good):
+    (problem,) = problems_of(good.evaluation(evaluation_config=AlgorithmConfig()))
+    assert problem.startswith("evaluation_config=<ray.rllib")
+    assert problem.endswith("must be a dict of settings or a SFPOConfig")
