@@ -147,8 +147,6 @@ def test_what_a_dict_gets_stands_beside_what_it_has(write: Write, tiny_model: Pa
         ("algo: GRPO\nfast_steps: 3", "fast_steps=3: no such setting"),
         ("algo_class: SFPO", "algo_class='SFPO': no such setting"),
         ("_is_frozen: true", "_is_frozen=True: no such setting"),
-        ("env_config: 3", "env_config=3: RLlib does not take it"),
-        ("evaluation_config: [1]", "evaluation_config=[1]: RLlib does not take it"),
         ("callbacks_class: nowhere.Mine", "callbacks_class='nowhere.Mine': RLlib does not take it"),
     ],
 )
@@ -158,6 +156,12 @@ def test_what_a_file_cannot_say_is_refused_by_name(write: Write, text: str, mess
         load_config(path)
     assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_no_mapping_is_listed_with_all_else_that_is_wrong(write: Write) -> None:
+    config = load_config(write("env_config: 3\nevaluation_config: [1]\nlr: -1"))
+    fields = {problem.partition(":")[0] for problem in config.cheap_problems()}
+    assert fields >= {"env_config=3", "evaluation_config=[1]", "lr=-1"}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from ray import tune
 from refusals import problems_of
 
 from sfpo_rllib import GRPOConfig, SFPOConfig
+from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
 
 SAMPLING = {"max_tokens": 2048, "stop": ["</answer>"]}
 ENGINE = {"max_model_len": 4096, "seed": 1}
@@ -98,6 +99,59 @@ def test_what_is_no_dict_is_refused(good, name, value):
         assert problems_of(config) == [f"{name}={value!r}: must be a dict"]
 
 
+TAKEN_APART = [
+    ("environment", "env_config", None, "must be a dict"),
+    ("environment", "env_config", [("num_digits", 2)], "must be a dict"),
+    ("learners", "learner_config_dict", 3, "must be a dict"),
+    ("learners", "custom_resources_per_learner", None, "must be a dict of numbers"),
+    ("training", "model", None, "must be left alone; use rl_module(model_config=...)"),
+    ("evaluation", "evaluation_config", ["explore"], "must be a dict of settings"),
+    ("multi_agent", "policies", 3, "must be left alone"),
+    ("env_runners", "num_envs_per_env_runner", "4", "must be 1"),
+]
+
+
+@pytest.mark.parametrize(("method", "name", "value", "right"), TAKEN_APART, ids=str)
+def test_what_rllib_takes_apart_is_looked_at_first(make_config, method, name, value, right):
+    of_method = getattr(make_config(), method)(**{name: value})
+    of_dict = make_config().update_from_dict({name: value})
+    for config in (of_method, of_dict):
+        problem = next(p for p in problems_of(config) if p.startswith(f"{name}={value!r}: "))
+        assert right in problem
+
+
+def test_the_rest_of_such_a_call_is_not_lost():
+    made = GRPOConfig().environment("my/Env-v0", env_config=None)
+    assert (made.env, made.env_config) == ("my/Env-v0", None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["evaluation_intervall", "evaluation_num_episodes", "replay_buffer_config", "multiagent", 3],
+)
+def test_keys_that_rllib_would_hand_to_a_method_without_them_are_refused(good, name):
+    (problem,) = problems_of(good.update_from_dict({name: {"type": 4}}))
+    assert problem.startswith(f"{name}={{'type': 4}}: ")
+
+
+@pytest.mark.parametrize("given", ["dict", "attribute", "item"])
+def test_model_and_learner_may_be_set_like_any_other_setting(good, given):
+    values = {"model_config": {"model": "some/model"}, "learner_class": OwnLearner}
+    if given == "dict":
+        good.update_from_dict(values)
+    for name, value in values.items():
+        if given == "attribute":
+            setattr(good, name, value)
+        elif given == "item":
+            good[name] = value
+    assert good.model_config["model"] == "some/model"
+    assert good.learner_class is OwnLearner
+
+
+class OwnLearner(GRPOTorchLearner):
+    """A user's."""
+
+
 # Environments.
 
 OPTIONS = {"num_digits": 3}
@@ -111,8 +165,9 @@ ONE, OTHER = "sfpo_envs:sfpo/Arithmetic-v0", "my_tasks:my/Reverse-v0"
         lambda c: c.update_from_dict({"env": OTHER}),
         lambda c: c.evaluation(evaluation_config={"env": OTHER}).get_evaluation_config_object(),
         lambda c: setattr(c, "env", OTHER) or c,
+        lambda c: c.__setitem__("env", OTHER) or c,
     ],
-    ids=["method", "dict", "evaluation", "attribute"],
+    ids=["method", "dict", "evaluation", "attribute", "item"],
 )
 def test_another_environment_does_not_keep_the_options_of_the_first(change):
     changed = change(SFPOConfig().environment(ONE, env_config=OPTIONS))
