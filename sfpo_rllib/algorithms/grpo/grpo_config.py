@@ -55,6 +55,7 @@ class GRPOConfig(BuildingConfig):
     """
 
     merged = {"sampling": None, "engine_kwargs": "rollout_engine"}  # noqa: RUF012 (never changed)
+    one_of_two = ("minibatch_size", "minibatches_per_pass")
 
     def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
         from sfpo_rllib.algorithms.grpo.grpo import GRPO
@@ -271,11 +272,7 @@ class GRPOConfig(BuildingConfig):
             This updated config.
         """
         super().training(**kwargs)
-        given = dict(locals())
-        of_two = ("minibatch_size", "minibatches_per_pass")
-        if any(given[name] is not NotProvided for name in of_two):
-            given |= {name: None for name in of_two if given[name] is NotProvided}
-        return self.set_given(given)
+        return self.set_given(locals())
 
     @override(AlgorithmConfig)
     def learners(self, *, parallelism: str = NotProvided, **kwargs: Any) -> Self:

@@ -35,9 +35,11 @@ class MergingConfig(AlgorithmConfig):
         merged: Settings whose keys keep their values where they are not given, in methods as in
             dicts: of `evaluation_config`, of Tune, of `from_dict`. Each with the setting that they
             belong to, which is given another value with others, if there is one.
+        one_of_two: Settings of which the one that is given last counts; the other becomes None.
     """
 
     merged: Mapping[str, str | None] = {}
+    one_of_two: tuple[str, ...] = ()
 
     def set_given(self, given: Mapping[str, Any]) -> Self:
         """Sets what a method was given of its own keywords.
@@ -55,6 +57,8 @@ class MergingConfig(AlgorithmConfig):
 
     def _with_old_keys(self, given: Mapping[str, Any]) -> dict[str, Any]:
         merged = dict(given)
+        if not merged.keys().isdisjoint(self.one_of_two):
+            merged = {**dict.fromkeys(self.one_of_two), **merged}
         for name, owner in self.merged.items():
             old, new = getattr(self, name), given.get(name)
             another = owner and given.get(owner, getattr(self, owner)) != getattr(self, owner)

@@ -70,16 +70,18 @@ class BatchSettings:
                 f"train_batch_size_per_learner={batch}: must be a multiple of group_size={group}, "
                 f"e.g. {max(batch // group, 1) * group}"
             )
-        # Of the two the size counts, where both are given.
-        for name in ("minibatch_size", "minibatches_per_pass"):
-            parts = getattr(self, name)
-            if is_int(parts, 1):
-                if batch % parts:
-                    problems.append(
-                        f"{name}={parts}: must divide train_batch_size_per_learner={batch}, so "
-                        "that all mini-batches are of one size"
-                    )
-                break
+        size, parts = self.minibatch_size, self.minibatches_per_pass
+        if size is not None and parts is not None:
+            problems.append(
+                f"minibatches_per_pass={parts!r}: must be None with minibatch_size={size!r}, as "
+                "only one of the two can count"
+            )
+        for name, value in (("minibatch_size", size), ("minibatches_per_pass", parts)):
+            if value is not None and is_int(value, 1) and batch % value:
+                problems.append(
+                    f"{name}={value}: must divide train_batch_size_per_learner={batch}, so "
+                    "that all mini-batches are of one size"
+                )
         return problems
 
     def pass_problems(self, given: Mapping[str, Any]) -> list[str]:

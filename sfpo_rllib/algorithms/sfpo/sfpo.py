@@ -121,6 +121,8 @@ class SFPOConfig(GRPOConfig):
 
     def _apply_preset(self, *, keep: Collection[str]) -> None:
         if isinstance(self.preset, str):  # an unknown one is validate()'s to report
+            if any(getattr(self, name) is not None for name in self.one_of_two if name in keep):
+                keep = [*keep, *self.one_of_two]
             for name, value in PRESETS.get(self.preset, {}).items():
                 if name not in keep:
                     setattr(self, name, value)

@@ -115,6 +115,25 @@ def test_of_mini_batch_size_and_number_the_one_given_last_counts(good, given):
     good.training(minibatch_size=4).training(minibatches_per_pass=8).training(**given)
     assert good.effective_minibatch_size == 8
     good.validate()
+    (name,) = given
+    by_dict = SFPOConfig().training(**{"minibatch_size": 4} if name != "minibatch_size" else {})
+    assert by_dict.update_from_dict(given).minibatch_size == given.get("minibatch_size")
+
+
+def test_mini_batch_size_and_number_together_are_refused(good):
+    trial = SFPOConfig().update_from_dict(
+        {**good.training(minibatch_size=8).to_dict(), "minibatches_per_pass": 1}
+    )
+    one_problem(trial, "minibatches_per_pass", 1, "must be None with minibatch_size=8")
+
+
+@pytest.mark.parametrize("preset", ["official_repo", tune.choice(["official_repo"])])
+def test_a_mini_batch_size_beside_a_preset_wins_over_its_number(preset):
+    config = SFPOConfig().training(preset=preset, minibatch_size=8)
+    trial = SFPOConfig().update_from_dict({**config.to_dict(), "preset": "official_repo"})
+    by_dict = SFPOConfig().update_from_dict({"preset": "official_repo", "minibatch_size": 8})
+    for made in (trial, by_dict):
+        assert (made.minibatch_size, made.minibatches_per_pass) == (8, None)
 
 
 @pytest.mark.parametrize("order", [("preset", "fast_steps"), ("fast_steps", "preset")])
