@@ -63,7 +63,9 @@ def test_what_a_spec_says_in_vain_is_refused(good, given: dict[str, Any], right)
     assert problem.startswith(f"rl_module_spec.{name}={given[name]!r}: {right}")
 
 
-@pytest.mark.parametrize("said", [PolicySpec(config={"lr": 1.0}), (None, 3, None, {})], ids=str)
+@pytest.mark.parametrize(
+    "said", [PolicySpec(config={"lr": 1.0}), (None, 3, None, {})], ids=["a spec", "a tuple"]
+)
 def test_what_is_said_of_the_one_policy_is_refused(good, said):
     good.multi_agent(policies={"default_policy"}).validate()
     good.multi_agent(policies={"default_policy": (None, None, None, {})}).validate()

@@ -126,6 +126,7 @@ ATTRIBUTES = [
     (LearnerGroup, "_learner"),
     (AlgorithmConfig, "_learner_connector"),
     (AlgorithmConfig, "_train_batch_size_per_learner"),
+    (AlgorithmConfig, "_rl_module_spec"),
 ]
 
 

@@ -51,15 +51,11 @@ def two_nodes(monkeypatch):
     monkeypatch.setattr(resources.ray.util, "get_current_placement_group", lambda: None)
 
 
-@pytest.mark.parametrize("asks", ["learners", "env_runners"])
-def test_an_engine_or_learner_of_two_gpus_does_not_fit_two_nodes_of_one(
-    good, two_nodes, monkeypatch, asks
-):
+def test_an_engine_of_two_gpus_does_not_fit_two_nodes_of_one(good, two_nodes, monkeypatch):
     monkeypatch.setattr(resources, "cluster_can_grow", lambda: False)
-    one = {"learners": "learner", "env_runners": "env_runner"}[asks]
-    getattr(good, asks)(**{f"num_{asks}": 1, f"num_gpus_per_{one}": 1})
+    good.env_runners(num_env_runners=1, num_gpus_per_env_runner=1)
     resources.check_cluster_resources(SFPO, good)
-    getattr(good, asks)(**{f"num_gpus_per_{one}": 2})
+    good.env_runners(num_gpus_per_env_runner=2)
     with pytest.raises(ValueError, match="GPU=2 for each of 1 processes"):
         resources.check_cluster_resources(SFPO, good)
 
