@@ -8,7 +8,7 @@ import unicodedata
 _SYMBOLS = r"""
 ×⨯✕ \times; ⋅·∙• \cdot; −‐‑‒–—﹣ -; ⁄÷∕ /; ′’ '; °º˚ ^{\circ}; ∅⌀ \emptyset; ≤⩽ \le; ≥⩾ \ge; ≠ \ne
 ≈ \approx; ± \pm; ∓ \mp; ∞ \infty; ∪ \cup; ∩ \cap; ∈ \in; ∖ \setminus; ∣∥ |; … \ldots
-→ \to; ∠ \angle; ⅈ i; ℯ e; ℃ ^{\circ}C; ℉ ^{\circ}F
+→ \to; ″ ''; ‴ '''; ∠ \angle; ⅈ i; ℯ e; ℃ ^{\circ}C; ℉ ^{\circ}F
 ℂ \mathbb{C}; ℕ \mathbb{N}; ℚ \mathbb{Q}; ℝ \mathbb{R}; ℤ \mathbb{Z}
 ⌊ \lfloor; ⌋ \rfloor; ⌈ \lceil; ⌉ \rceil; ⟨ \langle; ⟩ \rangle; µ \mu; Ω \Omega; ϕ \phi; ϵ \epsilon
 α \alpha; β \beta; γ \gamma; δ \delta; ε \epsilon; ζ \zeta; η \eta; θ \theta; ι \iota; κ \kappa

@@ -1,6 +1,7 @@
 r"""Writing the names in an answer so that math-verify tells them apart, and takes none for a unit.
 
-It reads capitals as their small letters, ``\gamma`` as a function and ``\Pi`` as the number.
+It reads capitals as their small letters, ``\gamma`` as a function and ``\Pi`` as the number, and
+does not see primes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,17 @@ _SAFE_NAMES = {
 _LETTERS_AFTER_SIGN = re.compile(r"(?<=[-+*/=,;(<>|&])\s+(?=[a-zA-Z]{1,2}$)")
 _LAST_NAME = re.compile(r"(?<=[-+*/=])\s*\\(?:text|math)[a-z]*\s*\{\s*([a-zA-Z])\s*\}$")
 _LAST_LETTERS = re.compile(r"(?<=[0-9}\s)])([a-zA-Z]{1,2})$")
+
+# y', y_1'', y^{\prime} and \hat{y}': of derivatives, and of other points of the same letter.
+_SUBSCRIPT = r"_\s*(?:(?P<%s>[A-Za-z0-9])|\{\s*(?P<%s_braced>[A-Za-z0-9]{1,8})\s*\})"
+_PRIMED = re.compile(
+    rf"{TEXT_COMMAND}\s*{GROUP}"
+    r"|(?P<name>[A-Za-z]|\\[A-Za-z]+(?:\s*\{[A-Za-z]\})?|[)\]])\s*"
+    rf"(?:{_SUBSCRIPT % ('before', 'before')})?"
+    r"(?P<primes>'+|\^\s*(?:\\prime(?![A-Za-z])|\{\s*(?:(?:\\prime(?![A-Za-z])|')\s*)+\}))"
+    rf"(?:\s*{_SUBSCRIPT % ('behind', 'behind')})?"
+)
+_PRIME = re.compile(r"'|\\prime")
 
 _WHOLE_NAME = (
     rf"(?:{TEXT_COMMAND}|\\(?:begin|end|math(?:bb|cal|scr|frak)|[bv]ar|over(?:line|rightarrow)|vec"
@@ -63,7 +75,21 @@ def as_text(answer: str) -> str:
 
 
 def _renamed(answer: str) -> str:
-    return _NAMED.sub(lambda name: _SAFE_NAMES[name[0]], _NAME.sub(r"_{\1\2}", answer))
+    answer = _PRIMED.sub(_with_prime_in_subscript, _NAME.sub(r"_{\1\2}", answer))
+    return _NAMED.sub(lambda name: _SAFE_NAMES[name[0]], answer)
+
+
+def _with_prime_in_subscript(match: re.Match[str]) -> str:
+    r"""Return ``y_{1prime}`` of ``y_1'``, and a product of ``(fg)'``."""
+    if not match["primes"]:
+        return match[0]
+    primes = "prime" * len(_PRIME.findall(match["primes"]))
+    subscript = "".join(
+        match[group] or "" for group in ("before", "before_braced", "behind", "behind_braced")
+    )
+    if match["name"] in ")]":
+        return rf"{match['name']}\upsilon_{{{subscript}{primes}}}"
+    return f"{match['name']}_{{{subscript}{primes}}}"
 
 
 def _boxed(answer: str) -> str:

@@ -73,3 +73,23 @@ def test_the_letters_of_a_word_have_an_order(gold, right, wrong):
 )
 def test_those_of_a_product_have_none(gold, right, wrong):
     check(gold, right, wrong)
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        ("f'(x)", [r"f^{\prime}(x)", r"f^\prime(x)", "f′(x)"], ["f(x)", "f''(x)", "xf(x)"]),  # noqa: RUF001
+        ("f''(x)", [r"f^{\prime\prime}(x)", "f″(x)", "f^{''}(x)"], ["f'(x)", "f(x)"]),
+        ("y'", ["y^{'}"], ["y", "y''", "y^2"]),
+        ("y_1'", ["y'_1", "y_{1}'", r"y^\prime_1"], ["y_1", "y_2'", "y_1''"]),
+        ("y'+ry=x", [r"y^{\prime}+ry-x=0"], ["y+ry=x", "y''+ry=x"]),
+        ("f'g+fg'", [r"f\cdot g'+g\cdot f'"], ["fg+fg", "f'g-fg'"]),
+        ("(fg)'", [r"(gf)^{\prime}"], ["fg", "f'g'"]),
+        (r"\hat{y}'", [r"\hat{y}^{\prime}"], [r"\hat{y}"]),
+        ("(x')^2+x", ["x'x'+x"], ["x^2+x", "x''+x"]),
+        (r"\angle A'BC", [r"\angle A^{\prime} B C"], [r"\angle ABC"]),
+        ("5'", ["5"], ["6"]),  # feet, or minutes of an angle
+    ],
+)
+def test_a_primed_letter_is_another(gold, right, wrong):
+    check(gold, right, wrong)
