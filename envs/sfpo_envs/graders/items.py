@@ -9,6 +9,8 @@ _MAX_SIGNS = 3  # of one item; each doubles it
 _SIGN = re.compile(r"\s*\\(pm|mp)(?![A-Za-z])\s*")
 _SET = re.compile(r"(?P<open>(?:\\left)?\\\{)(?P<items>.*)(?P<close>(?:\\right)?\\\})", re.DOTALL)
 _BRACKETS = {**dict.fromkeys("([{", 1), **dict.fromkeys(")]}", -1)}
+_OR = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])")
+_NAME = re.compile(r"(?<![A-Za-z\\])([A-Za-z](?:_\{?[0-9A-Za-z]+\}?)?)\s*=")
 _OPENING = ("", "(", "[", "{", "=", ",", "&")
 
 
@@ -25,6 +27,16 @@ def split_items(text: str) -> list[str]:
             items.append(text[start:place])
             start = place + 1
     return [*items, text[start:]]
+
+
+def are_alternatives(text: str) -> bool:
+    """Tell whether a list says that one thing is any of it: "3 or 4", ``x = 3, x = 4``.
+
+    Args:
+        text: An answer that was not respelled.
+    """
+    names = _NAME.findall(text)
+    return len(set(names)) < len(names) or _OR.search(text) is not None
 
 
 def with_both_signs(item: str) -> list[str]:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from sfpo_envs.graders.items import split_items, with_both_signs
+from sfpo_envs.graders.items import are_alternatives, split_items, with_both_signs
 from sfpo_envs.graders.sight import rational
 from sfpo_envs.graders.spelling import TEXT_COMMAND, respell
 from sfpo_envs.graders.units import Unit, is_numeric, split_unit
@@ -80,6 +80,7 @@ class Quantity:
         unit: What it is measured in, ``None`` if it does not say.
         is_unit_sure: Whether the unit can be nothing else, a variable for instance.
         modulus: Of the congruence it solves, ``None`` if it does not say.
+        is_any_of: Whether it says that its items are alternatives, so that they are no tuple.
     """
 
     text: str
@@ -89,6 +90,7 @@ class Quantity:
     unit: Unit | None = None
     is_unit_sure: bool = True
     modulus: str | None = None
+    is_any_of: bool = False
 
 
 @lru_cache(4096)
@@ -112,15 +114,17 @@ def read_quantity(answer: str) -> Quantity:
     parts = [_read_item(item) for item in items]
     if len(parts) == 1:
         return parts[0]
+    is_any_of = are_alternatives(answer)
     said = {(part.is_percent, part.base, part.unit) for part in parts}
     if len(said) > 1 or not all(part.is_unit_sure for part in parts):
         # "2 and 3 cm" has a unit; what else differs from item to item stays with the items.
         unit = parts[-1].unit
         if unit and parts[-1].is_unit_sure and said == {(False, None, None), (False, None, unit)}:
             return Quantity(text, ",".join([*items[:-1], parts[-1].value]), unit=unit)
-        return Quantity(text, text)
+        return Quantity(text, text, is_any_of=is_any_of)
     value = ",".join(part.value for part in parts)
-    return Quantity(text, value, parts[0].is_percent, parts[0].base, parts[0].unit)
+    first = parts[0]
+    return Quantity(text, value, first.is_percent, first.base, first.unit, is_any_of=is_any_of)
 
 
 def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]]:
@@ -137,7 +141,7 @@ def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]]:
         return []
     if set(_QUALIFIER.findall(answer.text)) - set(_QUALIFIER.findall(gold.text)):
         return []
-    if _SET.fullmatch(answer.value) and _is_tuple(gold.value):
+    if (_SET.fullmatch(answer.value) or answer.is_any_of) and _is_tuple(gold.value):
         return []
     if _GOES_ON.search(answer.text) and not _GOES_ON.search(gold.text):
         return []

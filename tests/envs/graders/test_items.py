@@ -28,3 +28,21 @@ from answers import check
 )
 def test_a_sign_that_is_both_makes_an_item_two(gold, right, wrong):
     check(gold, right, wrong)
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        (
+            "(3,4)",
+            ["3,4", "x=3, y=4", r"x=3 \text{ and } y=4", "3<x<4"],
+            ["4,3", "x=3, x=4", r"x=3 \text{ or } x=4", r"3 \text{ or } 4", r"\{3,4\}"],
+        ),
+        ("(-1,1)", ["-1,1"], [r"-1 \text{ or } 1", r"\pm 1", "x=-1, x=1"]),
+        ("3,4", ["(3,4)", "(4,3)", r"x=4 \text{ or } x=3", "x=3, x=4"], ["3<x<4", "(3,5)"]),
+        ("(1,2),(3,4)", [r"(3,4) \text{ or } (1,2)"], ["1,2,3,4", "(2,1),(4,3)"]),
+    ],
+)
+def test_alternatives_are_a_list_and_no_tuple(gold, right, wrong):
+    """Parentheses may be missing, as they are around many golds, if the order is the same."""
+    check(gold, right, wrong)
