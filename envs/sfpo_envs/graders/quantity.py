@@ -15,6 +15,7 @@ from sfpo_envs.graders.sight import rational
 from sfpo_envs.graders.spelling import TEXT_COMMAND, respell
 from sfpo_envs.graders.units import Unit, is_numeric, split_unit
 from sfpo_envs.graders.vectors import as_tuple
+from sfpo_envs.graders.words import respell_words
 
 _DOLLAR = re.compile(r"(?<![A-Za-z])US\s?\$|(?<!\\)\$")
 _LEADING = re.compile(
@@ -102,7 +103,7 @@ def read_quantity(answer: str) -> Quantity:
     """
     text = respell(_DOLLAR.sub(lambda sign: r"\$" if len(sign[0]) > 1 else "", answer))
     text = _TRAILING.sub("", _LEADING.sub("", text)) or text
-    text = _CHOICE.sub("", text)
+    text = _CHOICE.sub("", respell_words(text))
     if (modulus := _MODULUS.search(text)) and modulus.start():
         solution = read_quantity(_CONGRUENT.sub("", text[: modulus.start()]))
         return replace(solution, modulus=modulus["modulus"])

@@ -38,6 +38,7 @@ _FRACTION = re.compile(
 )
 _WORDS = re.compile(r"[A-Za-z]+(?: [A-Za-z]+)*")
 _WORD = re.compile(r"[A-Z]{3,}|[A-Z]?[a-z]{4,}|[A-Z](?=.?[aeiou])[a-z]{2,}")
+_ARTICLE = re.compile(r"(?:(?:on|in)\s)?(?:an?\s|the\s)?(?=[a-z]{3})", re.IGNORECASE)
 _INTEGER = re.compile(r"[0-9]{1,40}")
 
 
@@ -79,17 +80,23 @@ def _are_same_words(gold: str, answer: str) -> bool:
 def equal_words(gold: str, answer: str) -> bool | None:
     """Compare bare words, in any case; ``None`` if one is none, or as well a product of letters.
 
-    A word is capitals, or begins with at most one. Of two letters, or three small ones, the order
-    does not count in a product: ``xy`` and ``RC`` are no words.
+    Articles do not count. A word is capitals, or begins with at most one. Of two letters, or three
+    small ones, the order does not count in a product: ``xy`` and ``RC`` are no words.
     """
     words, others = (
         _WORDS.fullmatch((text[1] if text else one).strip(" ."))
         for one in (gold, answer)
         for text in (_ALL_TEXT.fullmatch(one),)
     )
-    if not (words and others and any(map(_WORD.fullmatch, words[0].split()))):
+    if not (words and others and is_word(words[0])):
         return None
-    return "".join(words[0].split()).casefold() == "".join(others[0].split()).casefold()
+    first, second = (_ARTICLE.sub("", one[0]).casefold() for one in (words, others))
+    return "".join(first.split()) == "".join(second.split())
+
+
+def is_word(text: str) -> bool:
+    """Tell whether bare letters, with spaces in between, are words and no product."""
+    return any(map(_WORD.fullmatch, text.split()))
 
 
 def is_near(gold: Fraction, value: Fraction) -> bool:

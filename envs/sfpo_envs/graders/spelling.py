@@ -39,7 +39,7 @@ _SYNONYMS = [
     (re.compile(r"\\imath(?![A-Za-z])"), " i"),
     (re.compile(rf"{TEXT_COMMAND}\s*\{{\s*\\?\$\s*\}}"), r"\$"),
     (re.compile(rf",?\s*{TEXT_COMMAND}\s*\{{[\s,]*(?:and|or)[\s,]*\}}\s*"), ", "),
-    (re.compile(rf"(?<=[0-9])\s*\^?\s*{_ORDINAL}$"), ""),
+    (re.compile(rf"(?<=[0-9])(?:(?:st|nd|rd|th)(?=\s*\}}\s*$)|\s*\^?\s*{_ORDINAL}$)"), ""),
     # `3i` is to be read as `3 i` is, in which math-verify sees the imaginary unit.
     (re.compile(r"(?<=[0-9])i(?![A-Za-z])"), " i"),
     (re.compile(r"\*\*"), "^"),
@@ -76,8 +76,6 @@ _COUNTED = re.compile(
     rf"(?P<power>{'|'.join(_POWERS)})(?![A-Za-z])"
 )
 _ALL_TEXT = re.compile(rf"{TEXT_COMMAND}\s*\{{\s*((?:[-+$]|\\\$)*\.?[0-9][^{{}}]*)\}}")
-_CHOICE = rf"(?:{TEXT_COMMAND}\s*\{{)?\s*(?:\([A-Z]\)|[A-Z])\s*\}}?"
-_CHOICES = re.compile(rf"{_CHOICE}(?:\s*,\s*{_CHOICE})+[\s.]*")
 
 _WHOLE = r"(?<![\w.])([0-9]*)\.([0-9]*)"
 _REPEATING = re.compile(
@@ -134,8 +132,6 @@ def respell(text: str) -> str:
     if _MAY_BE_PLAIN.search(text):
         text = _with_backslashes(text)
     text = _ANGLE.sub(_as_radians, text)
-    if _CHOICES.fullmatch(text):
-        text = ", ".join(rf"\text{{{letter}}}" for letter in re.findall("[A-Z]", text))
     return _braced(text).strip()
 
 
