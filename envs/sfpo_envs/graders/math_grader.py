@@ -11,7 +11,9 @@ import logging
 import re
 from dataclasses import dataclass
 
+from sfpo_envs.graders.amounts import equal_amounts
 from sfpo_envs.graders.cache import ResultCache
+from sfpo_envs.graders.clock import equal_times_of_day
 from sfpo_envs.graders.copied import is_copied
 from sfpo_envs.graders.extraction import EXTRACTORS, MAX_ANSWER_CHARS, check_extraction
 from sfpo_envs.graders.grade import MAX_GOLD_CHARS, Grade, Verdict, check_gold
@@ -130,6 +132,9 @@ class MathGrader:
             gold, answer = found_gold, found
         gold, answer = _without_sentences(gold, answer)
         gold, answer = alike(*without_leads(gold, answer))
+        for compare in (equal_amounts, equal_times_of_day):
+            if (equal := compare(gold, answer)) is not None:
+                return equal
         pairs = comparisons(read_quantity(gold), read_quantity(answer))
         verdicts = [_decided(*pair) for pair in pairs]
         return True in verdicts or any(

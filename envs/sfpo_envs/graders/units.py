@@ -181,7 +181,7 @@ def split_unit(text: str) -> Measured:
     value = text
     if currency := _CURRENCY.match(text):
         name = (currency["command"] or currency["name"] or "dollar").lower().rstrip(".")
-        powers = _power_of(name) or Counter(dollar=1)
+        powers = powers_of(name) or Counter(dollar=1)
         value = currency["sign"] + text[currency.end() :]
     value = _SUN.sub(r"\\text{solar mass}", _IN_PARENTHESES.sub(r"\1", value))
     if fraction := _FRACTION.search(value):
@@ -252,7 +252,7 @@ def _is_unit_word(word: str, before: str, is_last: bool) -> bool:
         return word == "times" and is_last and before[-1:].isspace()
     if word == "in" and not is_last:
         return False
-    if _power_of(word) is not None:
+    if powers_of(word) is not None:
         return True
     if not before[-1:].isspace():
         return False
@@ -289,7 +289,7 @@ def _read(phrase: str) -> tuple[Powers, set[str]]:
         elif name in _SILENT or (name == "in" and flat[factor.end() :].strip(" /.0123456789^{}-")):
             size = 1
         else:
-            found = _power_of(factor["name"])
+            found = powers_of(factor["name"])
             exponent = sign * int(factor["power"] or size)
             if found is None:
                 words.add(_singular(name))
@@ -326,7 +326,7 @@ def _flat(token: str) -> str:
     return greek[1] + {"mu": "u", "Omega": "ohm", "AA": "angstrom"}[greek[2]] if greek else token
 
 
-def _power_of(word: str) -> Powers | None:
+def powers_of(word: str) -> Powers | None:
     """Return the base units of a unit's name or symbol, ``None`` if it is none."""
     word = word.rstrip(".")
     if word in _KNOWN:
@@ -352,7 +352,7 @@ def _trimmed(text: str) -> str:
 
 def is_known(word: str) -> bool:
     """Tell whether a word is the name or symbol of a unit that is known."""
-    return _power_of(word) is not None
+    return powers_of(word) is not None
 
 
 def is_numeric(text: str) -> bool:

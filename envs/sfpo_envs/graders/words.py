@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from sfpo_envs.graders.plain import in_plain
 from sfpo_envs.graders.sight import is_word
-from sfpo_envs.graders.spelling import TEXT_COMMAND
 from sfpo_envs.graders.units import is_known
 
 _MAX_CHARS = 256
-_TEXT = re.compile(rf"{TEXT_COMMAND}\s*\{{([^{{}}]*)\}}")
-_PLAIN = re.compile(r"[A-Za-z(),&\s-]+[.\s]*")
+_PLAIN = re.compile(r"[A-Za-z(),& -]+")
 _JOINT = re.compile(r"\s*,\s*(?:and\s)?\s*|\s+(?:and|&)\s+")
 _CHOICE = re.compile(
     r"(?P<kind>(?:option|choice|answer)\s+)?(?P<letter>\((?-i:[A-Z])\)|(?-i:[A-Z])(?P<end>\))?)",
@@ -59,10 +58,9 @@ def respell_words(text: str) -> str:
     """
     if len(text) > _MAX_CHARS:
         return text
-    plain = _TEXT.sub(r" \1 ", text)
+    plain = in_plain(text)
     if not _PLAIN.fullmatch(plain):
         return text
-    plain = plain.strip(" .")
     if number := _as_number(plain):
         return number
     items = _JOINT.split(plain)
