@@ -1,7 +1,7 @@
 r"""Reading inequalities in one unknown as the numbers that solve them: ``x < 2`` is (-\infty, 2).
 
 Which of the two an answer is written in is a matter of style, so where one of two answers is an
-inequality and the other an interval, both are made intervals.
+inequality and the other an interval, both are made intervals. So are real numbers with exceptions.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 
 from sfpo_envs.graders.glyphs import to_ascii
+from sfpo_envs.graders.intervals import in_usual_brackets
+from sfpo_envs.graders.plain import in_plain
 from sfpo_envs.graders.sight import rational
 from sfpo_envs.graders.spelling import TEXT_COMMAND
 
@@ -31,8 +33,13 @@ _SET = re.compile(
     re.DOTALL,
 )
 _ALL = re.compile(
-    rf"(?i)(?:{TEXT_COMMAND}\s*\{{\s*)?(?:all|any|every)\s+reals?(?:\s+numbers?)?\s*\}}?\.?"
+    r"(?i)(?:all|any|every)\s+reals?(?:\s+(?:numbers?|values?))?(?:\s+(?:of\s+)?[a-z])?"
+    r"(?:,?\s+(?:except|excluding|but|other\s+than|besides)(?:\s+for)?\s+(?P<without>.+))?"
 )
+_EXCEPTION = re.compile(r"\s*(?:[a-z]\s*(?:=|\\neq?(?![A-Za-z]))\s*)?(?P<value>[^=]+?)\s*")
+_REALS = r"(?:\\mathbb\s*\{?\s*R(?![A-Za-z])\s*\}?|\\R(?![A-Za-z]))"
+_ANY_REAL = re.compile(rf"(?P<name>[a-z])\s*\\in\s*{_REALS}")
+_POINT = re.compile(r"(?P<name>[^=]+)=(?P<value>[^=]+)")
 _JOINT = re.compile(
     rf"\s*,?\s*(?:{TEXT_COMMAND}\s*\{{\s*,?\s*(?P<word>or|and)\s*\}}|(?<![A-Za-z\\])(?P<bare>or|and)"
     r"(?![A-Za-z])|\\(?P<sign>lor|vee|land|wedge)(?![A-Za-z])|,)\s*"
@@ -41,13 +48,14 @@ _OR = ("or", "lor", "vee")
 # A bound holds numbers and commands, no other unknown.
 _BOUND = re.compile(r"(?:\\[A-Za-z]+|(?<![A-Za-z])e(?![A-Za-z])|[0-9.+\-*/^_{}()\s])+")
 _INTERVALS = re.compile(
-    r"(?:[a-z]\s*\\in\s*)?(?:[(\[].*,.*[)\]]|\\mathbb\s*\{?\s*R.*|\\R(?![A-Za-z]).*)\.?", re.DOTALL
+    rf"(?:(?:{_UNKNOWN.pattern})\s*\\in\s*)?(?P<set>(?:[(\[]|\\\{{).*,.*(?:[)\]]|\\\}})|{_REALS}.*)\.?",
+    re.DOTALL,
 )
 
 
 @dataclass(frozen=True)
 class _Range:
-    """Numbers between two bounds, without some."""
+    """Numbers between two bounds, without some, or one number."""
 
     low: str | None = None
     high: str | None = None
@@ -55,13 +63,19 @@ class _Range:
     without: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        if self.is_point():
+            return rf"\{{{self.low}\}}"
         low, high = self.low or r"-\infty", self.high or r"\infty"
         text = f"{self.brackets[0]}{low},{high}{self.brackets[1]}"
         return rf"{text}\setminus\{{{','.join(self.without)}\}}" if self.without else text
 
+    def is_point(self) -> bool:
+        """Tell whether there is one number."""
+        return self.low is not None and self.low == self.high and self.brackets == "[]"
+
     def is_empty(self) -> bool | None:
         """Tell whether nothing is between the bounds, ``None`` if they are no plain numbers."""
-        if self.low is None or self.high is None:
+        if self.low is None or self.high is None or self.is_point():
             return False
         low, high = rational(self.low), rational(self.high)
         return None if low is None or high is None else low >= high
@@ -87,6 +101,7 @@ def alike(gold: str, answer: str) -> tuple[str, str]:
         gold: The right answer.
         answer: The one to judge.
     """
+    gold, answer = in_usual_brackets(gold), in_usual_brackets(answer)
     if not any(_may_be_inequality(one) for one in (gold, answer)):
         return gold, answer
     texts = [_NO_MATTER.sub("", to_ascii(one)).strip() for one in (gold, answer)]
@@ -94,25 +109,44 @@ def alike(gold: str, answer: str) -> tuple[str, str]:
     if gold_set and solved:
         is_same = gold_unknown == unknown or not (gold_unknown and unknown)
         return (gold_set, solved) if is_same else (gold, answer)
-    if solved and _INTERVALS.fullmatch(texts[0]):
-        return gold, solved
-    if gold_set and _INTERVALS.fullmatch(texts[1]):
-        return gold_set, answer
+    if solved and (intervals := _INTERVALS.fullmatch(texts[0])):
+        return intervals["set"], solved
+    if gold_set and (intervals := _INTERVALS.fullmatch(texts[1])):
+        return gold_set, intervals["set"]
     return gold, answer
 
 
 def _may_be_inequality(text: str) -> bool:
     if len(text) > _MAX_CHARS:
         return False
-    return _RELATION.search(to_ascii(text)) is not None or _ALL.fullmatch(text.strip()) is not None
+    return _RELATION.search(to_ascii(text)) is not None or says_real_numbers(text)
+
+
+def says_real_numbers(text: str) -> bool:
+    """Tell whether an answer is all real numbers, or all except some, in words."""
+    return len(text) <= _MAX_CHARS and _reals_except(text) is not None
+
+
+def _reals_except(text: str) -> _Range | None:
+    """Return the numbers that "all real numbers except" some says, ``None`` of other text."""
+    match = _ALL.fullmatch(in_plain(text))
+    if not match:
+        return None
+    pieces = re.split(r",|\band\b|\bor\b", match["without"]) if match["without"] else []
+    values = [exception["value"] for piece in pieces if (exception := _EXCEPTION.fullmatch(piece))]
+    if len(values) < len(pieces) or not _is_bound(*values):
+        return None
+    return _Range(without=tuple(one for value in values for one in _half("ne", value).without))
 
 
 def _solutions(text: str) -> tuple[str, str | None]:
     """Return the unknown of inequalities and the intervals of their solutions, or ``None``."""
     if len(text) > _MAX_CHARS:
         return "", None
-    if _ALL.fullmatch(text):
-        return "", str(_Range())
+    if everything := _reals_except(text):
+        return "", str(everything)
+    if not _RELATION.search(text):
+        return "", None
     if braces := _SET.fullmatch(text.rstrip(".")):
         text = braces["body"]
     text = text.strip(" .")
@@ -144,8 +178,14 @@ def _solutions(text: str) -> tuple[str, str | None]:
 
 
 def _read(text: str) -> tuple[str, _Range | None]:
-    """Return the unknown and the solutions of ``x < 2`` or ``1 < x < 2``."""
+    """Return the unknown and the solutions of ``x < 2``, ``1 < x < 2`` or ``x = 2``."""
+    if real := _ANY_REAL.fullmatch(text):
+        return real["name"], _Range()
     relations = list(_RELATION.finditer(text))
+    point = None if relations else _POINT.fullmatch(text)
+    if point and _UNKNOWN.fullmatch(point["name"].strip()) and _is_bound(point["value"]):
+        value = point["value"].strip()
+        return point["name"].strip(), _Range(value, value, "[]")
     if not 1 <= len(relations) <= 2:
         return "", None
     edges = [0, *(edge for relation in relations for edge in relation.span()), len(text)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from sfpo_envs.graders.extraction import last_boxed
+from sfpo_envs.graders.inequalities import says_real_numbers
 from sfpo_envs.graders.languages import ANSWER_IS
 from sfpo_envs.graders.spelling import GROUP, TEXT_COMMAND
 from sfpo_envs.graders.units import is_numeric, split_unit
@@ -108,6 +109,8 @@ def _is_prose(text: str) -> bool:
     """Tell whether a text is sentences rather than an answer alone."""
     outside = _TEXT.sub(" ", text)
     if not re.search(r"[0-9\u00bc-\u00be]", outside) or not _SENTENCE.search(outside):
+        return False
+    if says_real_numbers(text):
         return False
     measured = split_unit(text)  # "3 square feet of carpet" is an answer alone
     return not (measured.unit and measured.is_sure and is_numeric(measured.value))
