@@ -27,6 +27,13 @@ _NORMAL = (
     (re.compile("[\u200b\u2060\ufeff]"), ""),
     (re.compile("[\u2600-\u27bf\ufe0f\U0001f300-\U0001faff]"), " "),  # GPT's ticks and pictures
     (re.compile("\u2019"), "'"),
+    # B选项 is B, and so is Bです.
+    (
+        re.compile(
+            r"(?<![A-Za-z])([A-Z]\"?) ?(?:[选選]?[项項](?![目式])|입니다|です|である)(?![A-Za-z])"
+        ),
+        r"\1",
+    ),
     # What follows need not fear long runs of space or marks.
     (re.compile(r"[^\S\n]+"), " "),
     (re.compile(r" ?\n[ \n]*"), "\n"),
@@ -47,8 +54,8 @@ _KIND = (
     rf"(?:(?:is\b|:){_GAP})?){{0,3}}"
 )
 _IS = (
-    r"(?:\b(?:is|becomes|would be|should be|must be|will be|has to be)\b:?|[:=\u2192]|->"
-    r"|\s[-\u2013\u2014](?=\s))"
+    r"(?:\b(?:is|becomes|(?:would|should|must|will|has to)\s+(?:(?:therefore|thus|then)\s+)?be)\b:?"
+    r"|[:=\u2192]|->|\s[-\u2013\u2014](?=\s))"
 )
 _RIGHT = (
     r"(?:correct|right|best|final|proper|true|appropriate|suitable|chosen|selected|accurate|likely"
@@ -121,6 +128,18 @@ _JUDGED = (
     r"|(?:as\s+)?the\s+(?:only\s+)?(?:correct|right|best)\s+(?:answer|option|choice))\s*"
     r"(?=[.,;:!\"]|$|\n|\s(?:because|since|as|for|here|to|and|but|so)\b)"
 )
+# Only B is true; only option B satisfies this.
+_LEFT = (
+    r"\s+(?:is\s+(?:true|correct|right|valid|possible|left|consistent)|remains|satisfies|fits)\b"
+)
+# B正确, B是正确的; neither "A和B正确" nor "如果B正确" nor "B正确吗".
+_RIGHT_IN_CHINESE = (
+    r"[\")\]]* ?才?[是为為]?(?:唯一)?(?:正[确確]|[对對])(?:的|答案|[选選][项項])*"
+    r"(?! ?(?:[吗嗎与與时時?]|的[话話]))"
+)
+_DOUBTED_IN_CHINESE = re.compile(
+    r"(?:如果|若|[假设設]+|是否|不是|[A-Z]\"? ?[,和与與及或]) ?(?:[选選][项項])?[ \"(]*$"
+)
 # "Person A is right" chooses nothing.
 _NAMED_SO = re.compile(
     rf"\b(?!(?:{_OPTION}|so|then|thus|therefore|hence|that|think|believe|only|and|but|clearly|since"
@@ -154,6 +173,12 @@ _SMALL_CLOSED = re.compile(r"\s?\)|[\"\])]*[.:]?[\"]*(?:\n|$)")
 _PART_OF_MORE = re.compile(r"\"*(?:\w|['.-]\w)|[\"\])]*\s*[=+/^<>?\\]")
 
 
+# B if x > 0; B for x > 0, otherwise C. "B, if I am right" is B.
+_CONDITION = re.compile(
+    r"[\"\]), ]{0,9}(?:(?i:(?:only )?(?:if|unless)\b(?! (?:I|we|you|my|our|the question)\b))"
+    r"|[^.\n]{0,60}?\b(?:else|otherwise),? (?:(?:it|the answer) is )?[\"(\[]*[A-Z](?![\w'])"
+    r"|[^.\n]{0,60}?\b[A-Z][\"\])]* otherwise\b)"
+)
 _CLOSING = r"[\"\])\s]{0,9}"
 _PERHAPS = r"(?:(?:maybe|perhaps|possibly|probably|even|else|also)\s+)?"
 # A letter that is one of several, on lines of their own.
@@ -191,6 +216,10 @@ class ChoiceFinder:
             rf"(?<![\w'])(?P<before>(?:(?i:{_OPTION})\s+)?[(\[\"]{{0,4}}){either}(?!\w)[)\]\"]*"
             rf"(?i:{_JUDGED})"
         )
+        self._left = re.compile(
+            rf"(?i:(?<!not )\bonly{_GAP}{_KIND})[(\[\"]{{0,4}}{capital}[)\]\"]{{0,4}}(?i:{_LEFT})"
+        )
+        self._chinese = re.compile(rf"(?<![A-Za-z0-9'])[(\[\"]{{0,4}}{capital}{_RIGHT_IN_CHINESE}")
         self._listed = re.compile(rf"(?<!\w)[(\[]?{capital}\"*[).:\]]\"*\s")
         self._another = re.compile(
             rf"{_CLOSING}(?:(?:\(?(?:,|/|&|\band\b|\bor\b)[\"\s]{{0,9}}){{1,3}}{_PERHAPS}"
@@ -241,6 +270,12 @@ class ChoiceFinder:
             )
             if is_named and not _is_taken_back(text, match.start()):
                 places.append(match.start("letter"))
+        places += [match.start("letter") for match in self._left.finditer(text)]
+        places += [
+            match.start("letter")
+            for match in self._chinese.finditer(text)
+            if not _DOUBTED_IN_CHINESE.search(_before(text, match.start()))
+        ]
         last = max(places)
         return text[last].upper() if last >= 0 else None
 
@@ -249,6 +284,8 @@ class ChoiceFinder:
         if _PART_OF_MORE.match(text, at + 1) or self._another.match(text, at + 1):
             return True
         letter, end = text[at], at + 1
+        if _CONDITION.match(text, end):
+            return True
         if ends == "sentence" and not _ENDED.match(text, end):
             return True
         if text[at - 1] in '"([' and text[end : end + 1] in tuple('")]'):
@@ -269,6 +306,7 @@ class ChoiceFinder:
                 match
                 for match in self._bracketed.finditer(line)
                 if not _DISCUSSED.match(line, match.end())
+                and not _CONDITION.match(line, match.end())
                 and not _MENTIONED.search(_before(line, match.start()))
             ]
             if chosen:
