@@ -94,7 +94,9 @@ def _load_comparison() -> Callable[[str, str], bool | None]:
             equal = None if _PERCENT.search(gold + answer) else _compare_numbers(expected, found)
             if equal is not None:
                 return equal
-            return bool(verify(expected, found)) and _repeat_alike(gold, expected, answer, found)
+            if verify(expected, found):
+                return _repeat_alike(gold, expected, answer, found)
+            return _equal_in_complex_numbers(expected, found)
         except MemoryError:
             raise
         except Exception:
@@ -125,6 +127,20 @@ def _compare_numbers(gold: list[Any], answer: list[Any]) -> bool | None:
         return True if distance < _NEAR and gold[0].doit() == answer[0].doit() else None
     except (AttributeError, IndexError, TypeError, ValueError, ArithmeticError):
         return None
+
+
+def _equal_in_complex_numbers(gold: list[Any], answer: list[Any]) -> bool:
+    """Compare two numbers of which one has an i, which math-verify takes for a variable."""
+    from math_verify import grader
+    from sympy import Expr, I
+
+    if not (gold and answer and isinstance(gold[0], Expr) and isinstance(answer[0], Expr)):
+        return False
+    letters = gold[0].free_symbols | answer[0].free_symbols
+    if {letter.name for letter in letters} != {"i"}:
+        return False
+    numbers = [one[0].subs(dict.fromkeys(letters, I)) for one in (gold, answer)]
+    return bool(grader.sympy_numeric_eq(*numbers, 6, 15))
 
 
 def _repeat_alike(gold: str, expected: list[Any], answer: str, found: list[Any]) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
-_BOX = r"\\{1,2}(?:boxed|fbox)(?![a-zA-Z])"
+BOX_NAME = r"(?:boxed|fbox|framebox(?:\[[^\[\]\n]{0,20}\]){0,2})(?![a-zA-Z])"
+"""What a command that boxes is called, with the width of a frame."""
+_BOX = rf"\\{{1,2}}{BOX_NAME}"
 # An escaped character is one token, so that the braces of the set \{1, 2\} do not count as groups.
 _TOKENS = re.compile(rf"(?P<box>{_BOX})\s{{0,8}}(?P<group>\{{?)|\\.|[{{}}]", re.DOTALL)
 
-_FIRST = re.compile(r"\\(?:boxed|fbox)")
+_FIRST = re.compile(r"\\(?:boxed|f(?:rame)?box)")
 
 # A box without braces holds numbers, commands, operators and single letters, but no words.
 _LETTER = r"(?:[a-zA-Z](?![a-zA-Z]))?"
@@ -40,7 +42,7 @@ _MAX_JOINT_CHARS = 64
 _MAX_BLANK_CHARS = 64
 _BLANK = re.compile(
     r"(?:[\s${}~._?*`\u2026\u200b\u2060\ufeff-]|\\{1,2}(?:[,;:!> ()\[\]]"
-    r"|(?:q?quad|[lc]?dots|fbox|boxed|text(?:bf|it|rm)?|math(?:bf|it|rm)|displaystyle)(?![a-zA-Z])))*"
+    r"|(?:q?quad|[lc]?dots|f(?:rame)?box|boxed|text(?:bf|it|rm)?|math(?:bf|it|rm)|displaystyle)(?![a-zA-Z])))*"
 )
 
 
@@ -52,8 +54,8 @@ def is_blank(text: str) -> bool:
 def last_box(text: str) -> str | None:
     r"""Return what the last box of a text holds, without white space around it.
 
-    Boxes are ``\boxed{}`` and ``\fbox{}``. Of nested boxes the innermost counts, as it is opened
-    last. A box that is never closed counts for nothing, and neither does one that holds nothing.
+    Boxes are ``\boxed{}``, ``\fbox{}`` and ``\framebox{}``. Of nested ones the last opened counts.
+    A box that is never closed counts for nothing, and neither does one that holds nothing.
     Boxes that "and", a comma or the same name join are one list: "x = 1 or x = 2", both boxed. A
     box without braces, as in ``\boxed 42``, ends where words begin, or the formula ends.
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 
+from sfpo_envs.graders.boxes import BOX_NAME
 from sfpo_envs.graders.extraction import MAX_REPLY_CHARS
 from sfpo_envs.graders.languages import ANSWER_IS
 
 # Quotes, emphasis, dollars, braces and tags become one mark, so that "B", **B**, $\text{B}$ and
 # <b>B</b> are read alike; a box and <answer> announce what they hold.
 _NORMAL = (
-    (re.compile(r"\\{1,2}(?:boxed|fbox)\s{0,8}\{[\s$]{0,8}\}|<answer>\s{0,8}</answer>", re.I), " "),
-    (re.compile(r"\\{1,2}(?:boxed|fbox)(?![a-zA-Z])|<answer>", re.I), "\nanswer: "),
+    (
+        re.compile(
+            rf"\\{{1,2}}{BOX_NAME}\s{{0,8}}\{{[\s$]{{0,8}}\}}|<answer>\s{{0,8}}</answer>", re.I
+        ),
+        " ",
+    ),
+    (re.compile(rf"\\{{1,2}}{BOX_NAME}|<answer>", re.I), "\nanswer: "),
     (re.compile(r"</answer>", re.I), "\n"),
     (re.compile(r"<{1,2}([A-Z])>{1,2}"), r"[\1]"),
     (re.compile(r"\\(?:text|math)[a-z]{0,10}(?![a-zA-Z])|\\(?:bf|rm|displaystyle)\s"), ""),

@@ -113,9 +113,9 @@ def read_quantity(answer: str) -> Quantity:
     items = [signed for item in split_items(text) for signed in with_both_signs(item)]
     text = ",".join(items)
     parts = [_read_item(item) for item in items]
-    if len(parts) == 1:
-        return parts[0]
     is_any_of = are_alternatives(answer)
+    if len(parts) == 1:
+        return replace(parts[0], is_any_of=True) if is_any_of else parts[0]
     said = {(part.is_percent, part.base, part.unit) for part in parts}
     if len(said) > 1 or not all(part.is_unit_sure for part in parts):
         # "2 and 3 cm" has a unit; what else differs from item to item stays with the items.

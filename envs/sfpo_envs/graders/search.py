@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 
+from sfpo_envs.graders.boxes import BOX_NAME
 from sfpo_envs.graders.extraction import last_boxed
 from sfpo_envs.graders.inequalities import says_real_numbers
 from sfpo_envs.graders.languages import ANSWER_IS
 from sfpo_envs.graders.spelling import GROUP, TEXT_COMMAND
 from sfpo_envs.graders.units import is_numeric, split_unit
 
-_BOX = re.compile(r"\\f?boxed(?![A-Za-z])|\\fbox(?![A-Za-z])")
+_BOX = re.compile(rf"\\f?{BOX_NAME}")
 _FORMULA = re.compile(
     r"(?<!\\)\$\$(?P<display>(?:[^$\\]|\\.)+?)\$\$"
     r"|(?<![\\0-9])\$(?P<inline>(?:[^$\\\n]|\\.)+?)\$"

@@ -40,6 +40,20 @@ _SYNONYMS = [
     (re.compile(rf"{TEXT_COMMAND}\s*\{{\s*\\?\$\s*\}}"), r"\$"),
     (re.compile(rf",?\s*{TEXT_COMMAND}\s*\{{[\s,]*(?:and|or)[\s,]*\}}\s*"), ", "),
     (re.compile(rf"(?<=[0-9])(?:(?:st|nd|rd|th)(?=\s*\}}\s*$)|\s*\^?\s*{_ORDINAL}$)"), ""),
+    (re.compile(r"(?<=matrix\})\^\s*\{?\s*\\(?:top|intercal)(?![A-Za-z])\s*\}?"), "^T"),
+    (
+        re.compile(r"(?:\{|^)\s*([^{}\\]{1,20})\\choose(?![A-Za-z])\s*([^{}\\]{1,20})(?:\}|$)"),
+        r"\\binom{\1}{\2}",
+    ),
+    # math-verify multiplies by no binomial coefficient without a sign.
+    (re.compile(r"(?<=[0-9)}])\s*\\[dt]?binom(?![A-Za-z])"), r" \\cdot \\binom"),
+    (re.compile(r"\\colon(?![A-Za-z])\s*"), ":"),
+    # a ratio
+    (re.compile(rf"^([0-9.]+)\s*(?:{TEXT_COMMAND}\s*\{{\s*to\s*\}}|to)\s*([0-9.]+)$"), r"\1:\2"),
+    (
+        re.compile(rf"^{TEXT_COMMAND}\s*\{{([A-Z]+)\}}\s*=\s*{TEXT_COMMAND}\s*\{{([A-Z]+)\}}$"),
+        r"\1=\2",
+    ),
     # `3i` is to be read as `3 i` is, in which math-verify sees the imaginary unit.
     (re.compile(r"(?<=[0-9])i(?![A-Za-z])"), " i"),
     (re.compile(r"\*\*"), "^"),
@@ -51,6 +65,11 @@ _SYNONYMS = [
     (re.compile(r"(?<=[0-9])\.(?![0-9(.]|\s*\\(?:overline|bar|dot|ldots|dots))"), ""),
 ]
 
+# (x,y) = (0,1), (2,3); the order of (y,x) is another.
+_COORDINATES = re.compile(
+    r"^(?:\\left\s*)?\(\s*(?P<names>[a-z](?:\s*,\s*[a-z]){1,5})\s*(?:\\right\s*)?\)\s*="
+    r"\s*(?=(?:\\left\s*)?\()"
+)
 _E_LETTER = re.compile(rf"(?<=[0-9.])\s*{TEXT_COMMAND}\s*\{{\s*([eE])\s*\}}(?=\s*\{{?[+-]?[0-9])")
 _E_NOTATION = re.compile(
     r"(?<![\w.\\])((?:[0-9]+(?:,[0-9]{3})*(?:\.[0-9]*)?|\.[0-9]+))"
@@ -123,6 +142,8 @@ def respell(text: str) -> str:
     text = _E_LETTER.sub(r"\1", text)
     for pattern, replacement in _SYNONYMS:
         text = pattern.sub(replacement, text)
+    if (named := _COORDINATES.match(text)) and (letters := re.findall("[a-z]", named["names"])):
+        text = text[named.end() :] if letters == sorted(letters) else text
     text = _ARGUMENT.sub(_without_commas, text)
     text = _E_NOTATION.sub(_as_power_of_ten, text)
     text = _TIMES_TEN.sub(r"\\times ", text)

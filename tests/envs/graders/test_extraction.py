@@ -68,6 +68,7 @@ def test_a_last_box_that_holds_nothing_counts_for_nothing(last):
         (r"\fbox{42}", "42"),
         (r"\fbox {\frac{1}{2}} and \mbox{3}", r"\frac{1}{2}"),
         (r"\boxed{\fbox{3}}", "3"),
+        (r"\framebox{4} or \framebox[2cm][c]{5}", "5"),
         (r"\boxed{1} or \fbox{2}", "2"),
         (r"x = 5 \\boxed{5}", "5"),
         (r"x = 5 \\\boxed{5}", "5"),

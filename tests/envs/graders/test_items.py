@@ -36,7 +36,7 @@ def test_a_sign_that_is_both_makes_an_item_two(gold, right, wrong):
         (
             "(3,4)",
             ["3,4", "x=3, y=4", r"x=3 \text{ and } y=4", "3<x<4"],
-            ["4,3", "x=3, x=4", r"x=3 \text{ or } x=4", r"3 \text{ or } 4", r"\{3,4\}"],
+            ["4,3", "x=3, x=4", "3 or 4", r"x=3 \text{ or } x=4", r"3 \text{ or } 4", r"\{3,4\}"],
         ),
         ("(-1,1)", ["-1,1"], [r"-1 \text{ or } 1", r"\pm 1", "x=-1, x=1"]),
         ("3,4", ["(3,4)", "(4,3)", r"x=4 \text{ or } x=3", "x=3, x=4"], ["3<x<4", "(3,5)"]),

@@ -75,3 +75,18 @@ def test_the_letter_of_a_choice_before_a_value_does_not_count(letter):
 @pytest.mark.parametrize("mark", [r"%s\checkmark", r"%s \quad\blacksquare", r"\therefore %s"])
 def test_marks_of_the_end_do_not_count(mark):
     check("42", [mark % 42], [mark % 41])
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        ("3:5", [r"3\text{ to }5", "3 to 5", r"3\colon 5", "3{:}5"], ["5 to 3", "3 to 6", "3-5"]),
+        (
+            "MR=SRMC",
+            [r"\text{MR}=\text{SRMC}", r"\mathrm{SRMC} = \mathrm{MR}"],
+            [r"\text{MR}=\text{SRAC}"],
+        ),
+    ],
+)
+def test_ratios_and_names_in_text_are_those_in_formulas(gold, right, wrong):
+    check(gold, right, wrong)

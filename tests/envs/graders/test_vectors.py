@@ -22,6 +22,18 @@ from sfpo_envs.graders.vectors import as_tuple
             [r"(1/3,2/3,5/3)", "-1/3,2/3,5/3", r"\{-1/3,2/3,5/3\}"],
         ),
         (r"\begin{pmatrix}1\\2\end{pmatrix}", [], [r"\begin{pmatrix}1&2\end{pmatrix}", "3"]),
+        (
+            r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}",
+            [r"\begin{pmatrix} 1 & 2 \end{pmatrix}^\top",
+             r"\begin{bmatrix} 1 & 2 \end{bmatrix}^{\top}"],
+            [r"\begin{pmatrix} 1 & -2 \end{pmatrix}^\top",
+             r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}^\top"],
+        ),
+        (
+            "(0,2),(0,-2),(4,3)",
+            [r"(x,y) = (0,\pm 2), (4,3)", r"(a, b) = (4,3), (0,2), (0,-2)"],
+            [r"(y,x) = (0,\pm 2), (4,3)", "(x,y) = (0,2), (4,3)"],
+        ),
     ],
 )  # fmt: skip
 def test_a_vector_is_written_in_any_way(gold, right, wrong):
