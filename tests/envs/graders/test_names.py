@@ -1,7 +1,11 @@
 """Which letters are the same variable, and which are no variable."""
 
+import time
+
 import pytest
 from answers import check
+from sfpo_envs.graders.naming import as_texts
+from sfpo_envs.graders.spelling import respell
 
 
 @pytest.mark.parametrize(
@@ -93,3 +97,15 @@ def test_those_of_a_product_have_none(gold, right, wrong):
 )
 def test_a_primed_letter_is_another(gold, right, wrong):
     check(gold, right, wrong)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["'", "y'", r"\prime", r"y^{\prime", "a", r"\a", "a_", "x ", r"x_{1} ", r"2\choose ", "(x,",
+     r"{2n \choose", r"2\binom", "1 to "],
+)  # fmt: skip
+def test_names_are_read_in_linear_time(piece):
+    text = (piece * 4096)[:4096]
+    started = time.perf_counter()
+    as_texts(respell(text), text)
+    assert time.perf_counter() - started < 1
