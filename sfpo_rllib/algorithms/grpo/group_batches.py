@@ -4,7 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from sfpo_rllib.algorithms.grpo.minibatches import PLACE, ROW, Batch, Minibatches
+from sfpo_rllib.algorithms.grpo.minibatches import (
+    PLACE,
+    ROW,
+    START_ENTROPY,
+    Batch,
+    Minibatches,
+)
 from sfpo_rllib.algorithms.grpo.recut import Recut, stacked, uncut
 from sfpo_rllib.rl_modules.causal_lm import ADVANTAGES, ATTENTION_MASK, LOSS_MASK
 
@@ -40,6 +46,7 @@ class GroupBatches:
         if not batch:
             return
         columns = {name: column[:-1] for name, column in uncut(batch).items()}
+        columns.pop(START_ENTROPY, None)  # for a recording of this batch, and nothing else
         numbers = columns[ROW] // self._group_size
         for number in numbers.unique():
             rows = (numbers == number).nonzero().flatten()
@@ -53,9 +60,12 @@ class GroupBatches:
     def join(self, groups: Sequence[Batch], like: Minibatches) -> Minibatches:
         """A batch of groups in as many mini-batches as any, of whole groups where they go in.
 
+        It has the columns that all of them have: groups that were kept under other settings, by
+        an earlier session of a run, may lack some.
+
         Args:
             groups: As many as a batch has, fewer or none.
-            like: A batch with the same columns.
+            like: A batch of today's.
         """
         if not like:
             return []
@@ -63,7 +73,8 @@ class GroupBatches:
         spare = {name: column[:1] for name, column in like[0][0].items()}
         spare = {**spare, LOSS_MASK: torch.zeros_like(spare[LOSS_MASK])}
         parts = [*(self._placed(group, number) for number, group in enumerate(groups)), spare]
-        columns = stacked(parts, spare)
+        names = [name for name in spare if all(name in part for part in parts)]
+        columns = stacked(parts, names)
         rows = self._recut.rows(columns, batch_size=self._batch_size, group_size=self._group_size)
         return list(filter(None, (self._micro_batches(columns, part) for part in rows)))
 

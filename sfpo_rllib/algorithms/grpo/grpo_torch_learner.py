@@ -19,7 +19,6 @@ from sfpo_rllib.algorithms.grpo.minibatches import (
     WEIGHTS,
     Batch,
     Minibatches,
-    add_reference_logp,
     add_start_logp,
     engine_logp_diff,
     moved,
@@ -108,14 +107,12 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner, Recor
 
     def _update_on(self, minibatches: Minibatches) -> tuple[list[PassMetrics], dict[str, float]]:
         """Has the rule update on a batch; returns its passes' metrics and its own."""
-        module = self.module[DEFAULT_MODULE_ID].unwrapped()
         parameters = [param for param in self._params.values() if param.requires_grad]
         # Later mini-batches of the first pass are no longer at the start of the batch.
         self._start_versions = _versions(parameters)
         if len(minibatches) > 1 or not self._updater.active_rule.first_pass_at_start:
             self._add_start_logp(minibatches)
-        if self.config.kl_coeff:
-            add_reference_logp(module, minibatches)
+        self._require_reference(minibatches)
         return self._updater.update(
             minibatches,
             self.run_pass,
@@ -151,6 +148,7 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner, Recor
             the rule looks at it, `head_grad_norm`. If no token counts, a `loss` of 0 and an
             `entropy` that is not a number.
         """
+        self._require_reference(minibatches)
         recut = self._recut(num_minibatches, fraction, turn)
         if minibatches and recut is not None:
             if START_LOGP not in minibatches[0][0]:

@@ -1,15 +1,24 @@
 """What a learner does to a rollout batch before passes: mini-batches of micro-batches."""
 
+import itertools
+
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
 
 from sfpo_rllib.algorithms.grpo.longest_episode import LongestEpisode
-from sfpo_rllib.algorithms.grpo.minibatches import PLACE, ROW, Batch, Minibatches, cut
+from sfpo_rllib.algorithms.grpo.minibatches import (
+    PLACE,
+    ROW,
+    Batch,
+    Minibatches,
+    add_reference_logp,
+    cut,
+)
 from sfpo_rllib.algorithms.grpo.recut import Recut, uncut
 from sfpo_rllib.core.objective import Objective
-from sfpo_rllib.rl_modules.causal_lm import INPUT_IDS, LOSS_MASK
+from sfpo_rllib.rl_modules.causal_lm import INPUT_IDS, LOSS_MASK, REFERENCE_LOGP
 
 
 class PartitionLearner(TorchLearner):
@@ -86,6 +95,22 @@ class PartitionLearner(TorchLearner):
     @property
     def _distributed(self) -> bool:
         return self._world_size > 1
+
+    def _require_reference(self, minibatches: Minibatches) -> None:
+        """Adds the reference's log-probs, where a `kl_coeff` asks for them and there are none.
+
+        A batch that is kept may be from before there was a `kl_coeff`. That may be so with some
+        of the learners only, and all must do it together.
+        """
+        if not (self.config.kl_coeff and minibatches):
+            return
+        micros = list(itertools.chain.from_iterable(minibatches))
+        lacking = micros[0][LOSS_MASK].new_tensor(
+            sum(REFERENCE_LOGP not in micro for micro in micros), dtype=torch.float64
+        )
+        self._all_reduce(lacking)
+        if lacking:
+            add_reference_logp(self.module[DEFAULT_MODULE_ID].unwrapped(), minibatches)
 
     def _all_reduce(self, *tensors: torch.Tensor) -> None:
         """Sums over learners, in place."""

@@ -9,7 +9,14 @@ pytest.importorskip("ray")
 import torch
 
 from sfpo_rllib.algorithms.grpo.group_batches import GroupBatches
-from sfpo_rllib.algorithms.grpo.minibatches import PLACE, ROW, START_LOGP, Minibatches, cut
+from sfpo_rllib.algorithms.grpo.minibatches import (
+    PLACE,
+    ROW,
+    START_ENTROPY,
+    START_LOGP,
+    Minibatches,
+    cut,
+)
 from sfpo_rllib.algorithms.grpo.recut import uncut
 from sfpo_rllib.rl_modules.causal_lm import (
     ADVANTAGES,
@@ -17,6 +24,7 @@ from sfpo_rllib.rl_modules.causal_lm import (
     BEHAVIOUR_LOGP,
     INPUT_IDS,
     LOSS_MASK,
+    REFERENCE_LOGP,
 )
 
 GROUPS, MEMBERS = 4, 3
@@ -114,3 +122,21 @@ def test_few_groups_or_none_are_a_batch_of_no_more_mini_batches(count: int) -> N
     joined = ops.join(groups, batch(5, 4))
     assert len(joined) == count  # those in which nothing counts are left out
     assert not ops.join(groups, [])
+
+
+def with_column(name: str, minibatches: Minibatches) -> Minibatches:
+    return [[{**m, name: 1.0 * m[INPUT_IDS]} for m in micros] for micros in minibatches]
+
+
+def test_a_batch_of_groups_has_the_columns_that_all_of_them_have() -> None:
+    ops, plain, more = batches_of(4), batch(6, 4), with_column(REFERENCE_LOGP, batch(7, 4))
+    without, has = ([group for group, _ in ops.split(of)][:2] for of in (plain, more))
+    for groups, there in (([*without, *has], False), (has, True), (without, False)):
+        joined = ops.join(groups, more)
+        columns = {frozenset(m) for micros in joined for m in micros}
+        assert [REFERENCE_LOGP in names for names in columns] == [there]
+
+
+def test_what_recording_alone_asks_for_is_not_kept() -> None:
+    groups = [g for g, _ in batches_of(4).split(with_column(START_ENTROPY, batch(8, 4)))]
+    assert groups and not any(START_ENTROPY in group for group in groups)

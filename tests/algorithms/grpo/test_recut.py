@@ -44,7 +44,9 @@ MakeLearner = Callable[..., GRPOTorchLearner]
 def make_learner(tiny_model: Path) -> MakeLearner:
     """`make_learner(**training)`: a learner in this process, without ray."""
 
-    def make(packing: bool | str = False, **training: Any) -> GRPOTorchLearner:
+    def make(
+        packing: bool | str = False, record_rollouts: int = 0, **training: Any
+    ) -> GRPOTorchLearner:
         config = (
             GRPOConfig()
             .rl_module(model_config={"model": str(tiny_model), "packing": packing})
@@ -53,6 +55,7 @@ def make_learner(tiny_model: Path) -> MakeLearner:
             .training(lr=1e-2, max_tokens_per_micro_batch=60, max_engine_logp_diff=None)
             .training(grad_clip=1e6)
             .training(**training)
+            .reporting(record_rollouts=record_rollouts)
         )
         space = gym.spaces.Text(1)
         return config.build_learner(spaces={DEFAULT_MODULE_ID: (space, space)})
@@ -245,6 +248,26 @@ def test_fast_passes_take_their_steps_and_the_slow_pass_one(make_learner):
     learner = make_learner(update_rule=SlowFast(2, 0.3, fast_fraction=0.5), minibatches_per_pass=4)
     trained(learner, batches=1)
     assert learner._optimizer_steps == 3 * 4
+
+
+@pytest.mark.parametrize("by", ["batch", "group"])
+@pytest.mark.parametrize("then", [{"record_rollouts": 1}, {"kl_coeff": 0.1}], ids=str)
+def test_what_was_kept_under_other_settings_is_replayed_under_those_of_today(
+    make_learner, by, then
+):
+    rule = SlowFastReplay(1, 0.5, 3, by=by)
+    learners = [make_learner(update_rule=rule, **settings) for settings in ({}, then, then)]
+    without, changed, throughout = learners
+    for learner in (without, throughout):
+        trained(learner, batches=1)
+    changed.set_state(throughout.get_state())
+    changed.set_recent_batches(without.get_recent_batches())
+    for learner in (changed, throughout):
+        trained(learner, batches=3)
+    for weight, expected in zip(*(each._params.values() for each in learners[1:]), strict=True):
+        torch.testing.assert_close(weight, expected, rtol=0, atol=1e-6)
+    without.set_recent_batches(throughout.get_recent_batches())
+    trained(without, batches=1)  # nor does what is wanted no more disturb
 
 
 @pytest.mark.parametrize("base", [1, 4])
