@@ -117,10 +117,16 @@ _HONOURED: dict[Kind, str] = {
         callbacks_on_train_result
     """,
     none() | FUNCTION: "custom_evaluation_function",
-    none() | integer(0): """
-        evaluation_interval min_train_timesteps_per_iteration min_sample_timesteps_per_iteration
+    none() | integer(0): "evaluation_interval",
+    # Of several batches the first would have been trained on when the last is given up.
+    Kind(
+        lambda value: value is None or (is_number(value) and value == 0),
+        "None or 0, as an iteration is one batch, which is trained on or given up as a whole; for "
+        "more in each use train_batch_size_per_learner",
+    ): """
+        min_time_s_per_iteration min_sample_timesteps_per_iteration
+        min_train_timesteps_per_iteration
     """,
-    none() | number(least=0.0): "min_time_s_per_iteration",
     number(least=0.0) | one_of("auto"): "num_cpus_per_learner",
     integer(-1, " (-1: without end)"): "max_num_env_runner_restarts",
     integer(1): "evaluation_duration",

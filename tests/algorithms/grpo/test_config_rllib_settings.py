@@ -146,6 +146,17 @@ def test_callbacks_that_are_none_are_refused(good, value):
     one_problem(good.callbacks(callbacks_class=value), "callbacks_class", value, "RLlibCallback")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [f"min_{what}_per_iteration" for what in ("time_s", "sample_timesteps", "train_timesteps")],
+)
+def test_an_iteration_is_one_batch_that_can_be_given_up(good, name):
+    for none in (None, 0):
+        good.reporting(**{name: none}).validate()
+    good.reporting(**{name: 48})
+    one_problem(good, name, 48, "must be None or 0", "an iteration is one batch")
+
+
 MINUS_ONE = [
     ("training", "lr", -1.0, "number >= 0"),
     ("training", "lr", -1, "number >= 0"),
