@@ -93,10 +93,15 @@ class GRPO(CheckpointedAlgorithm, Evaluated, Recording):
         self.learner_group.check()  # before a batch is sampled that none can learn from
         self._before_batch = self._rollouts.stream.position(), self.metrics.get_state()
         start = time.monotonic()
-        with self._timed_stage("sample"):
-            groups = self._rollouts.sample_batch(self.learner_group, self.iteration)
-        idle = time.monotonic() - start
-        self._rollouts.weights_change()
+        try:
+            with self._timed_stage("sample"):
+                groups = self._rollouts.sample_batch(self.learner_group, self.iteration)
+            idle = time.monotonic() - start
+            self._rollouts.weights_change()
+        except BaseException:
+            if self._rollouts.stream.untake():  # it comes again, and is counted again
+                self.metrics.set_state(self._before_batch[1])
+            raise
         with self._timed_stage("learn"):
             shares = self._learn(groups)
         with self._timed_stage("sync_weights"):

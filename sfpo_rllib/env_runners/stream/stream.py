@@ -81,6 +81,8 @@ class GroupStream:
         self._batch_size = batch_size
         self._max_staleness = max_staleness
         self._timeout_s = timeout_s
+        self._taken: list[Taken] = []  # since `position()`
+        self._before_take: Callable[[], None] = lambda: None
         fleet.take_on(self.ledger)
 
     def take(
@@ -102,14 +104,14 @@ class GroupStream:
         """
         batch, owed = Batch(), 0
         most_open = (self._max_staleness + 1) * self._batch_size
-        with self._undone_on_error() as taken:
+        with self._undone_on_error():
             while (room := most_open - len(self.ledger)) > 0:
                 ahead, used = divmod(len(self.ledger), self._batch_size)
                 self._issue(min(room, self._batch_size - used), number + ahead, version)
             while len(batch.groups) < self._batch_size:
                 if not self.ledger.has_front:
                     self._fleet.work(until=lambda: self.ledger.has_front)
-                taken.append(self.ledger.peek())
+                self._taken.append(self.ledger.peek())
                 seed, outcome = self.ledger.take_front()
                 if outcome.group is None:
                     batch.dropped[seed] = outcome.reason
@@ -128,19 +130,34 @@ class GroupStream:
                     owed = 0
             self._fleet.hand_out_all()  # who learns now hands out nothing
             if self.chooser is not None:
-                self.chooser.learn((s, o.group) for s, o in taken if o.group is not None)
+                self.chooser.learn((s, o.group) for s, o in self._taken if o.group is not None)
         return batch
 
     def position(self) -> Callable[[], None]:
-        """Remembers what comes next; what is returned goes back there."""
-        cursor = self.cursor
+        """Remembers what is open and what comes next; what is returned goes back there.
+
+        It undoes one `take()`, whether that has returned or not.
+        """
+        cursor, self._taken = self.cursor, []
         undo = (lambda: None) if self.chooser is None else self.chooser.snapshot()
 
         def go_back() -> None:
+            self._reopen(cursor)
             self.cursor = cursor
             undo()
 
         return go_back
+
+    def untake(self) -> bool:
+        """Undoes the last `take()`, if it has returned: nobody learns from that batch.
+
+        Returns:
+            Whether it had.
+        """
+        had_returned = bool(self._taken)
+        if had_returned:
+            self._before_take()
+        return had_returned
 
     def drain(self) -> None:
         """Waits until all open seeds are whole."""
@@ -155,6 +172,7 @@ class GroupStream:
             outcomes: Open seeds before it, whole, in order.
         """
         self.run_seed, self.cursor = run_seed, cursor
+        self._taken = []
         self.ledger.forget()
         self.ledger.put_back(outcomes)
         self._fleet.look_after_calls()
@@ -179,19 +197,24 @@ class GroupStream:
         return seeds
 
     @contextmanager
-    def _undone_on_error(self) -> Iterator[list[Taken]]:
-        """Undoes what was done in the body if it raises; it notes there what it has taken."""
-        first_new, go_back = self.cursor, self.position()
-        taken: list[Taken] = []
+    def _undone_on_error(self) -> Iterator[None]:
+        """Undoes what was opened and taken in the body if it raises."""
+        first_new, self._before_take = self.cursor, self.position()
         try:
-            yield taken
+            yield
         except BaseException as error:
-            self.ledger.forget(lambda seed: seed >= first_new)
-            self.ledger.put_back([t for t in taken if t[0] < first_new])
-            if not isinstance(error, Exception):  # Ctrl-C: the next attempt is at the same problems
-                go_back()
-            self._fleet.look_after_calls()
+            if isinstance(error, Exception):
+                self._reopen(first_new)
+            else:  # Ctrl-C: the next attempt is at the same problems
+                self._before_take()
             raise
+
+    def _reopen(self, first_new: int) -> None:
+        """What was open when this was the next seed is open again, and nothing else."""
+        self.ledger.forget(lambda seed: seed >= first_new)
+        self.ledger.put_back([taken for taken in self._taken if taken[0] < first_new])
+        self._taken = []
+        self._fleet.look_after_calls()
 
     def _check_dropped(self, batch: Batch) -> None:
         if len(batch.dropped) >= max(self._batch_size, 16):

@@ -11,6 +11,7 @@ from scripted import Bench, Dialogue
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sfpo_rllib.algorithms.grpo.grpo_torch_learner import GRPOTorchLearner
+from sfpo_rllib.algorithms.grpo.rollouts import Rollouts
 from sfpo_rllib.env_runners.engines.transformers_engine import TransformersEngine
 from sfpo_rllib.env_runners.group_env_runner import GroupEnvRunner
 from sfpo_rllib.env_runners.text_envs import EnvPool
@@ -146,6 +147,8 @@ ALGORITHM_PLACES = [
     (TransformersEngine, "load_weights", 0, False, CTRL_C),
     (TransformersEngine, "load_weights", 0, True, ERROR),
     (GroupEnvRunner, "_fire_callbacks", 0, False, CTRL_C),
+    (Rollouts, "_warn_if_nothing_is_learned", 0, True, CTRL_C),
+    (Rollouts, "weights_change", 0, True, CTRL_C),
     (GRPOTorchLearner, "update", 0, False, CTRL_C),
 ]
 
@@ -171,5 +174,7 @@ def test_the_iteration_after_an_interrupt_is_right(
         # What was interrupted is done once more, and all is as if nothing had been.
         assert [seeds(groups) for groups in batches] == problems
         assert_equal_weights(algo.get_module_weights(), weights)
+        batch_size = algo.config.train_batch_size_per_learner
+        assert results[-1]["env_runners"]["num_rollouts_lifetime"] == 3 * batch_size
     if "load" in method:  # the update was over: the next iteration is the next one
         assert [seeds(groups) for groups in batches[:3]] == problems

@@ -241,6 +241,37 @@ def test_an_interrupt_leaves_what_was_open_and_the_next_batch_is_what_it_would_h
 
 @pytest.mark.parametrize("staleness", [0, 1, 2])
 @pytest.mark.parametrize("choose", [lambda: None, chooser])
+@pytest.mark.parametrize("by", ["go_back", "untake", "both"])
+def test_a_batch_that_was_taken_in_vain_comes_again_with_all_that_was_open(
+    staleness: int, choose: Any, by: str
+) -> None:
+    settings: dict[str, Any] = {"max_staleness": staleness, "at_most": BATCH}
+    undisturbed = Driver(FakeRunners([complete] * 2), chooser=choose(), **settings)
+    expected = contents([undisturbed.step() for _ in range(5)])
+    driver = Driver(FakeRunners([complete] * 2), chooser=choose(), **settings)
+    batches = []
+    for _ in range(5):
+        driver.stream.untake()  # there is nothing that could be
+        stream = driver.stream
+        cursor, open_seeds, go_back = stream.cursor, stream.ledger.seeds, stream.position()
+        driver.take()
+        if by != "go_back":
+            stream.untake()
+        if by != "untake":
+            go_back()
+        assert (stream.cursor, stream.ledger.seeds) == (cursor, open_seeds)
+        at = [call.about.job.seeds for call in driver.runners.all() if call.about]
+        assert {seed for seeds in at for seed in seeds} <= set(open_seeds)
+        batches.append(driver.step())
+        stream.position()
+    assert contents(batches) == expected
+    assert driver.stream.ledger.seeds == undisturbed.stream.ledger.seeds
+    if driver.stream.chooser is not None:
+        assert driver.stream.chooser.get_state() == undisturbed.stream.chooser.get_state()
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 2])
+@pytest.mark.parametrize("choose", [lambda: None, chooser])
 def test_what_is_drained_goes_on_elsewhere_with_other_runners(staleness: int, choose: Any) -> None:
     settings: dict[str, Any] = {"max_staleness": staleness, "at_most": BATCH}
     whole = Driver(FakeRunners([complete] * 2), chooser=choose(), **settings)
