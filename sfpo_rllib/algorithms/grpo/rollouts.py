@@ -125,16 +125,20 @@ class Rollouts:
             wait: Whether to wait until they are loaded.
         """
         self._is_synced = False
-        weights = self._publisher.publish(learners)
-        self.version = weights.version
-        if self._mailbox is not None:
-            self._mailbox.post(weights)
-        for fleet in self._fleets:
-            fleet.publish(weights, tell=wait or self._mailbox is None)
-        if wait:
+        try:
+            weights = self._publisher.publish(learners)
+            self.version = weights.version
+            if self._mailbox is not None:
+                self._mailbox.post(weights)
             for fleet in self._fleets:
-                fleet.wait_for_weights()
-            self._publisher.settle()
+                fleet.publish(weights, tell=wait or self._mailbox is None)
+            if wait:
+                for fleet in self._fleets:
+                    fleet.wait_for_weights()
+                self._publisher.settle()
+        except BaseException:
+            self._publisher.break_off()
+            raise
         self._is_synced = True
 
     def ensure_synced(self, learners: GRPOLearnerGroup) -> None:
@@ -279,6 +283,7 @@ class Rollouts:
     def stop(self) -> None:
         """Ends what is under way."""
         self.stream.forget()
+        self._publisher.close()
         self._problem_ids.close()
         if self._mailbox is not None:
             self._mailbox.close()

@@ -1,5 +1,6 @@
 """Weights by CUDA IPC: engines read them where a learner on the same GPU holds them."""
 
+import logging
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from sfpo_rllib.env_runners.weights.published import (
     WeightPublisher,
     on_learners,
 )
+
+logger = logging.getLogger(__name__)
 
 Handles = list[dict[str, Any]]  # of each weight, by the GPU that it is on
 
@@ -59,6 +62,14 @@ class IPC(WeightPublisher):
         holders, self._holders = self._holders, None
         if holders is not None:
             on_learners(holders, _let_go)
+
+    @override(WeightPublisher)
+    def break_off(self) -> None:
+        # All engines are sent the weights again before they sample, so none runs what it reads now.
+        try:
+            self.settle()
+        except Exception as error:
+            logger.warning("The learners may hold weights for engines still: %r", error)
 
 
 # What follows runs in the learners.

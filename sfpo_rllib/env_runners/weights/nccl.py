@@ -1,7 +1,8 @@
 """Weights by NCCL: one learner broadcasts to the GPUs of all engines, by vLLM's own transfer."""
 
+import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +21,8 @@ from sfpo_rllib.env_runners.weights.published import (
     WeightPublisher,
     on_learners,
 )
+
+logger = logging.getLogger(__name__)
 
 GRACE_S = 30.0  # for the learners' end, after the engines' deadline
 
@@ -75,13 +78,14 @@ class NCCL(WeightPublisher):
 
     @override(WeightPublisher)
     def publish(self, learners: WeightHolders) -> PublishedWeights:
+        self._end_broken_off()
         members, size = tuple(self._members()), self._gpus_per_engine
         version, update_info = on_learners(learners, _describe)[0]
         meeting = None
         if members != self._met:
             address, port = on_learners(learners, _meeting_point)[0]
             meeting = Meeting(address, port, 1 + size * len(members))
-        self._met = members
+        self._met = None  # if what follows is interrupted
         offer = {
             "init_info": {
                 i: {**asdict(meeting), "rank_offset": 1 + n * size} for n, i in enumerate(members)
@@ -93,6 +97,7 @@ class NCCL(WeightPublisher):
         self._sending = self._thread.submit(
             on_learners, learners, partial(_send, meeting=meeting), timeout_seconds=self._timeout_s
         )
+        self._met = members
         return PublishedWeights(
             version,
             {WEIGHT_OFFER: offer, WEIGHTS_SEQ_NO: version},
@@ -111,14 +116,47 @@ class NCCL(WeightPublisher):
             raise
         if not sent:  # RLlib leaves out who has not answered in time
             self._met = None
-            raise RuntimeError(
-                f"weight_transport='nccl': the learners did not send the weights within "
-                f"rollout_timeout_s={self._timeout_s:g}"
-            )
+            raise self._too_late()
+
+    @override(WeightPublisher)
+    def break_off(self) -> None:
+        self._met = None
+        if self._sending is not None:
+            self._sending.add_done_callback(_say_if_it_failed)
+
+    def _end_broken_off(self) -> None:
+        """Waits until learners are done with weights that nobody has settled.
+
+        Raises:
+            RuntimeError: If they are not in time.
+        """
+        if self._sending is None:
+            return
+        self._met = None
+        if wait([self._sending], self._timeout_s + GRACE_S).not_done:
+            raise self._too_late()
+        self._sending = None
+
+    def _too_late(self) -> RuntimeError:
+        return RuntimeError(
+            f"weight_transport='nccl': the learners did not send the weights within "
+            f"rollout_timeout_s={self._timeout_s:g}"
+        )
+
+    @override(WeightPublisher)
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     @override(WeightPublisher)
     def forget_members(self) -> None:
         self._met = None
+
+
+def _say_if_it_failed(sending: Future[Any]) -> None:
+    """Of weights that were broken off, of which nobody else hears."""
+    error = None if sending.cancelled() else sending.exception()
+    if error is not None:
+        logger.warning("The learners did not send weights that were broken off: %r", error)
 
 
 # What follows runs in the learners.

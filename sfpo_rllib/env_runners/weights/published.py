@@ -62,6 +62,15 @@ class WeightPublisher(ABC):
             Exception: If the learners' end has failed.
         """
 
+    def break_off(self) -> None:  # noqa: B027
+        """Called instead of `settle()` if an interrupt or a failed load came before it.
+
+        Raises nothing: what was in the way is raised already.
+        """
+
+    def close(self) -> None:  # noqa: B027
+        """Called when nothing will be published any more."""
+
     def forget_members(self) -> None:  # noqa: B027
         """Called when a runner has been started anew: nothing that it was told holds any more."""
 

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,28 @@ def test_the_iteration_after_an_interrupt_is_right(
         assert results[-1]["env_runners"]["num_rollouts_lifetime"] == 3 * batch_size
     if "load" in method:  # the update was over: the next iteration is the next one
         assert [seeds(groups) for groups in batches[:3]] == problems
+
+
+def noting(calls: list[str], name: str, method: Callable[..., Any], *args: Any) -> Any:
+    calls.append(name)
+    return method(*args)
+
+
+@pytest.mark.parametrize("error", [CTRL_C, ERROR], ids=["Ctrl-C", "an error"])
+def test_weights_that_did_not_arrive_are_broken_off_and_published_again(
+    make_config, running, monkeypatch, error
+):
+    algo = running(make_config(env=ECHO).build_algo())
+    calls: list[str] = []
+    for name in ("publish", "settle", "break_off", "close"):
+        noted = partial(noting, calls, name, getattr(algo._rollouts._publisher, name))
+        monkeypatch.setattr(algo._rollouts._publisher, name, noted)
+    interrupt = Interrupt(monkeypatch, error)
+    interrupt.at(TransformersEngine, "load_weights", 0)
+    with pytest.raises(type(error)):
+        algo.train()
+    assert calls == ["publish", "break_off"]
+    algo.train()
+    assert calls[2:] == ["publish", "settle"] * 2
+    algo.stop()
+    assert calls[-1] == "close"

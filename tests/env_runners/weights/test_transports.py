@@ -1,10 +1,6 @@
-"""How weights travel otherwise than by the object store: the protocol, without a GPU.
-
-The data itself goes by vLLM's NCCL and by CUDA, which these tests stand in for.
-"""
+"""How weights arrive otherwise than by the object store, and what may be asked for: no GPU."""
 
 from collections import deque
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +10,6 @@ pytest.importorskip("ray")
 
 from fake_runners import FakeRunners, complete
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
-from ray.rllib.utils.actor_manager import CallResult, ResultOrError
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from transformers import AutoModelForCausalLM
 
@@ -23,167 +18,10 @@ from sfpo_rllib.env_runners.engines.transformers_engine import TransformersEngin
 from sfpo_rllib.env_runners.group_env_runner import GroupEnvRunner
 from sfpo_rllib.env_runners.rollout import RolloutJob
 from sfpo_rllib.env_runners.stream import Fleet
-from sfpo_rllib.env_runners.weights import WEIGHT_OFFER, ObjectStore, PublishedWeights
-from sfpo_rllib.env_runners.weights import ipc as ipc_module
-from sfpo_rllib.env_runners.weights import nccl as nccl_module
-from sfpo_rllib.env_runners.weights.ipc import IPC
-from sfpo_rllib.env_runners.weights.nccl import NCCL
+from sfpo_rllib.env_runners.weights import WEIGHT_OFFER, PublishedWeights
 from sfpo_rllib.env_runners.weights.settings import WeightSettings
 
 UPDATE_INFO = {"names": ["a", "b"], "dtype_names": ["bfloat16"] * 2, "shapes": [[2], [3]]}
-
-
-class Learners:
-    """Two of them, in this process."""
-
-    def __init__(self, *learners: Any) -> None:
-        self.learners = learners
-        self.version = 7
-        self.late = False
-
-    def engine_weights(self) -> tuple[int, Any]:
-        return self.version, f"weights {self.version}"
-
-    def foreach_learner(self, call: Any, timeout_seconds: float | None = None) -> list[CallResult]:
-        if self.late and timeout_seconds is not None:
-            return []  # as RLlib does
-        results = []
-        for i, learner in enumerate(self.learners):
-            try:
-                answer = ResultOrError(result=call(learner))
-            except Exception as error:
-                answer = ResultOrError(error=error)
-            results.append(CallResult(i, answer, None))
-        return results
-
-
-# NCCL.
-
-
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The meetings of the broadcasts, None where the members had met before."""
-    meetings: list[Any] = []
-    monkeypatch.setattr(nccl_module, "_describe", lambda learner: (learner.version, UPDATE_INFO))
-    monkeypatch.setattr(nccl_module, "_meeting_point", lambda learner: ("10.0.0.1", 1000))
-    monkeypatch.setattr(nccl_module, "_send", lambda learner, meeting: meetings.append(meeting))
-    return meetings
-
-
-def make_nccl(members: list[int], *, gpus_per_engine: int = 1) -> NCCL:
-    store = ObjectStore(has_remote_runners=False)
-    return NCCL(
-        members=lambda: members, gpus_per_engine=gpus_per_engine, timeout_s=5.0, store=store
-    )
-
-
-def offer_of(weights: PublishedWeights) -> Any:
-    return weights.state[WEIGHT_OFFER]
-
-
-@pytest.mark.parametrize("gpus_per_engine", [1, 4])
-def test_every_gpu_of_every_engine_has_a_rank_of_its_own_behind_the_senders(sent, gpus_per_engine):
-    learners = Learners(SimpleNamespace(version=3), SimpleNamespace(version=3))
-    nccl = make_nccl([1, 2, 5], gpus_per_engine=gpus_per_engine)
-    weights = nccl.publish(learners)
-    nccl.settle()
-    assert weights.version == weights.state[WEIGHTS_SEQ_NO] == 3
-    offer = offer_of(weights)
-    assert offer["update_info"] == UPDATE_INFO
-    ranks = []
-    for info in offer["init_info"].values():
-        assert (info["master_address"], info["master_port"]) == ("10.0.0.1", 1000)
-        assert info["world_size"] == 1 + 3 * gpus_per_engine
-        ranks += range(info["rank_offset"], info["rank_offset"] + gpus_per_engine)
-    assert list(offer["init_info"]) == [1, 2, 5]
-    assert ranks == list(range(1, 1 + 3 * gpus_per_engine))
-    assert [meeting.world_size for meeting in sent] == [1 + 3 * gpus_per_engine] * 2
-
-
-def test_members_meet_once_and_again_when_one_was_started_anew_or_is_missing(sent):
-    members = [1, 2]
-    nccl = make_nccl(members)
-    learners = Learners(SimpleNamespace(version=0))
-
-    def met() -> list[int]:
-        weights = nccl.publish(learners)
-        nccl.settle()
-        return list(offer_of(weights)["init_info"])
-
-    assert [met(), met(), met()] == [[1, 2], [], []]
-    nccl.forget_members()
-    assert [met(), met()] == [[1, 2], []]
-    members.remove(1)
-    assert [met(), met()] == [[2], []]
-    assert [meeting is not None for meeting in sent] == [
-        True,
-        False,
-        False,
-        True,
-        False,
-        True,
-        False,
-    ]
-
-
-def test_a_runner_that_comes_later_gets_the_weights_by_the_object_store(sent):
-    weights = make_nccl([1]).publish(Learners(SimpleNamespace(version=7)))
-    late = weights.state_for_one()
-    assert late == {COMPONENT_RL_MODULE: "weights 7", WEIGHTS_SEQ_NO: 7}
-
-
-def test_a_broadcast_that_fails_or_never_ends_is_an_error_and_all_meet_again(sent, monkeypatch):
-    nccl = make_nccl([1])
-    learners = Learners(SimpleNamespace(version=0))
-
-    def fail(learner: Any, meeting: Any) -> None:
-        raise ValueError("a cable")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(nccl_module, "_send", fail)
-        nccl.publish(learners)
-        with pytest.raises(ValueError, match="a cable"):
-            nccl.settle()
-    assert list(offer_of(nccl.publish(learners))["init_info"]) == [1]
-    nccl.settle()
-    learners.late = True
-    nccl.publish(learners)
-    with pytest.raises(RuntimeError, match=r"weight_transport='nccl'.*rollout_timeout_s=5"):
-        nccl.settle()
-    learners.late = False
-    assert list(offer_of(nccl.publish(learners))["init_info"]) == [1]
-
-
-# CUDA IPC.
-
-
-def test_learners_hold_what_engines_on_their_gpus_read_and_let_go_of_it_then(monkeypatch):
-    class Source:
-        version = 4
-
-        def __iter__(self) -> Any:
-            return iter([("a", torch.ones(2)), ("b", torch.ones(3).expand(2, 3))])
-
-        def update_info(self) -> Any:
-            return UPDATE_INFO
-
-    monkeypatch.setattr(ipc_module.DeviceTensors, "of", lambda learner: Source())
-    handles = iter("wxyz")
-    monkeypatch.setattr(ipc_module, "_handle", lambda tensor: {next(handles): tensor.shape})
-    one, other = SimpleNamespace(), SimpleNamespace()
-    ipc = IPC(store=ObjectStore(has_remote_runners=False))
-    weights = ipc.publish(Learners(one, other))
-    assert weights.version == 4
-    sent = offer_of(weights)["update_info"]
-    # By weight, and in it by the GPU: the learners' handles of a weight are side by side.
-    assert [sorted(handle) for handle in sent["ipc_handles"]] == [["w", "y"], ["x", "z"]]
-    assert {name: sent[name] for name in UPDATE_INFO} == UPDATE_INFO
-    for learner in (one, other):
-        assert all(tensor.is_contiguous() for tensor in learner.held_weights)
-        assert len(learner.held_weights) == 2
-    assert weights.state_for_one()[COMPONENT_RL_MODULE] == "weights 7"
-    ipc.settle()
-    assert one.held_weights == other.held_weights == []
 
 
 # A runner's end.
