@@ -109,7 +109,11 @@ class CheckpointedAlgorithm(Algorithm, SavedAsTensors):
             return
         only = {} if component is None else {"component": component}
         with _checked(path, filesystem, component) as folder:
+            self._before_restore()
             super().restore_from_path(folder, **only, **kwargs)
+
+    def _before_restore(self) -> None:
+        """Lets go of what is not the checkpoint's, which is there and whole."""
 
     def _set_module_state(self, state: StateDict) -> None:
         """Has all learners take the state of the module."""

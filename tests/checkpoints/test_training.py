@@ -46,6 +46,7 @@ from sfpo_rllib.checkpoints import (
     verify,
 )
 from sfpo_rllib.checkpoints.manifest import MANIFEST, write_manifest
+from sfpo_rllib.env_runners.stream.ledger import Outcome
 
 MakeConfig = Callable[..., SFPOConfig]
 Running = Callable[[Any], Any]
@@ -135,6 +136,23 @@ def test_a_running_algorithm_refuses_a_damaged_checkpoint_and_goes_on(
     with pytest.raises(CheckpointError, match=r"module_state\.safetensors: has 1 bytes"):
         algo.restore_from_path(part, component=str(MODULE))
     assert_equal_weights(algo.get_module_weights(), weights)
+
+
+def test_what_is_sampled_ahead_is_given_up_for_a_checkpoint_that_can_be_loaded_and_no_other(
+    algo: SFPO, checkpoint: Path, stranger: Path, tmp_path: Path
+) -> None:
+    stream = algo._rollouts.stream
+    ahead = [(stream.cursor + i, Outcome(0, reason="whatever")) for i in range(2)]
+    stream.reset(stream.run_seed, stream.cursor + 2, ahead)
+    (stranger / MODULE / "module_state.safetensors").write_bytes(b"x")
+    for path in (stranger, tmp_path / "nothing"):
+        for settings in ({}, {"weights_only": True}):
+            with pytest.raises(CheckpointError):
+                algo.restore_from_path(path, **settings)
+            assert stream.ledger.outcomes() == ahead and stream.cursor == ahead[-1][0] + 1
+    algo.restore_from_path(checkpoint / MODULE, component=str(MODULE))
+    assert not len(stream.ledger) and stream.cursor == ahead[0][0]  # which come again
+    algo.restore_from_path(checkpoint)
 
 
 def test_a_part_can_be_restored_alone(algo: SFPO, checkpoint: Path, stranger: Path) -> None:

@@ -287,15 +287,18 @@ class GRPO(CheckpointedAlgorithm, Evaluated, Recording):
 
     @override(CheckpointedAlgorithm)
     def restore_from_path(self, path: PathLike, **kwargs: Any) -> None:
-        self._rollouts.stream.forget()  # what was sampled ahead is not of the checkpoint's weights
-        self._trained_in = None
         super().restore_from_path(path, **kwargs)
         # RLlib leaves remote runners on the weights they were born with until the first sync.
         self._rollouts.sync_weights(self.learner_group)
 
     @override(CheckpointedAlgorithm)
+    def _before_restore(self) -> None:
+        self._rollouts.stream.forget()  # what was sampled ahead is not of the checkpoint's weights
+        self._trained_in = None
+
+    @override(CheckpointedAlgorithm)
     def _set_module_state(self, state: StateDict) -> None:
-        self._rollouts.stream.forget()
+        self._before_restore()
         self.learner_group.set_module_state(state)
         self._rollouts.sync_weights(self.learner_group)
 
