@@ -82,7 +82,7 @@ class NCCL(WeightPublisher):
         members, size = tuple(self._members()), self._gpus_per_engine
         version, update_info = on_learners(learners, _describe)[0]
         meeting = None
-        if members != self._met:
+        if members != self._met or not all(on_learners(learners, _has_met)):
             address, port = on_learners(learners, _meeting_point)[0]
             meeting = Meeting(address, port, 1 + size * len(members))
         self._met = None  # if what follows is interrupted
@@ -167,6 +167,11 @@ def _describe(learner: Any) -> tuple[int, dict[str, Any]]:
     return source.version, source.update_info()
 
 
+def _has_met(learner: Any) -> bool:
+    """Not one that was started anew."""
+    return getattr(learner, "weight_sender", None) is not None
+
+
 def _meeting_point(learner: Any) -> tuple[str, int]:
     from vllm.utils.network_utils import get_open_port
 
@@ -195,7 +200,7 @@ def _send(learner: Any, meeting: Meeting | None) -> bool:
         from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
         from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
-        if getattr(learner, "weight_sender", None) is not None:
+        if _has_met(learner):
             learner.weight_sender.shutdown()
         rank = torch.distributed.get_rank() if learner.config.num_learners > 1 else 0
         learner.weight_sender = WeightTransferTrainerFactory.trainer_init(

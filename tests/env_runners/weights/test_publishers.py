@@ -58,7 +58,13 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     meetings: list[Any] = []
     monkeypatch.setattr(nccl_module, "_describe", lambda learner: (learner.version, UPDATE_INFO))
     monkeypatch.setattr(nccl_module, "_meeting_point", lambda learner: ("10.0.0.1", 1000))
-    monkeypatch.setattr(nccl_module, "_send", lambda learner, meeting: meetings.append(meeting))
+
+    def send(learner: Any, meeting: Any) -> bool:
+        meetings.append(meeting)
+        learner.weight_sender = "it has met the engines"
+        return True
+
+    monkeypatch.setattr(nccl_module, "_send", send)
     return meetings
 
 
@@ -109,14 +115,13 @@ def test_members_meet_once_and_again_when_one_was_started_anew_or_is_missing(sen
     assert [met(), met()] == [[1, 2], []]
     members.remove(1)
     assert [met(), met()] == [[2], []]
+    learners.learners = (SimpleNamespace(version=0),)
+    assert [met(), met()] == [[2], []]
     assert [meeting is not None for meeting in sent] == [
         True,
         False,
         False,
-        True,
-        False,
-        True,
-        False,
+        *[True, False] * 3,
     ]
 
 
