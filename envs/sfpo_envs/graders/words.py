@@ -1,7 +1,7 @@
 r"""Reading answers that are words: numbers, choices and lists of them.
 
-``\text{twenty-one}`` is 21, ``\text{Option C}`` is ``\text{C}``, and ``\text{red, blue and green}``
-is a list of three.
+``\text{twenty-one}`` is 21, ``\text{Option C}`` is ``\text{C}``, ``\text{red, blue and green}`` is
+a list of three, and ``\text{no solution}`` the empty set.
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ _CHOICE = re.compile(
     r"(?P<kind>(?:option|choice|answer)\s+)?(?P<letter>\((?-i:[A-Z])\)|(?-i:[A-Z])(?P<end>\))?)",
     re.IGNORECASE,
 )
+
+_NOTHING = re.compile(
+    r"(?:there (?:is|are) )?no (?:(?:real|integer|such) )?solutions?(?: exists?)?"
+    r"|(?:the )?empty set",
+    re.IGNORECASE,
+)
+_NO_VALUE = re.compile(r"DNE|(?:(?:it|the limit) )?does not exist", re.IGNORECASE)
 
 _NAMES = "one two three four five six seven eight nine"
 _DIGITS = {name: number for number, name in enumerate(_NAMES.split(), start=1)}
@@ -63,6 +70,10 @@ def respell_words(text: str) -> str:
         return text
     if number := _as_number(plain):
         return number
+    if _NOTHING.fullmatch(plain.strip()):
+        return r"\emptyset"
+    if _NO_VALUE.fullmatch(plain.strip()):
+        return _as_text("does not exist")
     items = _JOINT.split(plain)
     choices = [_CHOICE.fullmatch(item) for item in items]
     letters = [choice["letter"].strip("()") for choice in choices if choice]

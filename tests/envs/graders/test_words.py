@@ -82,3 +82,21 @@ def test_many_words_are_read_at_once(piece):
     for length in (256, 4096):
         respell_words((piece * length)[:length])
     assert time.perf_counter() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        (
+            r"\emptyset",
+            [r"\text{no solution}", "No solutions.", r"\text{There are no real solutions}",
+             r"\text{the empty set}", r"\{\}"],
+            ["0", r"\{0\}", r"\text{one solution}", r"\text{no}", r"\text{no solution except } 2"],
+        ),
+        (r"\text{no real solution}", [r"\varnothing", "no solutions"], ["0", "none of these"]),
+        (r"\text{does not exist}", ["DNE", r"\text{The limit does not exist.}"], ["0", "exists"]),
+        ("0", ["0"], [r"\text{no solution}", r"\emptyset"]),
+    ],
+)  # fmt: skip
+def test_that_there_is_no_solution_is_the_empty_set(gold, right, wrong):
+    check(gold, right, wrong)
