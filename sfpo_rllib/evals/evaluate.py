@@ -160,8 +160,12 @@ def _plan(
                 f"tasks=None: must say what to evaluate {model.name} on; only of a run it is known"
             )
         task, own = model.notes.own_evaluation()
+        said, sampling = given.get("sampling", {}), own.pop("sampling")
+        if said.get("temperature", sampling["temperature"]) == 0:  # then these change no reply
+            own["samples"] = 1
+            sampling = {k: v for k, v in sampling.items() if k not in ("top_p", "top_k")}
         tasks, defaults = [task], defaults | own
-        given = {**given, "sampling": {**own["sampling"], **given.get("sampling", {})}}
+        given = {**given, "sampling": {**sampling, **said}}
     elif model.notes is not None:
         defaults |= model.notes.prompting()
     return model, tasks, EvalSettings.of(defaults | dict(given))

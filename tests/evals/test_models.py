@@ -6,7 +6,7 @@ import torch
 from evaluations import write_checkpoint, write_run
 
 from sfpo_rllib.checkpoints import CheckpointError
-from sfpo_rllib.evals import find_models
+from sfpo_rllib.evals import evaluate, find_models
 from sfpo_rllib.evals.runs import notes_of
 
 
@@ -74,7 +74,19 @@ def test_a_run_that_evaluates_greedily_says_so(run: Path) -> None:
     (run / "run.json").write_text(json.dumps(record))
     notes = notes_of(run)
     assert notes is not None
-    assert notes.own_evaluation()[1]["sampling"] == {"temperature": 0.0, "max_tokens": 6}
+    task, settings = notes.own_evaluation()
+    assert settings["sampling"] == {"temperature": 0.0, "max_tokens": 6}
+    assert (task.num_problems, settings["samples"]) == (10, 1)
+
+
+def test_a_run_that_evaluates_by_samples_may_be_evaluated_greedily(
+    run: Path, tmp_path: Path
+) -> None:
+    settings = {"engine": "transformers", "sampling": {"temperature": 0, "max_tokens": 2}}
+    (result,) = evaluate(find_models(run), output=tmp_path / "out", **settings)
+    assert result.settings.samples == 1 and result.num_sampled == 3
+    with pytest.raises(ValueError, match="samples=4: must be 1 with greedy decoding"):
+        evaluate(find_models(run), output=tmp_path / "more", samples=4, **settings)
 
 
 def test_a_damaged_checkpoint_is_passed_over(run: Path) -> None:

@@ -34,3 +34,19 @@ def test_a_checkpoint_has_the_accuracy_that_its_run_measured(
         own = result.scores["own"].numbers["avg@4"]
         assert own.low < result.reported < own.high
         assert result.settings.samples == 4 and not result.settings.is_greedy
+
+
+def test_a_greedy_evaluation_of_a_run_comes_again_to_the_digit(
+    make_config: Callable[..., Any], tmp_path: Path
+) -> None:
+    config = make_config(env=ECHO).training(lr=1e-2)
+    config.env_runners(sampling={"max_tokens": 2})
+    config.evaluation(evaluation_interval=1, evaluation_duration=24)
+    config.evaluation(evaluation_config={"explore": False, "sampling": {"top_p": 0.5}})
+    run(config, tmp_path / "run", iterations=1, on_result=None)
+    (result,) = evaluate(
+        find_models(tmp_path / "run"), output=tmp_path / "out", engine="transformers"
+    )
+    assert result.settings.samples == 1 and result.settings.is_greedy
+    assert result.scores["own"].counts["num_problems"] == 24
+    assert result.scores["own"].numbers["avg@1"].value == result.reported

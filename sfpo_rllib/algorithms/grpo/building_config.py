@@ -12,7 +12,10 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 
 from sfpo_rllib.algorithms.grpo.environment_problems import raise_if_unmade
-from sfpo_rllib.algorithms.grpo.evaluation_settings import evaluation_sampling
+from sfpo_rllib.algorithms.grpo.evaluation_settings import (
+    evaluation_group_size,
+    evaluation_sampling,
+)
 from sfpo_rllib.algorithms.grpo.reporting_config import ReportingConfig
 from sfpo_rllib.algorithms.grpo.settings import BatchSettings
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
@@ -59,6 +62,7 @@ class BuildingConfig(ReportingConfig):
         evaluation = super().get_evaluation_config_object()
         if evaluation is not None:  # this one is training's
             evaluation.sampling = evaluation_sampling(self, evaluation)
+            evaluation.group_size = evaluation_group_size(self, evaluation)
         return evaluation
 
     def make_update_rule(self) -> UpdateRule:

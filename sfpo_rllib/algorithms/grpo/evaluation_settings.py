@@ -7,7 +7,7 @@ from typing import Any
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from sfpo_rllib.algorithms.grpo.rllib_settings import HARMLESS, HONOURED, same
-from sfpo_rllib.core.checks import first_line, nearest
+from sfpo_rllib.core.checks import first_line, is_int, nearest
 
 FIELD = "evaluation_config"
 # What an evaluation has of its own, whichever runners sample it.
@@ -32,10 +32,17 @@ _RLLIBS_NAMES = {"callbacks": "callbacks_class"}  # of what is read, in dicts
 def evaluation_problems(config: AlgorithmConfig) -> Iterator[str]:
     """What is wrong with `explore`, and with `evaluation_config` before RLlib takes it.
 
+    Of an evaluation's own settings, whether greedy replies would be sampled several times.
+
     Args:
         config: Of the algorithm, or of its evaluation.
     """
     if config.in_evaluation:
+        if is_greedy(config.sampling) and is_int(config.group_size, least=2):
+            yield (
+                f"group_size={config.group_size}: must be 1, or left out, with greedy decoding "
+                "(temperature 0), as all replies to a problem would be the same"
+            )
         return
     if not config.explore:
         yield (
@@ -118,6 +125,29 @@ def evaluation_sampling(config: Any, evaluation: Any) -> dict[str, Any]:
         said = (overrides or {}).get("sampling")
         says_temperature = isinstance(said, Mapping) and "temperature" in said
     return sampling if says_temperature else {**sampling, "temperature": 0.0}
+
+
+def is_greedy(sampling: Any) -> bool:
+    """Whether replies are the likeliest ones, by a `sampling` that may be no dict."""
+    return isinstance(sampling, Mapping) and sampling.get("temperature") == 0
+
+
+def evaluation_group_size(config: Any, evaluation: Any) -> int:
+    """The `group_size` of evaluation: 1 if it is greedy, unless it says one itself.
+
+    Greedy replies to a problem are all the same: more of them would take the place of problems.
+
+    Args:
+        config: Of the algorithm, with its `evaluation_config`.
+        evaluation: What RLlib has made of the two, with the sampling that evaluation has.
+    """
+    size: int = evaluation.group_size
+    overrides = config.evaluation_config
+    if isinstance(overrides, AlgorithmConfig):  # whole, so that all its settings are said
+        says_size = size != config.group_size
+    else:
+        says_size = "group_size" in (overrides or {})
+    return 1 if is_greedy(evaluation.sampling) and not says_size else size
 
 
 def grades_training_problems(config: AlgorithmConfig, evaluation: AlgorithmConfig) -> bool:

@@ -55,6 +55,30 @@ def test_a_whole_config_may_evaluate_without_exploration(good):
     assert temperature(good, evaluation_config=whole) == 0.3
 
 
+@pytest.mark.parametrize("greedy", [{"explore": False}, {"sampling": {"temperature": 0}}], ids=str)
+def test_a_greedy_evaluation_has_one_reply_to_each_problem(good, greedy):
+    good.evaluation(evaluation_config=greedy)
+    evaluation = good.get_evaluation_config_object()
+    evaluation.validate()
+    assert (evaluation.group_size, good.group_size) == (1, 4)
+    good.evaluation_config = good.copy(copy_frozen=False).update_from_dict(greedy)
+    assert good.get_evaluation_config_object().group_size == 1
+
+
+@pytest.mark.parametrize("overrides", [{}, {"explore": False, "sampling": {"temperature": 1.0}}])
+def test_a_sampled_evaluation_has_as_many_replies_as_training(good, overrides):
+    good.evaluation(evaluation_config=overrides)
+    assert good.get_evaluation_config_object().group_size == good.group_size
+
+
+def test_several_greedy_replies_to_a_problem_are_refused(good):
+    good.evaluation(evaluation_config={"explore": False, "group_size": 4})
+    field = "evaluation_config['group_size']"
+    one_problem(
+        good.get_evaluation_config_object(), field, 4, "must be 1, or left out, with greedy"
+    )
+
+
 def test_training_without_exploration_is_refused(good):
     one_problem(good.env_runners(explore=False), "explore", False, "must be True in training")
 
@@ -179,9 +203,9 @@ def test_an_evaluation_with_problems_of_its_own_warns_of_nothing(
     )
     algo = running(config.build_algo())
     with caplog.at_level(logging.WARNING):
-        (group,) = algo.sample_evaluation()
+        groups = algo.sample_evaluation()
     assert "grades training problems" not in caplog.text
-    assert len({episode.get_actions(-1) for episode in group}) == 1  # greedy
+    assert (seeds(groups), [len(group) for group in groups]) == ([0, 1, 2, 3], [1, 1, 1, 1])
 
 
 @pytest.mark.slow
