@@ -109,6 +109,11 @@ def products(start: Anchor, middle: Anchor) -> tuple[float, float, float]:
     return first_squared, cross, second_squared
 
 
+def versions(parameters: Iterable[torch.Tensor]) -> list[int]:
+    """How often each was changed in place: other numbers than before say that one has moved."""
+    return [param._version for param in parameters]
+
+
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """A DTensor's reduction is a partial one until it is gathered."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

@@ -8,6 +8,7 @@ from typing import Any, Generic
 
 import torch
 
+from sfpo_rllib.core.anchor import versions
 from sfpo_rllib.core.entropy_trigger import EntropyTrigger
 from sfpo_rllib.core.update_rules import Batch, PassResult, Single, UpdateContext, UpdateRule
 from sfpo_rllib.core.update_rules.group_history import GroupHistory, Groups
@@ -68,16 +69,21 @@ class Updater(Generic[Batch, PassResult]):
             groups: For rules that replay single groups.
 
         Returns:
-            What the passes returned, and the rule's metrics with `active`: 1 if the update took
-            more than the plain algorithm's one pass.
+            What the passes returned, and the rule's metrics with `active`: 1 if the update was
+            more than the plain algorithm's one pass, 0 if it was that, whatever the rule.
         """
-        new = batch
+        new, parameters = batch, list(parameters)
+        as_left, moves = versions(parameters), False  # by the last pass; by the rule, outside them
 
         def run(batch: Batch | None = None, **cut: Any) -> PassResult:
-            return run_pass(new if batch is None else batch, **cut)
+            nonlocal as_left, moves
+            moves = moves or versions(parameters) != as_left
+            result = run_pass(new if batch is None else batch, **cut)
+            as_left = versions(parameters)
+            return result
 
         ctx: UpdateContext[Batch, PassResult] = UpdateContext(
-            parameters=list(parameters),
+            parameters=parameters,
             optimizers=optimizers,
             run_pass=run,
             recent=self._recent_for(batch, groups),
@@ -85,6 +91,7 @@ class Updater(Generic[Batch, PassResult]):
             snapshot_device=self.snapshot_device,
         )
         results = self.active_rule.update(ctx)
+        moves = moves or versions(parameters) != as_left
         if self.fired:
             self.recent = []  # for good
         elif self._groups is None:
@@ -92,7 +99,7 @@ class Updater(Generic[Batch, PassResult]):
         elif groups is not None:
             self._groups.add(groups.split(batch))
             ctx.metrics["num_kept_groups"] = float(len(self._groups.kept))
-        return results, {"active": float(len(results) > 1), **ctx.metrics}
+        return results, {"active": float(moves or len(results) > 1), **ctx.metrics}
 
     def _recent_for(self, batch: Batch, groups: Groups[Batch] | None) -> tuple[Batch, ...]:
         """The earlier batches of an update, or draws of groups that stand for them."""

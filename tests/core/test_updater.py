@@ -10,6 +10,7 @@ import torch
 from sfpo_rllib.core import (
     EntropyTrigger,
     Extrapolated,
+    Lookahead,
     MultiEpoch,
     Single,
     SlowFast,
@@ -189,6 +190,42 @@ def test_an_entropy_that_is_not_finite_tells_the_trigger_nothing(entropy: float)
 
 def test_one_pass_is_not_active_and_has_no_metrics() -> None:
     assert Passes().update(AnyUpdater(Single()), 0)[1] == {"active": 0.0}
+
+
+class Halving(UpdateRule):
+    """One pass, and a rule that moves the parameters itself, before it or after."""
+
+    def __init__(self, *, first: bool) -> None:
+        self.first = first
+
+    def update(self, ctx: UpdateContext) -> list[Any]:
+        results = [] if self.first else [ctx.run_pass()]
+        for param in ctx.parameters:
+            param.mul_(0.5)
+        return results or [ctx.run_pass()]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [Lookahead(fast_steps=1, alpha=0.3), Halving(first=True), Halving(first=False)],
+    ids=["lookahead", "before its pass", "after its pass"],
+)
+def test_a_rule_that_moves_the_parameters_is_active_with_one_pass_until_the_trigger_fires(
+    rule: UpdateRule,
+) -> None:
+    updater, passes = AnyUpdater(rule, EntropyTrigger(window=2, threshold=AT_ONCE)), Passes()
+    active = []
+    for batch in range(4):
+        walked, metrics = passes.update(updater, batch)
+        assert walked == [batch]
+        active.append(metrics["active"])
+        updater.observe(1.0)
+    assert active == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("rule", [SlowFast(alpha=0.0), MultiEpoch(1)], ids=str)
+def test_a_rule_that_is_the_plain_algorithm_is_not_active(rule: UpdateRule) -> None:
+    assert Passes().update(AnyUpdater(rule), 0)[1]["active"] == 0
 
 
 def test_metrics_that_a_rule_does_not_set_are_zero() -> None:

@@ -28,7 +28,7 @@ from sfpo_rllib.algorithms.grpo.optimizer_learner import OptimizerLearner
 from sfpo_rllib.algorithms.grpo.partition_learner import PartitionLearner
 from sfpo_rllib.algorithms.grpo.recording_learner import RecordingLearner
 from sfpo_rllib.algorithms.grpo.weights_learner import WeightsLearner
-from sfpo_rllib.core.anchor import whole
+from sfpo_rllib.core.anchor import versions, whole
 from sfpo_rllib.core.batch_guard import BatchGuard, BatchRefused
 from sfpo_rllib.core.importance import effective_sample_share
 from sfpo_rllib.core.metrics import Metrics, accumulate, over_learners, per_token
@@ -109,7 +109,7 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner, Recor
         """Has the rule update on a batch; returns its passes' metrics and its own."""
         parameters = [param for param in self._params.values() if param.requires_grad]
         # Later mini-batches of the first pass are no longer at the start of the batch.
-        self._start_versions = _versions(parameters)
+        self._start_versions = versions(parameters)
         if len(minibatches) > 1 or not self._updater.active_rule.first_pass_at_start:
             self._add_start_logp(minibatches)
         self._require_reference(minibatches)
@@ -255,7 +255,7 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner, Recor
     def _require_start(self) -> None:
         """Raises if the parameters have moved since the update began."""
         params = [param for param in self._params.values() if param.requires_grad]
-        if _versions(params) != self._start_versions:
+        if versions(params) != self._start_versions:
             raise RuntimeError(
                 f"update_rule={self._updater.rule!r}: it moved the parameters before its first "
                 "pass over the new batch, and must say so: first_pass_at_start = False"
@@ -391,8 +391,3 @@ def _trained_head(module: Any, rule: UpdateRule) -> torch.Tensor:
         )
     weight: torch.Tensor = head.weight
     return weight
-
-
-def _versions(parameters: list[torch.Tensor]) -> list[int]:
-    """How often each was changed in place."""
-    return [param._version for param in parameters]
