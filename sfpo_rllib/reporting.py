@@ -28,10 +28,17 @@ COLUMNS = {
     "learn_s": "timers/learn",
     "sync_weights_s": "timers/sync_weights",
     "heldout_accuracy": "evaluation/env_runners/accuracy",
+    "completion_length_mean": "env_runners/completion_length_mean",
+    "truncated_fraction": "env_runners/truncated_fraction",
+    "num_groups_equal_reward": "env_runners/num_groups_equal_reward",
 }
 PASSES = "passes"  # over batches, of the update of the iteration: those that have a loss
-FIELDS = (*COLUMNS, PASSES)
-_LOSS_OF_A_PASS = re.compile(r"learners/default_policy/sfpo/pass_\d+/loss")
+OF_LAST_PASS = ("grad_norm", "clip_fraction")  # as the entropy is
+FIELDS = (*COLUMNS, PASSES, *OF_LAST_PASS)
+_PASS = "learners/default_policy/sfpo/pass_"
+_LOSS_OF_A_PASS = re.compile(rf"{_PASS}(\d+)/loss")
+# From which share on the line says that replies were cut, and that groups taught nothing.
+MANY_CUT, MANY_EQUAL = 0.1, 0.5
 
 
 def flatten(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -47,7 +54,7 @@ def flatten(result: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def iteration_line(result: Mapping[str, Any]) -> str:
-    """One line about an iteration, and one about the evaluation after it."""
+    """One line about an iteration, and one each about what may be amiss and the evaluation."""
     values = dict(flatten(result))
     row = {name: float("nan") for name in COLUMNS} | {PASSES: 0.0} | row_of(values)
     seconds = sum(row[name] for name in ("sample_s", "learn_s", "sync_weights_s"))
@@ -57,9 +64,23 @@ def iteration_line(result: Mapping[str, Any]) -> str:
         f"{row[PASSES]:2.0f} passes {row['tokens_per_s']:5.0f} tok/s  "
         f"{seconds:4.1f} s"
     )
+    if warnings := list(_warnings(values)):
+        line += f"\n           {', '.join(warnings)}"
     if COLUMNS["heldout_accuracy"] in values:
         line += f"\n           held-out accuracy {row['heldout_accuracy']:.3f}"
     return line
+
+
+def _warnings(values: Mapping[str, float]) -> Iterator[str]:
+    """What keeps a run from learning that its accuracy alone does not tell."""
+    nan = float("nan")
+    cut = values.get("env_runners/truncated_fraction", nan)
+    if cut >= MANY_CUT:
+        yield f"{cut:.0%} of replies cut"
+    num_groups = values.get("env_runners/num_episodes", nan) / values.get("config/group_size", nan)
+    equal = values.get("env_runners/num_groups_equal_reward", nan)
+    if equal >= MANY_EQUAL * num_groups:
+        yield f"{equal / num_groups:.0%} of groups with equal rewards"
 
 
 class RunReport:
@@ -130,10 +151,13 @@ class RunReport:
 def row_of(values: Mapping[str, float]) -> dict[str, float]:
     """The columns of progress.csv, of an iteration's metrics by their paths."""
     row = {name: values[path] for name, path in COLUMNS.items() if path in values}
-    losses = [value for path, value in values.items() if _LOSS_OF_A_PASS.fullmatch(path)]
-    if losses:  # those of passes that were not made are NaN
-        row[PASSES] = float(sum(not math.isnan(loss) for loss in losses))
-    return row
+    passes = {m[1]: values[path] for path in values if (m := _LOSS_OF_A_PASS.fullmatch(path))}
+    # Those of passes that were not made are NaN.
+    made = [int(k) for k, loss in passes.items() if not math.isnan(loss)]
+    if passes:
+        row[PASSES] = float(len(made))
+    of_last = {name: f"{_PASS}{max(made, default=0)}/{name}" for name in OF_LAST_PASS if made}
+    return row | {name: values[path] for name, path in of_last.items() if path in values}
 
 
 def tensorboard_writer(folder: Path, first_step: int) -> SummaryWriter:

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,19 @@ def test_line_says_what_a_person_watches() -> None:
     assert "held-out accuracy 0.400" in iteration_line(make_result(3, accuracy=0.4))
 
 
+def test_line_says_how_much_was_cut_or_taught_nothing_where_that_is_much() -> None:
+    def warnings(cut: float, equal: float) -> list[str]:
+        result = make_result(3) | {"config": {"group_size": 4}}
+        numbers = {"truncated_fraction": cut, "num_groups_equal_reward": equal}
+        result["env_runners"] |= {"num_episodes": 32, **numbers}
+        return [line.strip() for line in iteration_line(result).splitlines()[1:]]
+
+    assert warnings(0.05, 3) == []
+    assert warnings(0.25, 3) == ["25% of replies cut"]
+    assert warnings(0.25, 6) == ["25% of replies cut, 75% of groups with equal rewards"]
+    assert warnings(0, 4) == ["50% of groups with equal rewards"]
+
+
 def test_line_fits_a_terminal_of_100_columns_with_what_is_left_beside_it() -> None:
     result = make_result(9999)
     result["env_runners"] |= {"episode_return_mean": -0.5, "tokens_per_s": 123456.0}
@@ -93,6 +107,46 @@ def test_a_row_counts_the_passes_that_were_made() -> None:
     result = {"learners": {"default_policy": {"sfpo": {**passes, "pass_2": {"loss": 0.25}}}}}
     assert row_of(dict(flatten(result)))["passes"] == 2
     assert "passes" not in row_of({"training_iteration": 1.0})
+
+
+def test_a_row_has_what_shows_that_a_run_learns_nothing() -> None:
+    passes = {
+        f"pass_{k}": {"loss": loss, "grad_norm": 1.0 + k, "clip_fraction": k / 10}
+        for k, loss in enumerate([0.5, 0.25, math.nan])
+    }
+    numbers = {
+        "completion_length_mean": 7.5,
+        "truncated_fraction": 0.75,
+        "num_groups_equal_reward": 3.0,
+    }
+    result = {"env_runners": numbers, "learners": {"default_policy": {"sfpo": passes}}}
+    expected = numbers | {"passes": 2, "grad_norm": 2.0, "clip_fraction": 0.1}
+    assert row_of(dict(flatten(result))) == expected
+
+
+def test_a_run_goes_on_where_its_rows_have_fewer_columns(tmp_path: Path) -> None:
+    old = "iteration,rollouts,heldout_accuracy\r\n1.0,16.0,0.25\r\n2.0,32.0,\r\n3.0,48.0,\r\n"
+    (tmp_path / PROGRESS).write_text(old, newline="")
+    report = RunReport(tmp_path, after=2)
+    result = make_result(3)
+    result["env_runners"]["truncated_fraction"] = 0.5
+    report.add(result)
+    report.close()
+    rows = rows_of(tmp_path)
+    assert all(list(row) == list(FIELDS) for row in rows)
+    columns = ("iteration", "rollouts", "heldout_accuracy", "truncated_fraction")
+    assert [[row[name] for name in columns] for row in rows] == [
+        ["1.0", "16.0", "0.25", ""],
+        ["2.0", "32.0", "", ""],
+        ["3.0", "48.0", "", "0.5"],
+    ]
+
+
+def test_the_docs_name_every_column() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "runs.md").read_text()
+    table = page.split("| column | is |")[1].split("\n\n")[0]
+    names = [row.split("|")[1] for row in table.strip().splitlines()[1:]]
+    assert [name for cell in names for name in re.findall(r"`(\w+)`", cell)] == list(FIELDS)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 7, 40])
