@@ -62,20 +62,26 @@ def renewed_fraction(groups: Sequence[Group]) -> float:
 
 
 def summarize(groups: Sequence[Group]) -> dict[str, float]:
-    """Means over the episodes of one or more groups.
+    """What the episodes of one or more groups are like.
 
     Returns:
         `episode_return_mean`, `episode_len_mean` (turns), `completion_length_mean` (sampled
-        tokens), `truncated_fraction` (of episodes with a reply cut at max_tokens, or that filled
-        the context), `num_groups_equal_reward`; `accuracy`, the mean of `is_success` in the final
-        infos, if an environment gives it; and `env_metrics/<name>`, the means of the numbers under
-        the final infos' `metrics`.
+        tokens), and of each the least as `_min` and the most as `_max`; `truncated_fraction` (of
+        episodes with a reply cut at max_tokens, or that filled the context),
+        `num_groups_equal_reward`; `accuracy`, the mean of `is_success` in the final infos, if an
+        environment gives it; and `env_metrics/<name>`, the means of the numbers under the final
+        infos' `metrics`.
     """
     digests = _all_digests(groups)
+    spread: dict[str, list[float]] = {
+        "episode_return": [digest.episode_return for digest in digests],
+        "episode_len": [digest.num_turns for digest in digests],
+        "completion_length": [digest.num_sampled_tokens for digest in digests],
+    }
     result: dict[str, float] = {
-        "episode_return_mean": fmean(digest.episode_return for digest in digests),
-        "episode_len_mean": fmean(digest.num_turns for digest in digests),
-        "completion_length_mean": num_sampled_tokens(groups) / len(digests),
+        **{f"{name}_mean": fmean(values) for name, values in spread.items()},
+        **{f"{name}_min": min(values) for name, values in spread.items()},
+        **{f"{name}_max": max(values) for name, values in spread.items()},
         "truncated_fraction": fmean(digest.truncated for digest in digests),
         "num_groups_equal_reward": sum(has_equal_rewards(group) for group in groups),
     }

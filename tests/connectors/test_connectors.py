@@ -155,13 +155,19 @@ def test_an_episode_of_another_runner_is_refused():
 # Summaries.
 
 
-def test_a_summary_is_the_means_over_all_episodes():
+def test_a_summary_is_the_means_and_the_ends_over_all_episodes():
     groups = [GROUPS[:2], GROUPS[2:]]
     assert num_sampled_tokens(groups) == 2 + 4 + 1 + 2
     assert summarize(groups) == {
         "episode_return_mean": (1.0 + 0.0 + 0.5 + 2.0) / 4,
         "episode_len_mean": (1 + 1 + 2 + 3) / 4,
         "completion_length_mean": 9 / 4,
+        "episode_return_min": 0.0,
+        "episode_return_max": 2.0,
+        "episode_len_min": 1,
+        "episode_len_max": 3,
+        "completion_length_min": 1,
+        "completion_length_max": 4,
         "truncated_fraction": 1 / 4,
         "num_groups_equal_reward": 0,
     }

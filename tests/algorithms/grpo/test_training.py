@@ -33,11 +33,12 @@ MakeConfig = Callable[..., SFPOConfig]
 Running = Callable[[GRPO], SFPO]
 
 ROLLOUT_KEYS = {
-    "episode_return_mean",
+    *(f"episode_return_{what}" for what in ("mean", "min", "max")),
+    *(f"episode_len_{what}" for what in ("mean", "min", "max")),
     "accuracy",
     "num_groups_equal_reward",
     "num_groups_dropped",
-    "completion_length_mean",
+    *(f"completion_length_{what}" for what in ("mean", "min", "max")),
     "tokens_per_s",
     "weights_version",
 }
