@@ -6,7 +6,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +14,7 @@ from typing import IO, Any
 from tensorboardX import SummaryWriter
 
 PROGRESS = "progress.csv"
+HELD_OUT = "heldout_accuracy"
 # Columns of the CSV file and where in RLlib's result they are.
 COLUMNS = {
     "iteration": "training_iteration",
@@ -27,7 +28,7 @@ COLUMNS = {
     "sample_s": "timers/sample",
     "learn_s": "timers/learn",
     "sync_weights_s": "timers/sync_weights",
-    "heldout_accuracy": "evaluation/env_runners/accuracy",
+    HELD_OUT: "evaluation/env_runners/accuracy",
     "completion_length_mean": "env_runners/completion_length_mean",
     "truncated_fraction": "env_runners/truncated_fraction",
     "num_groups_equal_reward": "env_runners/num_groups_equal_reward",
@@ -66,8 +67,8 @@ def iteration_line(result: Mapping[str, Any]) -> str:
     )
     if warnings := list(_warnings(values)):
         line += f"\n           {', '.join(warnings)}"
-    if COLUMNS["heldout_accuracy"] in values:
-        line += f"\n           held-out accuracy {row['heldout_accuracy']:.3f}"
+    if COLUMNS[HELD_OUT] in values:
+        line += f"\n           held-out accuracy {row[HELD_OUT]:.3f}"
     return line
 
 
@@ -187,6 +188,28 @@ def read_rows(path: Path) -> list[dict[str, float]]:
         {name: float(row[name]) for name in FIELDS if row.get(name)}
         for row in csv.DictReader(lines)
     ]
+
+
+def highest(
+    rows: Iterable[Mapping[str, float]], column: str, among: Collection[int] | None = None
+) -> tuple[int, float] | None:
+    """The iteration at which a column was highest, the newest of equal ones, and its value.
+
+    Args:
+        rows: Of a progress.csv.
+        column: What is compared; rows in which it is no number do not count.
+        among: Only these iterations; None: all.
+
+    Returns:
+        None if no row counts.
+    """
+    found = [
+        (row[column], int(row["iteration"]))
+        for row in rows
+        if math.isfinite(row.get(column, math.nan)) and (among is None or row["iteration"] in among)
+    ]
+    value, iteration = max(found, default=(0.0, None))
+    return None if iteration is None else (iteration, value)
 
 
 @contextmanager

@@ -46,6 +46,14 @@ def train(
     iterations: Annotated[int, typer.Option(help="To be done in all.")] = 100,
     checkpoint_every: Annotated[int, typer.Option(help="Iterations between checkpoints.")] = 10,
     keep: Annotated[int, typer.Option(help="Checkpoints that stay.")] = 2,
+    keep_best: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The one at which this column of progress.csv was highest stays too, e.g. "
+            "heldout_accuracy.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run, and start nothing.")
     ] = False,
@@ -89,6 +97,7 @@ def train(
                 iterations=iterations,
                 checkpoint_every=checkpoint_every,
                 keep=keep,
+                keep_best=keep_best,
                 evaluate_ends=bool(loaded.evaluation_interval),
                 trackers=trackers,
                 on_result=on_result,

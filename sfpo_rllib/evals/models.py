@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from sfpo_rllib.checkpoints import CheckpointError, newest_valid, read_weights, verify
 from sfpo_rllib.checkpoints.manifest import MANIFEST, METADATA
 from sfpo_rllib.core.checks import nearest
-from sfpo_rllib.evals.runs import RunNotes, best_iteration, iteration_of, notes_of, numbered
+from sfpo_rllib.evals.runs import RunNotes, best_measured, iteration_of, notes_of, numbered
 from sfpo_rllib.run_loop.folder import holds_run
 from sfpo_rllib.run_loop.identity import fingerprint
 
@@ -182,13 +182,21 @@ def _chosen(run: Path, choice: str) -> list[Path]:
             logger.warning("Skipped a checkpoint: %s", error)
     if choice == "all":
         return whole
-    best = best_iteration(run, [iteration_of(path) for path in whole])
+    best = best_measured(run, [iteration_of(path) for path in whole])
     if best is None:
         raise ValueError(
             f"checkpoint=best: the run in {run} does not say what held-out accuracy it had at its "
             "checkpoints; take newest or all"
         )
-    return [path for path in whole if iteration_of(path) == best]
+    ever = best_measured(run)
+    if ever is not None and ever[1] > best[1]:
+        logger.warning(
+            "checkpoint=best: takes iteration %d, held-out accuracy %.3f. It was %.3f at "
+            "iteration %d, of which there is no checkpoint; keep_best of run() spares the best",
+            *best,
+            *reversed(ever),
+        )
+    return [path for path in whole if iteration_of(path) == best[0]]
 
 
 def _of_checkpoint(

@@ -9,12 +9,11 @@ from typing import Any
 
 from sfpo_rllib.algorithms.sfpo import SFPOConfig
 from sfpo_rllib.evals.tasks import Task
-from sfpo_rllib.reporting import PROGRESS, flatten, read_rows, row_of
+from sfpo_rllib.reporting import HELD_OUT, PROGRESS, flatten, highest, read_rows, row_of
 from sfpo_rllib.run_loop import folder as run_folder
 from sfpo_rllib.run_loop.folder import RECORD
 
 TUNE_SETTINGS, TUNE_RESULTS = "params.json", "result.json"
-_HELD_OUT = "heldout_accuracy"
 # What its evaluations depend on. Others, of any class of config, are no matter here.
 _OF_EVALUATION = (
     "chat_template_kwargs",
@@ -82,8 +81,8 @@ class RunNotes:
         if not (self.folder / RECORD).is_file():
             return None
         for row in progress(self.folder):
-            if row.get("iteration") == iteration and _HELD_OUT in row:
-                return row[_HELD_OUT]
+            if row.get("iteration") == iteration and HELD_OUT in row:
+                return row[HELD_OUT]
         return None
 
 
@@ -141,8 +140,12 @@ def iteration_of(checkpoint: Path) -> int:
     return int(match[1]) if match else -1
 
 
-def best_iteration(run: Path, among: Sequence[int]) -> int | None:
-    """The one of some iterations at which a run's held-out accuracy was highest.
+def best_measured(run: Path, among: Sequence[int] | None = None) -> tuple[int, float] | None:
+    """At which iteration a run's held-out accuracy was highest, and how high it was.
+
+    Args:
+        run: Its folder.
+        among: Only these iterations; None: all, whether or not there is a checkpoint of them.
 
     Returns:
         None if it was measured at none of them, or it is a trial of Tune's, which numbers its
@@ -150,9 +153,4 @@ def best_iteration(run: Path, among: Sequence[int]) -> int | None:
     """
     if not (run / RECORD).is_file():
         return None
-    measured = {
-        int(row["iteration"]): row[_HELD_OUT]
-        for row in progress(run)
-        if _HELD_OUT in row and row["iteration"] in among
-    }
-    return max(measured, key=lambda i: (measured[i], i)) if measured else None
+    return highest(progress(run), HELD_OUT, among)

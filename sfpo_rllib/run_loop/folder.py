@@ -4,7 +4,7 @@ import json
 import logging
 import secrets
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +18,7 @@ from sfpo_rllib.checkpoints.manifest import own_files
 from sfpo_rllib.checkpoints.places import files_below
 from sfpo_rllib.folder_lock import FolderInUse, FolderLock
 from sfpo_rllib.recordings import RolloutStore
-from sfpo_rllib.reporting import PROGRESS, write_json
+from sfpo_rllib.reporting import PROGRESS, highest, write_json
 from sfpo_rllib.run_loop.identity import Identity
 
 logger = logging.getLogger(__name__)
@@ -105,6 +105,7 @@ class RunFolder:
         config: AlgorithmConfig,
         *,
         keep: int,
+        keep_best: str | None = None,
         may_differ: Collection[str] = (),
     ) -> None:
         """Looks at the folder, and locks it; it is made if it does not exist.
@@ -112,7 +113,9 @@ class RunFolder:
         Args:
             folder: A local path.
             config: Of the run, validated.
-            keep: Number of checkpoints to keep.
+            keep: Number of the newest checkpoints to keep.
+            keep_best: A column of progress.csv: the checkpoint at whose iteration it was highest
+                is kept too. None: only the newest are.
             may_differ: Settings that may differ from those of the run in the folder.
 
         Raises:
@@ -120,7 +123,7 @@ class RunFolder:
             CheckpointError: If it holds checkpoints, and none of them is whole.
         """
         self.path = Path(folder).expanduser().resolve()
-        self._keep = keep
+        self._keep, self._keep_best = keep, keep_best
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"folder={str(folder)!r}: must be a folder, not a file")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -154,8 +157,13 @@ class RunFolder:
     def __exit__(self, *error: object) -> None:
         self._lock.release()
 
-    def save(self, algo: Algorithm) -> Path:
-        """Saves a checkpoint and deletes those of the run that are one too many."""
+    def save(self, algo: Algorithm, rows: Iterable[Mapping[str, float]] = ()) -> Path:
+        """Saves a checkpoint and deletes those of the run that are one too many.
+
+        Args:
+            algo: What is saved.
+            rows: Of progress.csv, by which the best one is known.
+        """
         name = f"{PREFIX}{algo.iteration:06d}"
         target = self.path / name
         record = self.record
@@ -165,11 +173,23 @@ class RunFolder:
         record.checkpoints = [*(other for other in record.checkpoints if other != name), name]
         self.write_record()
         algo.save_to_path(str(target))
-        for old in record.checkpoints[: -self._keep]:
-            self._delete(self.path / old)
-        record.checkpoints = record.checkpoints[-self._keep :]
+        stay = {*record.checkpoints[-self._keep :], *self._best(rows)}
+        for old in record.checkpoints:
+            if old not in stay:
+                self._delete(self.path / old)
+        record.checkpoints = [each for each in record.checkpoints if each in stay]
         self.checkpoint = target
         return target
+
+    def _best(self, rows: Iterable[Mapping[str, float]]) -> list[str]:
+        """The name of the checkpoint that is spared, if one is."""
+        if self._keep_best is None:
+            return []
+        # A kill may have left the names of some that are gone.
+        names = [name for name in self.record.checkpoints if (self.path / name).is_dir()]
+        there = {int(name.removeprefix(PREFIX)): name for name in names}
+        best = highest(rows, self._keep_best, among=there)
+        return [] if best is None else [there[best[0]]]
 
     def write_record(self) -> None:
         """Writes run.json."""

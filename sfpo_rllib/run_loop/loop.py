@@ -16,14 +16,22 @@ from ray.rllib.utils.typing import ResultDict
 from ray.tune import Callback
 
 from sfpo_rllib.algorithms.grpo import GRPO, GRPOConfig
-from sfpo_rllib.core.checks import is_int, is_number, problems_of
+from sfpo_rllib.core.checks import is_int, is_number, nearest, problems_of
 from sfpo_rllib.core.registry import name_of
 from sfpo_rllib.env_runners.runner_calls import kill_runners
 from sfpo_rllib.interrupt import BatchGivenUp, StopRequest, is_interactive
 from sfpo_rllib.local_paths import local_path
 from sfpo_rllib.provenance import machine, versions
 from sfpo_rllib.ray_start import start_ray
-from sfpo_rllib.reporting import PROGRESS, finite, iteration_line, read_rows, write_json
+from sfpo_rllib.reporting import (
+    FIELDS,
+    HELD_OUT,
+    PROGRESS,
+    finite,
+    iteration_line,
+    read_rows,
+    write_json,
+)
 from sfpo_rllib.run_loop.folder import PREFIX, SUMMARY, RunFolder, Session
 from sfpo_rllib.run_loop.journal import Journal
 
@@ -66,6 +74,7 @@ class Plan:
     iterations: int
     checkpoint_every: int
     keep: int
+    keep_best: str | None
     grace_s: float
     evaluate_ends: bool
     trackers: Sequence[Callback]
@@ -77,6 +86,11 @@ class Plan:
         for name in ("iterations", "checkpoint_every", "keep"):
             if not is_int(getattr(self, name), least=1):
                 yield f"{name}={getattr(self, name)!r}: must be an integer of at least 1"
+        if not (self.keep_best is None or self.keep_best in FIELDS):
+            yield (
+                f"keep_best={self.keep_best!r}: must be None or a column of {PROGRESS}, one of "
+                f"{list(FIELDS)}{nearest(self.keep_best, FIELDS)}"
+            )
         if not is_number(self.grace_s, least=0):
             yield f"grace_s={self.grace_s!r}: must be a number of seconds, at least 0"
         if not isinstance(self.trackers, list | tuple) or not all(
@@ -98,6 +112,7 @@ def run(
     iterations: int,
     checkpoint_every: int = 10,
     keep: int = 2,
+    keep_best: str | None = None,
     grace_s: float = 60.0,
     evaluate_ends: bool = False,
     may_differ: Collection[str] = (),
@@ -122,7 +137,11 @@ def run(
         folder: A local path.
         iterations: To be done in all. With more than last time the run is lengthened.
         checkpoint_every: Iterations between checkpoints; the last one is saved too.
-        keep: Checkpoints that stay.
+        keep: How many checkpoints stay, the newest ones.
+        keep_best: A column of progress.csv, e.g. "heldout_accuracy": the checkpoint at whose own
+            iteration it was highest stays too, of equal ones the newest. One whose row does not
+            have it, as there was no evaluation at that iteration, is never the best. None: only
+            the newest stay.
         grace_s: Seconds that an iteration may take after the signal; saving comes after them.
         evaluate_ends: Evaluates before the first iteration and after the last one too, whatever
             `evaluation_interval` says.
@@ -146,6 +165,7 @@ def run(
         iterations=iterations,
         checkpoint_every=checkpoint_every,
         keep=keep,
+        keep_best=keep_best,
         grace_s=grace_s,
         evaluate_ends=evaluate_ends,
         trackers=trackers,
@@ -155,13 +175,18 @@ def run(
     problems = list(plan.problems())
     if not isinstance(config, GRPOConfig):
         problems.append(f"config={config!r}: must be a GRPOConfig or an SFPOConfig")
+    elif keep_best == HELD_OUT and not config.evaluation_interval:
+        problems.append(
+            f"keep_best={keep_best!r}: must be another column, or evaluation_interval a number: "
+            "it is evaluated at no checkpoint but the last"
+        )
     problems += problems_of(lambda: local_path("folder", folder))
     if problems:
         raise ValueError("\n".join(["run: invalid arguments", *problems]))
     config = config.copy(copy_frozen=False)
     config.validate()
     with (
-        RunFolder(folder, config, keep=keep, may_differ=may_differ) as place,
+        RunFolder(folder, config, keep=keep, keep_best=keep_best, may_differ=may_differ) as place,
         StopRequest() as stop,
     ):
         session = _Session(plan, place, stop)
@@ -293,7 +318,7 @@ class _Session:
                 self._save(algo, report)
         if stop.signum is not None:
             self._save_last(algo, report)
-        elif plan.evaluate_ends and report.rows and "heldout_accuracy" not in report.rows[-1]:
+        elif plan.evaluate_ends and report.rows and HELD_OUT not in report.rows[-1]:
             self._evaluate(algo, report.add_to_last)
 
     def _save_last(self, algo: GRPO, report: Journal) -> None:
@@ -331,7 +356,7 @@ class _Session:
             self._lost = f"; iteration {algo.iteration} was not saved, as it samples ahead still"
             return
         report.sync()  # a checkpoint's rows are there when it is
-        report.saved(self._place.save(algo))
+        report.saved(self._place.save(algo, report.rows))
         self._place.record.sessions[-1].to_iteration = algo.iteration
         self._note(algo, report, "")
 

@@ -172,6 +172,10 @@ def test_without_vllm_it_is_said_what_to_install(
         (["--output", "RUN", "--iterations", "0"], "iterations=0: must be an integer of at least"),
         (["--output", "RUN", "--iterations", "-3"], "iterations=-3: must be an integer of at le"),
         (["--output", "RUN", "--keep", "0"], "keep=0: must be an integer of at least 1"),
+        (
+            ["--output", "RUN", "--keep-best", "acuracy"],
+            "keep_best='acuracy': must be None or a co",
+        ),
         (["--output", "RUN", "--checkpoint-every", "0"], "checkpoint_every=0: must be an integer"),
         (["--output", "CONFIG"], "sums.yaml': must be a folder, not a file"),
         (["--output", "s3://bucket"], "must be a path on this machine"),

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,17 @@ def run(tmp_path: Path, tiny_model: Path) -> Path:
 def test_checkpoints_of_a_run_are_chosen(run: Path, choice: str, names: list[int]) -> None:
     found = find_models(run, checkpoint=choice)
     assert [model.name for model in found] == [f"mine/checkpoint_{i:06d}" for i in names]
+
+
+def test_that_the_best_checkpoint_is_gone_is_said(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    find_models(run, checkpoint="best")
+    assert not caplog.text
+    shutil.rmtree(run / "checkpoint_000002")
+    (model,) = find_models(run, checkpoint="best")
+    assert model.name == "mine/checkpoint_000003"
+    assert "takes iteration 3, held-out accuracy 0.375. It was 0.500 at iteration 2" in caplog.text
 
 
 def test_a_run_is_one_whatever_model_was_written_into_it(run: Path) -> None:

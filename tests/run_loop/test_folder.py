@@ -1,8 +1,10 @@
 """A run's folder: what it refuses, what it keeps, what it never touches."""
 
 import json
+import math
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,8 @@ class Saver:
         write_manifest(folder)
 
 
-def save(place: RunFolder, iteration: int) -> None:
-    place.save(Saver(iteration))  # type: ignore[arg-type]
+def save(place: RunFolder, iteration: int, rows: Sequence[dict[str, float]] = ()) -> None:
+    place.save(Saver(iteration), rows)  # type: ignore[arg-type]
 
 
 def names(folder: Path) -> list[str]:
@@ -69,6 +71,42 @@ def test_the_newest_checkpoints_stay_and_nothing_of_others_goes(
     assert (folder / "notes.txt").read_text() == "mine"
     with RunFolder(folder, good, keep=2) as place:
         assert place.checkpoint is not None and place.checkpoint.name == "checkpoint_000035"
+
+
+def test_the_best_checkpoint_stays_beside_the_newest_until_there_is_a_better_one(
+    good: SFPOConfig, folder: Path
+) -> None:
+    accuracy = {5: 0.9, 10: 0.8, 20: 0.5, 30: math.nan, 40: 0.1, 60: 0.8}  # 5 is no checkpoint
+    rows = [{"iteration": float(i), "heldout_accuracy": value} for i, value in accuracy.items()]
+    there = {
+        10: [10],
+        20: [10, 20],
+        30: [10, 30],
+        40: [10, 40],
+        50: [10, 50],
+        60: [60],
+        70: [60, 70],
+    }
+    for iterations in ((10, 20, 30), (40, 50, 60, 70)):  # two sessions
+        with RunFolder(folder, good, keep=1, keep_best="heldout_accuracy") as place:
+            for iteration in iterations:
+                save(place, iteration, [row for row in rows if row["iteration"] <= iteration])
+                assert names(folder) == [f"checkpoint_{i:06d}" for i in there[iteration]]
+                place.write_record()
+
+
+def test_a_best_checkpoint_that_is_gone_does_not_take_the_place_of_the_next_best(
+    good: SFPOConfig, folder: Path
+) -> None:
+    rows = [{"iteration": i, "reward": r} for i, r in {1: 0.9, 2: 0.8, 3: 0.1, 4: 0.0}.items()]
+    with RunFolder(folder, good, keep=3, keep_best="reward") as place:
+        for iteration in (1, 2, 3):
+            save(place, iteration, rows[:iteration])
+        place.write_record()
+    shutil.rmtree(folder / "checkpoint_000001")
+    with RunFolder(folder, good, keep=1, keep_best="reward") as place:
+        save(place, 4, rows)
+    assert names(folder) == ["checkpoint_000002", "checkpoint_000004"]
 
 
 def test_a_checkpoint_that_a_kill_left_half_deleted_goes_with_the_next(
@@ -221,6 +259,10 @@ def test_bad_arguments_are_all_named_before_anything_is_made(
         run(good, folder, iterations=0, checkpoint_every=1.5, keep=True, grace_s=-1, on_end=3)  # type: ignore[arg-type]
     for field in ("iterations=0", "checkpoint_every=1.5", "keep=True", "grace_s=-1", "on_end=3"):
         assert f"\n{field}: must be" in str(caught.value)
+    with pytest.raises(ValueError, match=r"keep_best='acuracy': must be .* mean 'accuracy'\?"):
+        run(good, folder, iterations=1, keep_best="acuracy")
+    with pytest.raises(ValueError, match="keep_best='heldout_accuracy': must be another column, o"):
+        run(good, folder, iterations=1, keep_best="heldout_accuracy")
     with pytest.raises(ValueError, match="folder='s3://bucket/run': must be a path on this"):
         run(good, "s3://bucket/run", iterations=1)
     with pytest.raises(ValueError, match="config=None: must be a GRPOConfig"):

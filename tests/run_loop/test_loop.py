@@ -73,6 +73,22 @@ def test_a_finished_run_starts_nothing_and_a_longer_one_goes_on(
     assert summary["finished"] and summary["iterations"] == 3 and summary["sessions"] == 2
 
 
+def measured(algo: SFPO, workers: Any) -> dict[str, Any]:
+    """An evaluation that is best at iteration 4."""
+    return {"env_runners": {"accuracy": {2: 0.3, 4: 0.8, 6: 0.5}[algo.iteration + 1]}}
+
+
+def test_the_best_checkpoint_is_spared_by_the_session_after_it_too(
+    config: SFPOConfig, folder: Path
+) -> None:
+    config.evaluation(evaluation_interval=2, custom_evaluation_function=measured)
+    how: dict[str, Any] = {"checkpoint_every": 1, "keep": 1, "keep_best": "heldout_accuracy"}
+    for iterations, there in ((3, [2, 3]), (5, [4, 5]), (7, [4, 7])):
+        run(config, folder, iterations=iterations, **how)
+        found = sorted(path.name for path in folder.glob("checkpoint_*"))
+        assert found == [f"checkpoint_{i:06d}" for i in there]
+
+
 def test_evaluations_at_the_ends_stand_in_the_rows_and_change_nothing(
     config: SFPOConfig, folder: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from sfpo_rllib.reporting import (
     PROGRESS,
     RunReport,
     flatten,
+    highest,
     iteration_line,
     read_rows,
     row_of,
@@ -140,6 +141,16 @@ def test_a_run_goes_on_where_its_rows_have_fewer_columns(tmp_path: Path) -> None
         ["2.0", "32.0", "", ""],
         ["3.0", "48.0", "", "0.5"],
     ]
+
+
+def test_the_highest_is_the_newest_of_equal_ones_and_no_nan() -> None:
+    values = {1: 0.5, 2: 0.75, 3: math.nan, 4: 0.75, 5: 0.25}
+    rows = [{"iteration": float(i), "reward": value} for i, value in values.items()]
+    rows += [{"iteration": 6.0}]
+    assert highest(rows, "reward") == (4, 0.75)
+    assert highest(rows, "reward", among=[1, 3, 5, 6]) == (1, 0.5)
+    assert highest(rows, "reward", among=[3, 6]) is None
+    assert highest(rows, "accuracy") is None
 
 
 def test_the_docs_name_every_column() -> None:
