@@ -62,3 +62,5 @@ def test_committed_contenders_are_summed_up_from_their_runs() -> None:
     grid = [run for run in results["runs"] if run not in table]
     summary = strongest.summarize(grid, table, results["rates"], strongest.PROTOCOL)
     assert json.loads(json.dumps(summary)) == results["tasks"]
+    pair = {task: strongest.paper_pair(table, task) for task in strongest.PROTOCOL.tasks}
+    assert json.loads(json.dumps(pair)) == results["paper_pair"]
