@@ -149,7 +149,7 @@ def test_replicas_stay_equal(running: Running) -> None:
         ({"entropy_z_threshold": None}, r"^entropy_z_threshold=None: must be a number"),
         (
             {"entropy_window": 5, "entropy_z_threshold": 2.1},
-            r"^entropy_z_threshold=2\.1: must be at most sqrt\(entropy_window - 1\) = 2,",
+            r"^entropy_z_threshold=2\.1: must be below sqrt\(entropy_window - 1\) = 2,",
         ),
     ],
 )

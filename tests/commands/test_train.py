@@ -73,7 +73,7 @@ MISTAKES = {
     "num_env_runners=two": "num_env_runners='two': must be an integer >= 0",
     "num_env_runners=": "num_env_runners=None: must be an integer >= 0",
     "num_learners=-2": "num_learners=-2: must be an integer >= 0",
-    "num_gpus_per_learner=-1": "num_gpus_per_learner=-1: must be a number >= 0",
+    "num_gpus_per_learner=-1": "num_gpus_per_learner=-1: must be a number in [0, 1]",
     "evaluation_duration=": "evaluation_duration=None: must be an integer >= 1",
     "evaluation_duration=0": "evaluation_duration=0: must be an integer >= 1",
     "evaluation_duration=auto": "evaluation_duration='auto': must be an integer >= 1",

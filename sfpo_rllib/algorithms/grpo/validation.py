@@ -34,7 +34,8 @@ _HUB_SECONDS = 10.0
 def unknown_problems(given: Mapping[str, Any], known: Mapping[str, Any], cls: type) -> list[str]:
     """Settings that there are none of.
 
-    RLlib sets whatever a dict (Tune's param_space, say) brings, known or not.
+    RLlib sets whatever a dict (Tune's param_space, say) brings, known or not. Names such as
+    `__stdout_file__` are Tune's own.
 
     Args:
         given: All attributes of a config.
@@ -47,7 +48,7 @@ def unknown_problems(given: Mapping[str, Any], known: Mapping[str, Any], cls: ty
         f"{key}={value!r}: no such setting{nearest(key, public)}"
         for key, value in given.items()
         # RLlib notes a copied config's class under "class".
-        if key not in known and key != "class"
+        if key not in known and key != "class" and not key.startswith("__")
     ]
 
 

@@ -303,7 +303,8 @@ def test_unknown_keys_of_a_dict_are_refused_with_the_nearest_name(good, key, nea
 def test_an_unknown_key_like_nothing_else_is_refused_too(good):
     config = SFPOConfig().update_from_dict({**good.to_dict(), "zzqxj": 3})
     assert problems_of(config) == ["zzqxj=3: no such setting"]
-    config = SFPOConfig().update_from_dict({**good.to_dict(), "_lr": 3})
+    of_tune = {"__stdout_file__": None, "__trial_info__": "a trial"}
+    config = SFPOConfig().update_from_dict({**good.to_dict(), "_lr": 3, **of_tune})
     assert problems_of(config) == ["_lr=3: no such setting; did you mean 'lr'?"]
 
 

@@ -143,7 +143,7 @@ def test_a_batch_of_dropped_groups_leaves_everything_as_it_was(build):
         equal_reward_groups="drop",
         minibatch_size=4,
         entropy_window=2,
-        entropy_z_threshold=1.0,
+        entropy_z_threshold=0.5,
         kl_coeff=0.1,
     )
     before = algo.get_module_weights()
