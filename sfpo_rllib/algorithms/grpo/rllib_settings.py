@@ -263,7 +263,8 @@ def _policy_problems(policies: Any) -> list[str]:
     """What is said of the one policy; a collection of names says nothing."""
     spec = policies[DEFAULT_POLICY_ID] if isinstance(policies, Mapping) else None
     said = spec.get_state() if isinstance(spec, PolicySpec) else spec
-    if said is None or (isinstance(said, tuple) and all(part in (None, {}) for part in said)):
+    # Tune's JSON makes lists of tuples.
+    if said is None or (isinstance(said, tuple | list) and all(p in (None, {}) for p in said)):
         return []
     return [f"policies[{DEFAULT_POLICY_ID!r}]={said!r:.{_LONG}}: must be left out{_UNREAD}"]
 

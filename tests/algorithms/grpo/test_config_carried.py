@@ -81,3 +81,12 @@ def test_plain_values_and_searches_stay_as_they_are() -> None:
         assert unpacked(packed) == {"f": value}
     lock = threading.Lock()
     assert carried([lock]) == [lock], "Tune will say that it cannot be pickled"
+
+
+def test_a_config_is_as_sound_behind_tunes_json_with_what_tune_adds(
+    make_config: MakeConfig,
+) -> None:
+    config = make_config(GRPOConfig)
+    of_tune = {"__stdout_file__": None, "__trial_info__": "a trial"}
+    arrived = GRPOConfig.from_dict(json.loads(json.dumps(config.to_dict())) | of_tune)
+    assert list(arrived.cheap_problems()) == list(config.cheap_problems()) == []
