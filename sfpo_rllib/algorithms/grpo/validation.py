@@ -48,7 +48,7 @@ def unknown_problems(given: Mapping[str, Any], known: Mapping[str, Any], cls: ty
         f"{key}={value!r}: no such setting{nearest(key, public)}"
         for key, value in given.items()
         # RLlib notes a copied config's class under "class".
-        if key not in known and key != "class" and not key.startswith("__")
+        if key not in known and key != "class" and not str(key).startswith("__")
     ]
 
 
