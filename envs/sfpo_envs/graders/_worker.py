@@ -1,17 +1,25 @@
 r"""The process in which math-verify runs; started by :mod:`sfpo_envs.graders.pool`, never imported.
 
-It is run by its path, so that it loads neither gymnasium nor the rest of the package. Messages are
-JSON, not pickles: what was computed from a reply must not be able to run code in the parent.
+It is run by its path, so that it loads neither gymnasium nor the rest of the package. It imports
+math-verify and then forks a worker whenever it is asked to:
+
+    in:  b"fork", followed by the descriptor of the worker's socket; or a worker's process id
+    out: first {"ready": true} or {"error": text}, then the worker's process id; or its exit code,
+         minus the signal that killed it, once it has ended
+
+Messages of a worker are JSON, not pickles: what was computed from a reply must not be able to run
+code in the parent.
 
     in:  [gold, answer, timeout in whole seconds, memory in bytes]
-    out: first {"ready": true} or {"error": text}, then for each request {"equal": bool},
-         {"equal": null} if the gold cannot even be compared with itself, or {"error": text}
+    out: for each request {"equal": bool}, {"equal": null} if the gold cannot even be compared with
+         itself, or {"error": text}
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import json
 import logging
 import os
@@ -22,7 +30,10 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from typing import Any
+
+Compare = Callable[[str, str], bool | None]
 
 _NUM_GOLDS_KEPT = 256  # a group of replies has the same
 _APART = 1e-3  # as a share; farther than any tolerance
@@ -36,24 +47,40 @@ _BRACES = re.compile(r"\\(?:\{|lbrace)")
 
 
 def main() -> None:
-    """Answer requests on the socket whose descriptor is the first argument, until it closes."""
-    connection = Connection(int(sys.argv[1]))
+    """Fork workers for who holds the other end of the socket of the first argument."""
+    control = Connection(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     logging.disable(logging.CRITICAL)  # math-verify warns that its own timeouts are off
     _set_soft_limit(resource.RLIMIT_CORE, 0)
-    # These mean that the parent has closed its end of the socket, or is gone.
-    with contextlib.suppress(EOFError, ConnectionError):
-        _serve(connection)
-
-
-def _serve(connection: Connection) -> None:
     try:
         compare = _load_comparison()
-        compare("$(x+1)^2$", "$x^2+2x+1$")  # loads the rest: the first request need not wait for it
+        compare("$(x+1)^2$", "$x^2+2x+1$")  # loads the rest: no worker need do so
     except ImportError as error:
-        _send(connection, {"error": f"{type(error).__name__}: {error}"})
+        _send(control, {"error": f"{type(error).__name__}: {error}"})
         return
-    _send(connection, {"ready": True})
+    gc.freeze()  # workers' garbage collection would copy all that is imported
+    _send(control, {"ready": True})
+    # These mean that the parent has closed its end of a socket, or is gone.
+    with contextlib.suppress(EOFError, ConnectionError):
+        _fork_workers(control, compare)
+
+
+def _fork_workers(control: Connection, compare: Compare) -> None:
+    while True:
+        question = control.recv_bytes()
+        if question != b"fork":
+            _, status = os.waitpid(int(question), 0)
+            control.send_bytes(b"%d" % os.waitstatus_to_exitcode(status))
+            continue
+        descriptor = recv_handle(control)
+        if (pid := os.fork()) == 0:
+            control.close()
+            return _serve(Connection(descriptor), compare)
+        os.close(descriptor)
+        control.send_bytes(b"%d" % pid)
+
+
+def _serve(connection: Connection, compare: Compare) -> None:
     while True:
         gold, answer, timeout_s, memory_bytes = json.loads(connection.recv_bytes())
         _limit_cpu_time(timeout_s)
@@ -69,7 +96,7 @@ def _serve(connection: Connection) -> None:
             _send(connection, {"equal": equal})
 
 
-def _load_comparison() -> Callable[[str, str], bool | None]:
+def _load_comparison() -> Compare:
     """Import math-verify and return what compares a gold answer with another."""
     import math_verify
 

@@ -3,8 +3,9 @@
 math-verify and sympy can compute for hours on a short text such as ``9^{9^{9^9}}``, in C code that
 no Python exception interrupts, and math-verify's own timeouts work in the main thread only. So they
 run in worker processes, which have a memory limit and are killed when their time is up. Workers
-start on first use and serve any number of comparisons, from any thread. They end with this process,
-however it ends.
+start on first use and serve any number of comparisons, from any thread. They are forks of one
+process that has imported math-verify, which takes a second: one that was killed is replaced in
+hundredths. All end with this process, however it ends.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,11 +84,12 @@ class _StarvedError(TimeoutError):
     """The time was up, but the worker hardly had a processor."""
 
 
-class _Worker:
-    """One worker process and the socket to it; for one thread at a time."""
+class _Template:
+    """The process that workers are forks of, and the socket to it; for any thread."""
 
     def __init__(self) -> None:
-        self._connection, child_end = multiprocessing.Pipe()
+        self._control, child_end = multiprocessing.Pipe()
+        self._turn = threading.Lock()
         # What this process can import the child can, even if sys.path has changed since the start.
         import_path = os.pathsep.join(map(os.path.abspath, sys.path))
         with child_end:
@@ -97,13 +102,56 @@ class _Worker:
                 env={**os.environ, "PYTHONPATH": import_path},
             )
         try:
-            self._receive(_START_TIMEOUT_S)
+            _receive(self._control, _START_TIMEOUT_S)
         except (EOFError, OSError, ComparisonError) as error:
             self.kill()
             raise RuntimeError(f"the math-verify worker did not start: {error!r}") from error
         except BaseException:
             self.kill()
             raise
+
+    def fork(self, connection: Connection) -> int:
+        """Start a worker that is given a connection, and return its process id.
+
+        Raises:
+            EOFError, OSError: This process is gone.
+        """
+        with self._turn:
+            return self._asked(b"fork", connection)
+
+    def wait(self, pid: int) -> int:
+        """Return the exit code of a worker that is ending, minus the signal that killed it."""
+        with self._turn:
+            try:
+                return self._asked(b"%d" % pid)
+            except (EOFError, OSError):
+                return -signal.SIGKILL  # with this process; nobody knows better
+
+    def kill(self) -> None:
+        """End the process and leave no zombie. Its workers end when their connections do."""
+        self._process.kill()
+        self._control.close()
+        self._process.wait()
+
+    def _asked(self, question: bytes, connection: Connection | None = None) -> int:
+        try:
+            self._control.send_bytes(question)
+            if connection is not None:
+                send_handle(self._control, connection.fileno(), self._process.pid)
+            return int(self._control.recv_bytes())
+        except BaseException:  # after an interrupt the next one would have this one's answer
+            self.kill()
+            raise
+
+
+class _Worker:
+    """One worker process and the socket to it; for one thread at a time."""
+
+    def __init__(self, template: _Template) -> None:
+        self._template = template
+        self._connection, child_end = multiprocessing.Pipe()
+        with child_end:
+            self.pid = template.fork(child_end)
 
     def equivalent(self, request: _Request) -> bool:
         """Compare; after anything but a returned value or a ComparisonError, kill the worker.
@@ -116,7 +164,7 @@ class _Worker:
         cpu_s = -self._cpu_seconds()
         self._connection.send_bytes(request.to_bytes())
         try:
-            equal = self._receive(request.timeout_s)["equal"]
+            equal = _receive(self._connection, request.timeout_s)["equal"]
         except TimeoutError:
             cpu_s += self._cpu_seconds()
             if cpu_s < _STARVED * request.timeout_s:
@@ -126,16 +174,12 @@ class _Worker:
             raise UngradableGoldError(f"no answer could be right: {request.gold!r}")
         return equal
 
-    @property
-    def pid(self) -> int:
-        """The process's id."""
-        return self._process.pid
-
     def kill(self) -> int:
         """End the process, leave no zombie and return its exit code, minus the signal if killed."""
-        self._process.kill()
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
         self._connection.close()
-        return self._process.wait()
+        return self._template.wait(self.pid)
 
     def _cpu_seconds(self) -> float:
         """Return how long the process has had a processor; not a number if nobody knows."""
@@ -146,13 +190,14 @@ class _Worker:
         user, system = fields[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
-    def _receive(self, timeout_s: float) -> dict[str, Any]:
-        if not self._connection.poll(timeout_s):
-            raise TimeoutError
-        message = json.loads(self._connection.recv_bytes())
-        if "error" in message:
-            raise ComparisonError(message["error"])
-        return message
+
+def _receive(connection: Connection, timeout_s: float) -> dict[str, Any]:
+    if not connection.poll(timeout_s):
+        raise TimeoutError
+    message: dict[str, Any] = json.loads(connection.recv_bytes())
+    if "error" in message:
+        raise ComparisonError(message["error"])
+    return message
 
 
 class _WorkerPool:
@@ -167,6 +212,8 @@ class _WorkerPool:
     def _start_empty(self) -> None:
         self._slots = threading.BoundedSemaphore(_MAX_WORKERS)
         self._idle: deque[_Worker] = deque()
+        self._template: _Template | None = None
+        self._starting = threading.Lock()
 
     def equivalent(self, request: _Request) -> bool:
         """See the function of this name."""
@@ -185,7 +232,7 @@ class _WorkerPool:
                 try:
                     worker, is_fresh = self._idle.pop(), False
                 except IndexError:
-                    worker, is_fresh = _Worker(), True
+                    worker, is_fresh = self._new_worker(), True
                 try:
                     equal = worker.equivalent(request)
                 except ComparisonError:
@@ -204,14 +251,26 @@ class _WorkerPool:
                     self._idle.append(worker)
                     return equal
 
+    def _new_worker(self) -> _Worker:
+        with self._starting:
+            if self._template is not None:
+                with suppress(EOFError, OSError):  # it was killed
+                    return _Worker(self._template)
+            self._template = _Template()
+            return _Worker(self._template)
+
     def idle_workers(self) -> list[int]:
         """See the function of this name."""
         return [worker.pid for worker in self._idle]
 
     def close(self) -> None:
-        """End all idle workers."""
+        """End all idle workers, and what they are forks of."""
         while self._idle:
             self._idle.pop().kill()
+        with self._starting:
+            if self._template is not None:
+                self._template.kill()
+            self._template = None
 
 
 _POOL = _WorkerPool()

@@ -1,6 +1,5 @@
 """Hostile replies: hundreds of them, graded among others in one batch by two threads."""
 
-import os
 import random
 import re
 import threading
@@ -130,10 +129,11 @@ class PeakMemory(threading.Thread):
             for status in Path("/proc").glob("[0-9]*/status"):
                 try:
                     fields = dict(re.findall(r"^(PPid|VmPeak):\s+(\d+)", status.read_text(), re.M))
-                    is_worker = b"graders/_worker.py" in (status.parent / "cmdline").read_bytes()
                 except OSError:
                     continue
-                if is_worker and fields.get("PPid") == str(os.getpid()) and "VmPeak" in fields:
+                template = pool._POOL._template
+                is_worker = template and fields.get("PPid") == str(template._process.pid)
+                if is_worker and "VmPeak" in fields:
                     self.peak_mb = max(self.peak_mb, int(fields["VmPeak"]) / 1024)
 
 

@@ -22,8 +22,8 @@ grade = make_grader("math", cache_size=0, timeout_s=PATIENT)
 HOSTILE = ["9^{9^{9^9}}", "2^{1000000000}", "((9!)!)!", r"\binom{10^9}{5 \cdot 10^8}"]
 
 
-def workers_of(pid):
-    """Process ids of a process's live grader workers, none of its other children (ray's, say)."""
+def children_of(pid):
+    """Process ids of a process's live children that run the worker's script, of no others."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -34,6 +34,11 @@ def workers_of(pid):
         if int(parent) == pid and state != "Z" and b"graders/_worker.py" in command:
             found.append(int(stat.parent.name))
     return found
+
+
+def workers_of(pid):
+    """Process ids of a process's live grader workers, forks of its one child."""
+    return [worker for template in children_of(pid) for worker in children_of(template)]
 
 
 def wait_for(condition, timeout_s):
@@ -78,6 +83,48 @@ def test_workers_killed_from_outside_are_replaced():
     assert not set(workers) & set(workers_of(os.getpid()))
 
 
+@pytest.mark.parametrize("with_workers", [False, True])
+def test_what_workers_are_forks_of_is_replaced_too(with_workers):
+    grade(*SYMBOLIC)
+    (template,) = children_of(os.getpid())
+    for pid in [template, *(workers_of(os.getpid()) if with_workers else [])]:
+        os.kill(pid, signal.SIGKILL)
+    with ThreadPoolExecutor(4) as threads:
+        verdicts = [threads.submit(grade, *SYMBOLIC) for _ in range(4)]
+    assert {verdict.result().verdict for verdict in verdicts} == {Verdict.CORRECT}
+    with pytest.raises(TimeoutError):
+        equivalent("$42$", "$9^{9^{9^9}}$", 0.5)
+    assert grade(*SYMBOLIC).verdict is Verdict.CORRECT
+
+
+def test_a_killed_worker_is_replaced_by_a_fork_and_leaves_no_zombie():
+    equivalent("$x$", "$y$", PATIENT)
+    templates = children_of(os.getpid())
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            equivalent("$42$", "$9^{9^{9^9}}$", 0.3)
+        assert equivalent("$x$", "$y$", PATIENT) is False
+    assert children_of(os.getpid()) == templates
+    children = Path(f"/proc/{templates[0]}/task/{templates[0]}/children").read_text().split()
+    assert all(is_running(int(pid)) for pid in children)
+
+
+def test_an_interrupt_while_a_worker_starts_harms_no_later_one(monkeypatch):
+    pool._POOL.close()
+    equivalent("$x$", "$y$", PATIENT)
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    while pool._POOL._idle:
+        pool._POOL._idle.pop().kill()
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "send_handle", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            equivalent("$x$", "$y$", PATIENT)
+    assert equivalent("$x$", "$x$", PATIENT) is True
+
+
 def test_a_worker_that_dies_at_work_is_an_error_that_shows(monkeypatch):
     pool._POOL.close()
 
@@ -111,14 +158,14 @@ def test_a_comparison_that_got_no_processor_is_asked_once_more(caplog):
 def test_a_time_out_counts_at_once_if_the_worker_was_at_work(monkeypatch, share_of_cpu, times):
     asked = []
 
-    def time_out(worker, timeout_s):
+    def time_out(connection, timeout_s):
         if timeout_s != pool._START_TIMEOUT_S:
             asked.append(timeout_s)
             raise TimeoutError
-        return receive(worker, timeout_s)
+        return receive(connection, timeout_s)
 
-    receive = pool._Worker._receive
-    monkeypatch.setattr(pool._Worker, "_receive", time_out)
+    receive = pool._receive
+    monkeypatch.setattr(pool, "_receive", time_out)
     monkeypatch.setattr(pool._Worker, "_cpu_seconds", lambda worker: len(asked) * share_of_cpu)
     assert make_grader("math", cache_size=0, timeout_s=1)(*SYMBOLIC).verdict is Verdict.TIMED_OUT
     assert asked == [1] * times
@@ -151,11 +198,11 @@ def test_a_worker_that_the_kernel_ends_for_its_time_has_timed_out():
 def test_an_interrupted_comparison_leaves_no_stale_answer(monkeypatch):
     equivalent("$x$", "$x$", PATIENT)
 
-    def interrupt(worker, timeout_s):
+    def interrupt(connection, timeout_s):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pool._Worker, "_receive", interrupt)
+        patch.setattr(pool, "_receive", interrupt)
         with pytest.raises(KeyboardInterrupt):
             equivalent("$x$", "$x$", PATIENT)
     assert equivalent("$x$", "$y$", PATIENT) is False
@@ -207,15 +254,15 @@ def test_a_script_without_a_main_guard_can_grade_and_leaves_no_worker(tmp_path):
         "from sfpo_envs import make_grader\ngrade = make_grader(cache_size=0, timeout_s=60)\n"
         f"print(grade(*{SYMBOLIC!r}).verdict)\n"
         "from sfpo_envs.graders import pool\n"
-        "print(pool._POOL._idle[-1]._process.pid)\n"
+        "print(pool._POOL._template._process.pid, *pool.idle_workers())\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, check=False
     )
     assert done.stderr == ""
-    verdict, pid = done.stdout.split()
-    assert verdict == "correct"
-    assert not is_running(int(pid))
+    verdict, *pids = done.stdout.split()
+    assert verdict == "correct" and len(pids) == 2
+    assert not any(is_running(int(pid)) for pid in pids)
 
 
 @pytest.mark.parametrize("busy", [False, True])
@@ -244,4 +291,4 @@ def test_a_broken_installation_is_an_exception_and_no_verdict(monkeypatch, tmp_p
     pool._POOL.close()
     with pytest.raises(RuntimeError, match=r"did not start: .*antlr4 has the wrong version"):
         grade(*SYMBOLIC)
-    assert workers_of(os.getpid()) == []
+    assert children_of(os.getpid()) == []
