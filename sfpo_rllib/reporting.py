@@ -62,7 +62,8 @@ def iteration_line(result: Mapping[str, Any]) -> str:
     line = (
         f"iter {row['iteration']:4.0f}  accuracy {row['accuracy']:.3f}  "
         f"reward {row['reward']:.3f}  entropy {row['entropy']:.3f} "
-        f"{row[PASSES]:2.0f} passes {row['tokens_per_s']:5.0f} tok/s  "
+        f"{row[PASSES]:2.0f} {'pass  ' if row[PASSES] == 1 else 'passes'} "
+        f"{row['tokens_per_s']:5.0f} tok/s  "
         f"{seconds:4.1f} s"
     )
     if warnings := list(_warnings(values)):
