@@ -30,15 +30,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 gc.disable()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """At its end the interpreter finds everything: after pytest, which collects five times."""
+    config.add_cleanup(gc.unfreeze)
+
+
 def pytest_collection_finish() -> None:
     """From here on garbage is collected, but for what is there already."""
     gc.freeze()
     gc.enable()
-
-
-def pytest_unconfigure() -> None:
-    """At its end the interpreter finds everything."""
-    gc.unfreeze()
 
 
 # RLlib's connectors ask for the whole stack, and for lines of source that they do not look at.
