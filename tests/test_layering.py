@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -106,6 +107,24 @@ def test_environments_import_nothing_that_trains() -> None:
 def test_environments_are_reached_through_plugins_alone() -> None:
     found = {name for name in outside("sfpo_rllib") if name.partition(".")[0] == "sfpo_envs"}
     assert found == {"sfpo_envs.plugins"}
+
+
+def test_an_engine_is_imported_if_it_is_chosen_and_vllm_where_it_is_used() -> None:
+    from sfpo_rllib.env_runners.engines import ENGINES
+
+    engines = {place.partition(":")[0] for place in ENGINES.values()}
+    assert engines < MODULES.keys()
+    for module, path in MODULES.items():
+        assert not engines & imports(module), module
+        source = path.read_text()
+        functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
+        found = (imports_of_vllm(text) for text in (source, "\n".join(map(ast.unparse, functions))))
+        everywhere, in_functions = found
+        assert everywhere <= in_functions, module
+
+
+def imports_of_vllm(source: str) -> Counter[str]:
+    return Counter(n for n in imported(source, "", is_package=False) if n.split(".")[0] == "vllm")
 
 
 def test_no_file_is_long() -> None:
