@@ -224,17 +224,17 @@ def test_two_runs_stand_next_to_each_other_at_the_same_problem(
 
 
 @needs_chromium
-def test_ten_thousand_episodes_are_small_and_open_at_once(tab: Tab, tmp_path: Path) -> None:
-    record(tmp_path, iterations=50, groups=25, length=4)
+def test_thousands_of_episodes_are_small_and_open_at_once(tab: Tab, tmp_path: Path) -> None:
+    record(tmp_path, iterations=20, groups=25, length=4)
     page = write_page([tmp_path], tmp_path / "page.html")
-    assert page.num_episodes == page.num_recorded > 10_000
-    assert page.num_bytes < 30e6
+    assert page.num_episodes == page.num_recorded > 4000
+    assert page.num_bytes < 12e6
     seconds = tab.open(page.path)
-    assert count(tab) == "1,260 groups, 10,080 episodes match"
+    assert count(tab) == f"504 groups, {page.num_episodes:,} episodes match"
     # A busy machine is many times as slow; docs/rollouts.md has what was measured.
     assert seconds < 10
     tab.enter("#q", "boxed{77")
-    assert 0 < int(count(tab).split()[0]) < 1260
+    assert 0 < int(count(tab).split()[0]) < 504
     assert tab.value("document.querySelectorAll('.row').length") < 30
     assert tab.errors == []
 
