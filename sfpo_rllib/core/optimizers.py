@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -318,8 +319,13 @@ def state_bytes(
     spec = optimizer_spec(optimizer)
     if spec.state_bytes is not None:
         return spec.state_bytes([p.numel() for p in parameters], settings or {})
-    made = make_optimizer(optimizer, parameters, matrices=matrices, settings=settings)
-    for param in parameters:
+    # Others of its shape have as many moments: of 339 tensors some 10 are asked.
+    are_matrices = {id(p) for p in matrices}
+    kinds = [(p.shape, p.dtype, id(p) in are_matrices) for p in parameters]
+    number, one = Counter(kinds), dict(zip(kinds, parameters, strict=True))
+    matrices = [p for p in one.values() if id(p) in are_matrices]
+    made = make_optimizer(optimizer, [*one.values()], matrices=matrices, settings=settings)
+    for param in one.values():
         param.grad = torch.empty_like(param)
     try:
         made.step()  # which allocates them
@@ -328,10 +334,14 @@ def state_bytes(
         logger.warning("preflight: %s's state is taken to be AdamW's: %s", name, error)
         return 2 * sum(p.nbytes for p in parameters)
     finally:
-        for param in parameters:
+        for param in one.values():
             param.grad = None
-    state = [value for moments in made.state.values() for value in moments.values()]
-    return sum(t.nbytes for t in state if isinstance(t, torch.Tensor) and t.ndim > 0)
+    return sum(
+        number[kind] * t.nbytes
+        for kind, param in one.items()
+        for t in made.state.get(param, {}).values()
+        if isinstance(t, torch.Tensor) and t.ndim > 0
+    )
 
 
 def parameters_at_once(

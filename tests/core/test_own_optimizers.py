@@ -84,6 +84,7 @@ def test_moments_of_ones_own_are_measured_on_tensors_without_data(caplog) -> Non
     with FakeTensorMode():
         params = weights()
         assert state_bytes(Plain, params) == 4 * 72
+        assert state_bytes(Plain, [*params, *weights()]) == 4 * 144
         assert state_bytes(OptimizerSpec(Plain, state_bytes=lambda n, _: max(n)), params) == 64
         assert "AdamW" not in caplog.text
         assert state_bytes(looks_at_values, params) == 8 * 72  # what nobody can tell beforehand
