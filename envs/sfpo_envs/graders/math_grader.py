@@ -16,6 +16,7 @@ from sfpo_envs.graders.cache import ResultCache
 from sfpo_envs.graders.clock import equal_times_of_day
 from sfpo_envs.graders.copied import is_copied
 from sfpo_envs.graders.extraction import EXTRACTORS, MAX_ANSWER_CHARS, check_extraction
+from sfpo_envs.graders.families import same_parameter
 from sfpo_envs.graders.grade import MAX_GOLD_CHARS, Grade, Verdict, check_gold
 from sfpo_envs.graders.guards import is_too_costly
 from sfpo_envs.graders.inequalities import alike
@@ -131,7 +132,7 @@ class MathGrader:
                 return self._ask(*texts)
             gold, answer = found_gold, found
         gold, answer = _without_sentences(gold, answer)
-        gold, answer = alike(*without_leads(gold, answer))
+        gold, answer = alike(*same_parameter(*without_leads(gold, answer)))
         for compare in (equal_amounts, equal_times_of_day):
             if (equal := compare(gold, answer)) is not None:
                 return equal

@@ -17,7 +17,7 @@ from sfpo_envs.graders.units import Unit, is_numeric, split_unit
 from sfpo_envs.graders.vectors import as_tuple
 from sfpo_envs.graders.words import respell_words
 
-_DOLLAR = re.compile(r"(?<![A-Za-z])US\s?\$|(?<!\\)\$")
+_DOLLAR = re.compile(r"(?<![A-Za-z])US\s?\\?\$|(?<!\\)\$")
 _LEADING = re.compile(
     r"^(?:\\(?:approx|therefore|implies|[rR]ightarrow)(?![A-Za-z])|~|="
     r"|\\q?quad(?![A-Za-z])|\\[,;:! ]|\s)+"
@@ -66,6 +66,7 @@ _SET = re.compile(r"(?:\\left\s*)?\\\{.*(?:\\right\s*)?\\\}", re.DOTALL)
 _DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+)")
 _LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
 _EQUALS = re.compile(r"(?<![<>!\\])=")
+_DEGREE, _RADIAN = (Unit(frozenset({(name, 1)}), frozenset()) for name in ("degree", "rad"))
 _APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])")
 
 
@@ -157,6 +158,9 @@ def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]]:
         return [(_digits(gold), _digits(answer))] if is_same else []
     if (gold.is_percent and answer.unit) or (answer.is_percent and gold.unit):
         return []
+    for degrees, other in ((gold, answer), (answer, gold)):
+        if radians := _in_radians(degrees, other):
+            return [(radians, other.value)]
     pairs = [(gold.value, answer.value)]
     if gold.unit and answer.unit:
         if gold.unit.differs(answer.unit):
@@ -172,6 +176,15 @@ def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]]:
     if comma and "." in gold.value and rational(gold.value) is not None:
         pairs.append((gold.value, f"{comma[1]}.{comma[2]}"))
     return pairs
+
+
+def _in_radians(angle: Quantity, other: Quantity) -> str | None:
+    """Return an angle in degrees as what another is in that has pi; ``None`` of all else."""
+    number = angle.value.rpartition("=")[2]
+    is_angle = angle.unit == _DEGREE and rational(number) is not None
+    if not is_angle or "\\pi" not in other.value or other.unit not in (None, _RADIAN):
+        return None
+    return rf"\frac{{{number}}}{{180}} \pi"
 
 
 def _is_tuple(value: str) -> bool:

@@ -77,10 +77,14 @@ _E_NOTATION = re.compile(
 )
 _TIMES_TEN = re.compile(r"(?<=[0-9.])(\s*)(?:[xX*]|\\ast)(\s*)(?=10\s*\^)")
 
-# Of an argument a comma can only be of thousands, and so it is in `n = 31,250` as in 31,250 alone.
+# Of an argument a comma can only be of thousands, and so it is in `n = 31,250`, `EUR 31,250` and
+# `31,250%` as in 31,250 alone.
+_GROUPED = r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+"
 _ARGUMENT = re.compile(
     r"(?:(?:frac|binom|sqrt)\s*|(?<=\}))\{[^{}()\[\]]*,[^{}()\[\]]*\}"
-    r"|=\s*(?:\\?\$\s*)?[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9]|\s*,)"
+    rf"|(?:=\s*(?:\\?\$\s*)?|^\s*(?:[A-Z]{{2,3}}\s?(?:\\?\$)?|Rs\.?|{TEXT_COMMAND}\s*\{{[^{{}}]*\}})"
+    rf"(?:\s|~|\\[,;:! ])*){_GROUPED}(?![0-9]|\s*,)"
+    rf"|^\s*{_GROUPED}(?:\.[0-9]+)?(?=\s*\\?%)"
 )
 _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
 _ANGLE = re.compile(

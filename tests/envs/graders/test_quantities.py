@@ -109,3 +109,16 @@ def test_commas_in_a_fraction_are_of_thousands(gold, right, wrong):
 )
 def test_what_changes_the_value_is_not_dropped(gold, right, wrong):
     check(gold, right, wrong)
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        (r"\frac{\pi}{6}", [r"30^\circ", "30 degrees", r"x = 30^\circ"], [r"60^\circ", "30"]),
+        (r"\pi", [r"180^\circ"], [r"180^\circ C", r"1^\circ"]),
+        (r"30^\circ", [r"\frac{\pi}{6}", r"\pi/6 \text{ rad}"], [r"30\pi", r"\pi/3"]),
+        (r"-45^\circ", [r"-\frac{\pi}{4}"], [r"\frac{\pi}{4}", r"\frac{\pi}{4} \text{ cm}"]),
+    ],
+)
+def test_an_angle_in_degrees_is_the_same_in_radians(gold, right, wrong):
+    check(gold, right, wrong)

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from answers import check
 from sfpo_envs import Verdict, make_grader
 from sfpo_envs.graders.extraction import last_number
 from sfpo_envs.graders.thousands import joined
@@ -53,3 +54,17 @@ def test_a_long_row_of_numbers_is_searched_in_no_time(space):
     start = time.process_time()
     joined(text)
     assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        ("1234", ["EUR 1,234", "Rs. 1,234", r"\text{USD } 1,234", "\u20ac1,234"], ["EUR 1,235"]),
+        ("1234.5", ["USD 1,234.50", r"\text{EUR} 1,234.50", "\u00a31,234.50"], ["USD 1,234"]),
+        ("1,234", [r"US\$1,234", r"US\$ 1,234", "US$1234"], ["US$ 1", r"US\$ 234"]),
+        (r"10000\%", [r"10,000\%", "10,000%", "100"], [r"10\%", r"0\%"]),
+        ("1, 234", ["1, 234", "234, 1"], ["1234", "EUR 1,234"]),
+    ],
+)
+def test_thousands_of_an_amount_of_money_and_of_a_percentage_are_one_number(gold, right, wrong):
+    check(gold, right, wrong)
