@@ -10,6 +10,7 @@ import re
 
 from sfpo_envs.graders.boxes import BOX_NAME
 from sfpo_envs.graders.extraction import last_boxed
+from sfpo_envs.graders.headings import is_heading
 from sfpo_envs.graders.inequalities import says_real_numbers
 from sfpo_envs.graders.languages import ANSWER_IS
 from sfpo_envs.graders.spelling import GROUP, TEXT_COMMAND
@@ -60,6 +61,8 @@ _LEAD = re.compile(
     r"^(?:[A-Za-z']+[\s,]+){0,8}(?:is|are|equals|be|get|have|obtain)\s*:?\s+(?!\w)"
     rf"|^[A-Za-z' ]{{2,40}}:\s+|^[^\n]{{0,40}}?(?i:{ANSWER_IS})[\s*]*"
 )
+# The last line of a solution of GSM8K.
+_HASHES = re.compile(r"\n\s*####[ \t]*([^\s#][^\n]*)$")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _TEXT = re.compile(rf"{TEXT_COMMAND}\s*{GROUP}")
 _EMPHASIS = re.compile(r"(?:^|(?<=\s))\*\*|\*\*(?=[\s.,]|$)|^\s*(?:#+|>)\s")
@@ -89,6 +92,9 @@ def find_answer(reply: str) -> str | None:
     boxes = len(_BOX.findall(reply))
     if boxes:
         return last_boxed(reply) if boxes == 1 else None
+    last = _HASHES.search(reply)
+    if last and not is_heading(last[1], "") and not _is_prose(last[1]):
+        return last[1]
     formulas = list(_FORMULA.finditer(reply))
     inside = _DOLLAR.split(reply)[1::2]
     if inside and all(_JOINT.fullmatch(part) for part in inside):

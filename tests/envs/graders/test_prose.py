@@ -106,3 +106,22 @@ def test_one_or_another_number_is_neither(reply):
     assert whole(reply, "3, 4").verdict is Verdict.CORRECT
     for one in ("3", "4"):
         assert whole(reply, one).verdict is Verdict.WRONG
+
+
+@pytest.mark.parametrize(
+    "solution",
+    [
+        "4.5 gallons = 4.5 * 8 pints = <<4.5*8=36>>36 pints",
+        "She pays $4.00 + $2.00 = $<<4+2=6.00>>6.00",
+        "Greg: 9+2(8)=25 books\nTotal: 32+8+25=<<32+8+25=65>>65 books",
+        "That is 50 / 200 * 100% = 25%",
+    ],
+)
+def test_the_last_line_of_a_whole_reply_counts_if_it_begins_with_hashes(solution):
+    for last, gold in (("#### 7", "7"), ("####1,234 ", "1234"), ("#### $\\frac{1}{2}$", "0.5")):
+        assert whole(f"{solution}\n{last}", gold).verdict is Verdict.CORRECT
+        assert whole(f"{solution}\n{last}", "6").verdict is Verdict.WRONG
+
+
+def test_a_heading_without_text_below_is_no_answer_of_a_whole_reply():
+    assert whole("2 + 2 = 4, so it is 4.\n#### Conclusion", "4").verdict is Verdict.CORRECT
