@@ -8,7 +8,6 @@ are compared by math-verify, in a process that is killed when it takes too long:
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
 
 from sfpo_envs.graders.amounts import equal_amounts
@@ -27,7 +26,6 @@ from sfpo_envs.graders.prose import only_number
 from sfpo_envs.graders.quantity import comparisons, read_quantity
 from sfpo_envs.graders.search import find_answer
 from sfpo_envs.graders.sight import bare, equal_at_sight, equal_words
-from sfpo_envs.graders.spelling import GROUP
 from sfpo_envs.graders.units import is_numeric
 
 logger = logging.getLogger(__name__)
@@ -36,8 +34,6 @@ _MIN_MEMORY_MB = 256
 
 COMPARISONS = ResultCache()
 """What math-verify decided lately, for all graders of this process."""
-
-_BOX = re.compile(rf"(\\f?box(?:ed)?\s*)\{{((?:[^{{}}]|{GROUP})*)\}}")
 
 
 @dataclass
@@ -126,7 +122,7 @@ class MathGrader:
             found_gold, found = find_answer(gold), find_answer(answer)
             if found_gold is None or found is None:  # math-verify searches better
                 texts = (
-                    _BOX.sub(_respelled, text) if one is None else as_text(read_quantity(one).text)
+                    text if one is None else as_text(read_quantity(one).text)
                     for text, one in ((gold, found_gold), (answer, found))
                 )
                 return self._ask(*texts)
@@ -168,7 +164,3 @@ def _decided(gold: str, answer: str) -> bool | None:
     """Compare without math-verify; ``None`` if that does not decide it."""
     equal = equal_at_sight(gold, answer)
     return equal_words(gold, answer) if equal is None else equal
-
-
-def _respelled(box: re.Match[str]) -> str:
-    return f"{box[1]}{{{read_quantity(box[2]).text}}}"

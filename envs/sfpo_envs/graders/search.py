@@ -61,6 +61,8 @@ _LEAD = re.compile(
     r"^(?:[A-Za-z']+[\s,]+){0,8}(?:is|are|equals|be|get|have|obtain)\s*:?\s+(?!\w)"
     rf"|^[A-Za-z' ]{{2,40}}:\s+|^[^\n]{{0,40}}?(?i:{ANSWER_IS})[\s*]*"
 )
+# After a box it makes that one of a step on the way.
+_FINALLY = re.compile(r"(?i)final answer is:?\s*(?:\$|\\[(\[]|[-+]?[0-9])")
 # The last line of a solution of GSM8K.
 _HASHES = re.compile(r"\n\s*####[ \t]*([^\s#][^\n]*)$")
 _DOLLAR = re.compile(r"(?<!\\)\$")
@@ -89,9 +91,9 @@ def find_answer(reply: str) -> str | None:
         reply: A reply, or a gold answer.
     """
     reply = _TEXT.sub(lambda text: _DOLLAR.sub("", text[0]), _EMPHASIS.sub("", reply)).strip()
-    boxes = len(_BOX.findall(reply))
-    if boxes:
-        return last_boxed(reply) if boxes == 1 else None
+    boxes = list(_BOX.finditer(reply))
+    if boxes and not _FINALLY.search(reply, boxes[-1].end()):
+        return last_boxed(reply)
     last = _HASHES.search(reply)
     if last and not is_heading(last[1], "") and not _is_prose(last[1]):
         return last[1]

@@ -134,7 +134,10 @@ def test_numbers_are_read_alike_in_a_box_and_in_a_whole_reply(gold, right, wrong
         ("$1$ and $2$ or $3$", "1, 2, 3"),
         ("69$,$84", "69,84"),
         (r"So \boxed{4} after $x = 5$", "4"),
-        (r"\boxed{1} or \boxed{2}", None),  # math-verify joins them
+        (r"\boxed{1} and then \boxed{2}", "2"),
+        (r"\boxed{1} and \boxed{2}", "1, 2"),
+        (r"$\boxed{7}$ so far. The final answer is $8$. I hope it is correct.", "8"),
+        (r"\boxed{7}. That final answer is in simplest form, of 3 digits less.", "7"),
         ("1 + 2 = 3 and so on and on, 3 + 4", None),
         (r"\frac{1}{L C s^{2}+R C s+1}", r"\frac{1}{L C s^{2}+R C s+1}"),
         ("18 square feet of carpet", "18 square feet of carpet"),
