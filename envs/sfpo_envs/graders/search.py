@@ -13,6 +13,7 @@ from sfpo_envs.graders.extraction import last_boxed
 from sfpo_envs.graders.headings import is_heading
 from sfpo_envs.graders.inequalities import says_real_numbers
 from sfpo_envs.graders.languages import ANSWER_IS
+from sfpo_envs.graders.sight import rational
 from sfpo_envs.graders.spelling import GROUP, TEXT_COMMAND
 from sfpo_envs.graders.units import is_numeric, split_unit
 
@@ -80,6 +81,8 @@ _DENIED = re.compile(
     r"|(?:be|equal(?:\s+to)?|exactly|just|simply|actually)\s+){0,2}$"
 )
 _OR = re.compile(r",?\s+or\s+")
+_AND = re.compile(r",\s+(?:and\s+)?|\s+and\s+")
+_ARE = re.compile(r"(?<![A-Za-z])are:?\s+$")
 _REACH = 50
 _JOINT = re.compile(r"\s*(?:,?\s*and|,?\s*or|,)\s*")
 
@@ -157,15 +160,43 @@ def _last_of(reply: str, formulas: list[re.Match[str]]) -> str | None:
     return _joined(reply, formulas, place)
 
 
+def _listed(reply: str, numbers: list[re.Match[str]], place: int) -> str | None:
+    """Return the numbers of the list that one is of: "They are 1, 2, and 3"."""
+    first = last = place
+    while first and _AND.fullmatch(reply, numbers[first - 1].end(), numbers[first].start()):
+        first -= 1
+    while numbers[last + 1 :] and _AND.fullmatch(
+        reply, numbers[last].end(), numbers[last + 1].start()
+    ):
+        last += 1
+    before = reply[max(numbers[first].start() - 8, 0) : numbers[first].start()]
+    if first == last or not _ARE.search(before):
+        return None
+    return ", ".join(number[0] for number in numbers[first : last + 1])
+
+
 def _joined(reply: str, formulas: list[re.Match[str]], place: int) -> str:
     """Return a formula and those that "and", "or" and commas join to it."""
-    parts = [_content(formulas[place])]
-    for before, after in zip(formulas[place:], formulas[place + 1 :], strict=False):
-        if not _JOINT.fullmatch(reply, before.end(), after.start()):
+    parts, end = [_content(formulas[place])], formulas[place].end()
+    for after in formulas[place + 1 :]:
+        joint = _JOINT.fullmatch(reply, end, after.start())
+        if joint is None:
             break
-        parts.append(_content(after))
-    percent = re.match(r"\s*(?:\\?%|percent|pct)", reply[formulas[place + len(parts) - 1].end() :])
+        content, end = _content(after), after.end()
+        if "or" in joint[0] and _is_another_form(parts[-1], content):
+            parts.pop()
+        parts.append(content)
+    percent = re.match(r"\s*(?:\\?%|percent|pct)", reply[end:])
     return ", ".join(parts) + (r"\%" if percent else "")
+
+
+def _is_another_form(first: str, second: str) -> bool:
+    """Tell whether two formulas are one answer: 2/5 and 0.4, or ``3x = 6`` and ``x = 2``."""
+    (left, equals, _), (other, other_equals, _) = first.partition("="), second.partition("=")
+    if equals and other_equals:
+        return left.split() != other.split()
+    value = rational(first)
+    return value is not None and value == rational(second)
 
 
 def _is_denied(reply: str, answer: re.Match[str]) -> bool:
@@ -173,7 +204,9 @@ def _is_denied(reply: str, answer: re.Match[str]) -> bool:
 
 
 def _one_or_another(reply: str, numbers: list[re.Match[str]], place: int) -> str | None:
-    """Return a number and those that "or" joins to it."""
+    """Return a number and those of its list, or that "or" joins to it."""
+    if listed := _listed(reply, numbers, place):
+        return listed
     found = [numbers[place]]
     for number in numbers[place + 1 :]:
         if not _OR.fullmatch(reply, found[-1].end(), number.start()):

@@ -125,3 +125,36 @@ def test_the_last_line_of_a_whole_reply_counts_if_it_begins_with_hashes(solution
 
 def test_a_heading_without_text_below_is_no_answer_of_a_whole_reply():
     assert whole("2 + 2 = 4, so it is 4.\n#### Conclusion", "4").verdict is Verdict.CORRECT
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        (
+            "2400, 1350, 864",
+            [
+                "Therefore the possible areas are 2400, 1350, and 864.",
+                "The answers are 864, 1350 and 2400, as wanted.",
+                "The three areas that we get are: 1350, 864, 2400",
+            ],
+            ["Therefore the possible areas are 2400, 1350, and 865.", "They are 2400 and 1350 cm."],
+        ),
+        (
+            "5",
+            ["Of the 3, 4, and 5 apples he took 5.", "Its sides were 3, 4 and 5."],
+            ["Its sides are 3, 4 and 5."],
+        ),
+        (
+            r"\frac{58}{3}",
+            [
+                r"This gives $3x = 58$ or $x = \frac{58}{3}$.",
+                r"It is $\frac{116}{6}$ or $\frac{58}{3}$.",
+            ],
+            [r"This gives $x = 58$ or $x = \frac{58}{3}$.", r"It is $58$ or $\frac{58}{3}$."],
+        ),
+    ],
+)
+def test_lists_and_other_forms_of_an_answer_in_a_whole_reply(gold, right, wrong):
+    for replies, verdict in ((right, Verdict.CORRECT), (wrong, Verdict.WRONG)):
+        for reply in replies:
+            assert whole(reply, gold).verdict is verdict, reply
