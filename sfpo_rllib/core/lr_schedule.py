@@ -96,7 +96,7 @@ class LRSchedule:
         warmup = self.lr_warmup_batches
         if batch < warmup:
             return self.lr * (batch + 1) / (warmup + 1)  # the first batch is not trained at 0
-        if self.lr_total_batches is None or self.lr_schedule == "constant":
+        if self.lr_total_batches is None:  # it is constant
             return self.lr
         progress = min((batch - warmup) / (self.lr_total_batches - warmup), 1.0)
         share = 1.0 - progress

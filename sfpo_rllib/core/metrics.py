@@ -13,12 +13,10 @@ Metrics = dict[str, torch.Tensor]  # scalars
 def accumulate(totals: Metrics, metrics: Metrics) -> None:
     """Adds the metrics of a further micro-batch to `totals`."""
     for name, value in metrics.items():
-        if name not in totals:
-            totals[name] = value
-        else:
-            totals[name] = (
-                torch.maximum(totals[name], value) if _is_max(name) else (totals[name] + value)
-            )
+        if name in totals:
+            add = torch.maximum if _is_max(name) else torch.add
+            value = add(totals[name], value)
+        totals[name] = value
 
 
 def over_learners(totals: Metrics, *, distributed: bool) -> dict[str, float]:
