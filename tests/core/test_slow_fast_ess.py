@@ -8,7 +8,9 @@ import torch
 from sfpo_rllib.core import SlowFast, SlowFastESS, Updater, UpdateRule
 
 
-def trained(rule: UpdateRule, *shares: float) -> tuple[torch.Tensor, list[dict[str, float]]]:
+def trained(
+    rule: UpdateRule, *shares: float, **more: float
+) -> tuple[torch.Tensor, list[dict[str, float]]]:
     """After an update on each of some batches, whose first passes measure these shares."""
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
     optimizer = torch.optim.AdamW([weight], lr=0.03)
@@ -20,7 +22,7 @@ def trained(rule: UpdateRule, *shares: float) -> tuple[torch.Tensor, list[dict[s
             optimizer.zero_grad()
             (weight - target).square().sum().backward()
             optimizer.step()
-            return {"engine_ess": next(measured)}
+            return {"engine_ess": next(measured), **more}
 
         batch = torch.arange(3) + float(i)
         _, metrics = updater.update(batch, run_pass, parameters=[weight], optimizers=[optimizer])
@@ -42,6 +44,11 @@ def test_a_batch_that_says_less_is_followed_less_far(share: float) -> None:
     assert metrics["scaled_alpha"] == pytest.approx(alpha)
     assert metrics["pull_back_norm"] == pytest.approx((1 - alpha) * metrics["displacement_norm"])
     assert torch.equal(weight, trained(SlowFast(3, metrics["scaled_alpha"]), 1.0)[0])
+
+
+def test_an_entropy_that_is_no_number_takes_nothing_from_the_share() -> None:
+    masked = trained(SlowFastESS(3, 0.8), 0.25, entropy=math.nan)  # logits that are -inf
+    assert masked[1] == trained(SlowFastESS(3, 0.8), 0.25)[1]
 
 
 def test_passes_that_do_not_measure_it_are_an_error_and_leave_the_parameters() -> None:

@@ -1,5 +1,6 @@
 """Passes with mini-batches of their own: settings that rules with a fast trajectory share."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -83,3 +84,24 @@ class FastSlowPasses(FastPasses):
         if self.slow_minibatches is None:
             return ctx.run_pass()
         return ctx.run_pass(num_minibatches=self.slow_minibatches)
+
+
+def measured(result: object, name: str, *, without: str) -> float:
+    """What a pass has measured; 0 if no token of it counts, which measures nothing.
+
+    Args:
+        result: Of the pass.
+        name: Of the metric.
+        without: What must be set otherwise with passes that do not measure it.
+
+    Raises:
+        ValueError: If the pass does not.
+    """
+    if isinstance(result, Mapping):
+        if name in result:
+            return float(result[name])
+        if math.isnan(result.get("entropy", 0.0)):
+            return 0.0
+    raise ValueError(
+        f"{without} with passes that measure no {name}, as those of learners other than GRPO's"
+    )

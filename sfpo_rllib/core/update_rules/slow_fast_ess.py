@@ -1,10 +1,10 @@
 """SFPO for batches that are not quite of the policy that learns from them."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sfpo_rllib.core.update_rules.passes import measured
 from sfpo_rllib.core.update_rules.rule import Batch, PassResult, UpdateContext
 from sfpo_rllib.core.update_rules.slow_fast import SlowFast
 
@@ -38,20 +38,11 @@ class SlowFastESS(SlowFast):
             return super().update(ctx)
         with ctx.anchored() as start:
             results = [self.fast_pass(ctx, turn=k) for k in range(self.fast_steps)]
-            alpha = self.alpha * math.sqrt(_effective_sample_share(results[0]))
+            share = measured(
+                results[0], "engine_ess", without="update_rule=SlowFastESS: must be SlowFast"
+            )
+            alpha = self.alpha * math.sqrt(min(max(share, 0.0), 1.0))
             ctx.metrics.update(scaled_alpha=alpha, **vars(start.measure(alpha)))
             start.reposition(alpha)
             results.append(self.slow_pass(ctx))
             return results
-
-
-def _effective_sample_share(result: object) -> float:
-    share = result.get("engine_ess") if isinstance(result, Mapping) else None
-    if isinstance(result, Mapping) and math.isnan(result.get("entropy", 0.0)):
-        return 0.0  # no token counts, and no step was taken
-    if share is None:
-        raise ValueError(
-            "update_rule=SlowFastESS: must be SlowFast with passes that measure no engine_ess, as "
-            "those of learners other than GRPO's"
-        )
-    return min(max(float(share), 0.0), 1.0)

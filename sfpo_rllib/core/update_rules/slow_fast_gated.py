@@ -1,12 +1,12 @@
 """SFPO that stops: within a batch where a gradient surges, for good where its halves disagree."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sfpo_rllib.core.anchor import Anchor, products
 from sfpo_rllib.core.checks import integer, none, number, value_problems
+from sfpo_rllib.core.update_rules.passes import measured
 from sfpo_rllib.core.update_rules.rule import Batch, PassResult, UpdateContext
 from sfpo_rllib.core.update_rules.slow_fast import SlowFast
 
@@ -97,7 +97,10 @@ class SlowFastGated(SlowFast):
         """Whether the newest pass was one too many."""
         if self.max_head_grad_growth is None or len(results) < 2:
             return False
-        first, newest = (_head_grad_norm(result) for result in (results[0], results[-1]))
+        first, newest = (
+            measured(result, HEAD_GRAD_NORM, without="max_head_grad_growth: must be None")
+            for result in (results[0], results[-1])
+        )
         return newest > self.max_head_grad_growth * first
 
     def _look_at(self, start: Anchor, middle: Anchor) -> float:
@@ -117,16 +120,3 @@ class SlowFastGated(SlowFast):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from `state_dict()`."""
         self._seen.update(state)
-
-
-def _head_grad_norm(result: object) -> float:
-    """Of a pass; 0 if no token of it counts, which measures nothing."""
-    if isinstance(result, Mapping):
-        if HEAD_GRAD_NORM in result:
-            return float(result[HEAD_GRAD_NORM])
-        if math.isnan(result.get("entropy", 0.0)):
-            return 0.0
-    raise ValueError(
-        "max_head_grad_growth: must be None with passes that measure no head_grad_norm, as those "
-        "of learners other than GRPO's"
-    )
