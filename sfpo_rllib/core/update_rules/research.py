@@ -1,11 +1,10 @@
 """Kin of SFPO: without the slow pass, with fewer passes, over earlier batches too."""
 
-import itertools
 from dataclasses import dataclass, field
 
 from sfpo_rllib.core.anchor import Anchor, products
 from sfpo_rllib.core.checks import integer, none, number, one_of, value_problems
-from sfpo_rllib.core.slow_fast import slow_fast_problems, slow_fast_update
+from sfpo_rllib.core.slow_fast import slow_fast_problems
 from sfpo_rllib.core.update_rules.group_history import GroupReplay
 from sfpo_rllib.core.update_rules.passes import FastPasses, FastSlowPasses
 from sfpo_rllib.core.update_rules.rule import Batch, PassResult, UpdateContext
@@ -106,7 +105,7 @@ def _step_ratio(start: Anchor, middle: Anchor) -> float:
 
 
 @dataclass(frozen=True, repr=False)
-class SlowFastReplay(FastSlowPasses):
+class SlowFastReplay(SlowFast):
     """SFPO whose fast trajectory first walks once through the batches before this one.
 
     One pass over each of the last M - 1 batches, oldest first, K passes over the new one, the way
@@ -126,14 +125,10 @@ class SlowFastReplay(FastSlowPasses):
         priority: By group, the power of its mean |advantage| that a group is drawn by; 0: all
             alike.
         fast_minibatches: See `FastPasses`; passes over earlier batches are fast ones.
-        fast_fraction: See `FastPasses`.
-        slow_minibatches: See `FastSlowPasses`.
     """
 
     metric_names = (*SlowFast.metric_names, "num_recent_batches")
-    parameter_copies = 1
     first_pass_at_start = False
-    fast_steps: int = 3
     alpha: float = 0.3
     num_batches: int = 6
     by: str = field(default="batch", kw_only=True)
@@ -148,11 +143,7 @@ class SlowFastReplay(FastSlowPasses):
             "max_age": integer(1, " (batches)") | none("num_batches - 1"),
             "priority": number(least=0.0),
         }
-        problems = [
-            *slow_fast_problems(self.fast_steps, self.alpha),
-            *value_problems(self, kinds),
-            *super().problems(),
-        ]
+        problems = [*super().problems(), *value_problems(self, kinds)]
         if self.by == "batch":
             problems += [
                 f"{name}={getattr(self, name)!r}: must be left out with by='batch'"
@@ -178,13 +169,4 @@ class SlowFastReplay(FastSlowPasses):
         """See `UpdateRule.update`."""
         recent = ctx.recent if self.alpha > 0.0 else ()
         ctx.metrics["num_recent_batches"] = float(len(recent))
-        turns, walk = itertools.count(), iter(recent)
-        return slow_fast_update(
-            ctx.parameters,
-            lambda: self.fast_pass(ctx, next(walk, None), turn=next(turns)),
-            run_slow_pass=lambda: self.slow_pass(ctx),
-            fast_steps=len(recent) + self.fast_steps,
-            alpha=self.alpha,
-            on_reposition=lambda measures: ctx.metrics.update(vars(measures)),
-            snapshot_device=ctx.snapshot_device,
-        )
+        return self._update_after(ctx, recent)

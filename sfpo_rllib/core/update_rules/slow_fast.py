@@ -1,6 +1,7 @@
 """SFPO's own rule."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,12 +34,18 @@ class SlowFast(FastSlowPasses):
 
     def update(self, ctx: UpdateContext[Batch, PassResult]) -> list[PassResult]:
         """See `UpdateRule.update`."""
-        turns = itertools.count()
+        return self._update_after(ctx, ())
+
+    def _update_after(
+        self, ctx: UpdateContext[Batch, PassResult], recent: Sequence[Batch]
+    ) -> list[PassResult]:
+        """The update, whose fast trajectory first walks through earlier batches."""
+        turns, walk = itertools.count(), iter(recent)
         return slow_fast_update(
             ctx.parameters,
-            lambda: self.fast_pass(ctx, turn=next(turns)),
+            lambda: self.fast_pass(ctx, next(walk, None), turn=next(turns)),
             run_slow_pass=lambda: self.slow_pass(ctx),
-            fast_steps=self.fast_steps,
+            fast_steps=len(recent) + self.fast_steps,
             alpha=self.alpha,
             on_reposition=lambda measures: ctx.metrics.update(vars(measures)),
             snapshot_device=ctx.snapshot_device,

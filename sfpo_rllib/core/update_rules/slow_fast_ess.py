@@ -19,11 +19,7 @@ class SlowFastESS(SlowFast):
     is the way back that the lag lengthens.
 
     Attributes:
-        fast_steps: K >= 1.
         alpha: In [0, 1], of a batch whose ESS is 1.
-        fast_minibatches: See `FastPasses`.
-        fast_fraction: See `FastPasses`.
-        slow_minibatches: See `FastSlowPasses`.
     """
 
     metric_names: ClassVar[tuple[str, ...]] = (*SlowFast.metric_names, "scaled_alpha")

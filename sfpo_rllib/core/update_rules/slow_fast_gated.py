@@ -27,14 +27,10 @@ class SlowFastGated(SlowFast):
 
     Attributes:
         fast_steps: K >= 1, at most so many fast passes.
-        alpha: See `SlowFast`.
         max_head_grad_growth: Above 0. None: the fast trajectory always has K passes.
         min_cosine: In [-1, 1], of fast displacement and slow step. None: it is not looked at; else
             it takes another copy of the parameters.
         patience: Batches in a row below `min_cosine`.
-        fast_minibatches: See `FastPasses`.
-        fast_fraction: See `FastPasses`.
-        slow_minibatches: See `FastSlowPasses`.
     """
 
     max_head_grad_growth: float | None = 1.5
