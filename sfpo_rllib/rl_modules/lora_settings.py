@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,11 +32,14 @@ _LAYERS = none() | Kind(
     ),
     "a text or a list of texts",
 )
-_KINDS = {
+# The arguments of `peft.LoraConfig` that are supported. The others must be left as they are: they
+# train or change more than the adapter's matrices, which is all that an engine is sent.
+SUPPORTED = {
     "r": integer(1),
     "target_modules": _LAYERS,
     "exclude_modules": _LAYERS,
     "layers_pattern": _LAYERS,
+    "layers_to_transform": Kind(lambda layers: True, "anything"),  # peft looks at them
     "rank_pattern": none()
     | Kind(
         lambda ranks: (
@@ -64,35 +66,6 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class AdapterSettings:
-    """The arguments of `peft.LoraConfig` that are supported, with its defaults.
-
-    The others must be left as they are: they train or change more than the adapter's matrices,
-    which is all that an engine is sent.
-    """
-
-    r: int = 8
-    lora_alpha: float = 8
-    target_modules: Any = None
-    exclude_modules: Any = None
-    layers_to_transform: Any = None
-    layers_pattern: Any = None
-    rank_pattern: Mapping[str, int] | None = None
-    alpha_pattern: Mapping[str, float] | None = None
-    use_rslora: bool = False
-    use_dora: bool = False
-    fan_in_fan_out: bool = False
-    init_lora_weights: bool | str = True
-
-    def problems(self) -> list[str]:
-        """What is wrong with the values, each as `field=value: what would be right`."""
-        return value_problems(vars(self), _KINDS, FIELD)
-
-
-SUPPORTED = [field.name for field in dataclasses.fields(AdapterSettings)]
-
-
 def adapter_problems(lora: Any) -> list[str]:
     """What is wrong with an adapter's settings as a user gives them, None for no adapter."""
     if lora is None:
@@ -104,8 +77,8 @@ def adapter_problems(lora: Any) -> list[str]:
         ]
     if importlib.util.find_spec("peft") is None:
         return [f"{FIELD}={lora!r}: peft is not installed; pip install 'peft>=0.21,<0.22'"]
-    supported = {key: value for key, value in lora.items() if key in SUPPORTED}
-    return [*_unsupported(lora), *AdapterSettings(**supported).problems()]
+    kinds = {key: kind for key, kind in SUPPORTED.items() if key in lora}
+    return [*_unsupported(lora), *value_problems(lora, kinds, FIELD)]
 
 
 def adapter_model_problems(
