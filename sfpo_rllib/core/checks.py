@@ -129,6 +129,14 @@ def name_problems(
     ]
 
 
+def same(value: Any, other: Any) -> bool:
+    """Whether two values are equal, as far as can be told."""
+    try:
+        return value is other or bool(value == other)
+    except Exception:  # what compares element by element
+        return False
+
+
 def nearest(name: Any, known: Iterable[Any]) -> str:
     """`; did you mean 'x'?` if a known name is near, else nothing."""
     match = difflib.get_close_matches(str(name), [k for k in known if isinstance(k, str)], n=1)

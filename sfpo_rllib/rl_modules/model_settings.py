@@ -15,6 +15,7 @@ from sfpo_rllib.core.checks import (
     nearest,
     none,
     one_of,
+    same,
     value_problems,
 )
 from sfpo_rllib.rl_modules.lora_settings import adapter_problems
@@ -97,10 +98,6 @@ def _attention() -> Kind:
     )
 
 
-def _same(value: Any, other: Any) -> bool:
-    return value is other or bool(value == other)  # a NaN is reported where it was set
-
-
 def model_problems(given: Mapping[str, Any], added: Mapping[str, Any]) -> list[str]:
     """What is wrong with settings as a user gives them, unknown names among them.
 
@@ -112,6 +109,6 @@ def model_problems(given: Mapping[str, Any], added: Mapping[str, Any]) -> list[s
     elsewhere = [
         f"{FIELD}[{key!r}]={given[key]!r}: must be left out; set {where}"
         for key, where in _ADDED.items()
-        if key in added and not _same(given.get(key, added[key]), added[key])
+        if key in added and not same(given.get(key, added[key]), added[key])
     ]
     return [*names, *elsewhere, *ModelSettings.of(given).problems()]

@@ -6,8 +6,8 @@ from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from sfpo_rllib.algorithms.grpo.rllib_settings import HARMLESS, HONOURED, same
-from sfpo_rllib.core.checks import first_line, is_int, nearest
+from sfpo_rllib.algorithms.grpo.rllib_settings import HARMLESS, HONOURED
+from sfpo_rllib.core.checks import first_line, is_int, nearest, same
 
 FIELD = "evaluation_config"
 # What an evaluation has of its own, whichever runners sample it.

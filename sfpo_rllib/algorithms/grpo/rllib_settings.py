@@ -27,6 +27,7 @@ from sfpo_rllib.core.checks import (
     none,
     number,
     one_of,
+    same,
     value_problems,
 )
 from sfpo_rllib.env_runners import GroupEnvRunner
@@ -267,14 +268,6 @@ def _policy_problems(policies: Any) -> list[str]:
     if said is None or (isinstance(said, tuple | list) and all(p in (None, {}) for p in said)):
         return []
     return [f"policies[{DEFAULT_POLICY_ID!r}]={said!r:.{_LONG}}: must be left out{_UNREAD}"]
-
-
-def same(value: Any, default: Any) -> bool:
-    """Whether two values are equal, as far as can be told."""
-    try:
-        return value is default or bool(value == default)
-    except Exception:  # what compares element by element
-        return False
 
 
 def bypassed_problems(learner_class: Any, rl_module_spec: Any) -> list[str]:
