@@ -20,7 +20,7 @@ from sfpo_rllib.rl_modules.loading import (
     frozen_copy,
     is_read_once,
     load_model,
-    read_by_all,
+    read_once,
 )
 from sfpo_rllib.rl_modules.lora import adapter_weights, add_lora, cast_base, without_adapter
 from sfpo_rllib.rl_modules.model_settings import MODEL_CONFIG_KEYS
@@ -93,7 +93,7 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
             attention = PACKED_ATTENTION[attention]
         # A setup() of the user's own may look at the weights.
         self.is_read_once = is_read_once() and type(self).setup is CausalLMModule.setup
-        with contextlib.nullcontext() if self.is_read_once else read_by_all():
+        with contextlib.nullcontext() if self.is_read_once else read_once(is_first=None):
             self.lm: PreTrainedModel = load_model(config, attention)
         kinds = sorted({str(p.dtype) for p in self.lm.parameters() if p.dtype != torch.float32})
         if kinds:

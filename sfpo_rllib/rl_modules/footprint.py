@@ -98,7 +98,11 @@ def measure_footprint(
         model = AutoModelForCausalLM.from_config(
             copy.deepcopy(model_config),  # it writes the attention and dtype into it
             dtype=torch.float32,
-            attn_implementation=_traceable(attn_implementation),
+            # One that fake tensors go through, and that is installed: flash kernels hold no scores
+            # either.
+            attn_implementation=attn_implementation
+            if attn_implementation in (None, "eager", "sdpa")
+            else "sdpa",
             trust_remote_code=trust_remote_code,
         )
         if lora is not None:
@@ -133,12 +137,6 @@ def measure_footprint(
         vocab_size=text.vocab_size,
         kv_values=_kv_values(text),
     )
-
-
-def _traceable(attention: str | None) -> str | None:
-    """A kernel that fake tensors go through; what it is for may not be installed here."""
-    # Flash kernels hold no scores either.
-    return attention if attention in (None, "eager", "sdpa") else "sdpa"
 
 
 def _add_fake_lora(model: PreTrainedModel, lora: LoraSettings) -> None:

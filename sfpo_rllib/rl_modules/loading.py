@@ -20,23 +20,14 @@ from sfpo_rllib.rl_modules.model_settings import ModelSettings
 _READS: ContextVar[bool | None] = ContextVar("reads", default=None)
 
 
-def read_once(*, is_first: bool) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def read_once(*, is_first: bool | None) -> Iterator[None]:
     """Models that can be are built in the body by reading in the first process only.
 
     Args:
-        is_first: Whether this is the first process.
+        is_first: Whether this is the first process. None: every process reads, all the same.
     """
-    return _reading(is_first)
-
-
-def read_by_all() -> contextlib.AbstractContextManager[None]:
-    """Models are built in the body by reading in every process."""
-    return _reading(None)
-
-
-@contextlib.contextmanager
-def _reading(reads: bool | None) -> Iterator[None]:
-    token = _READS.set(reads)
+    token = _READS.set(is_first)
     try:
         yield
     finally:
@@ -130,7 +121,8 @@ def frozen_copy(lm: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     So are the weights of linear layers, which are nearly all, and of no others: the copy computes
     what one in the model's own dtype would.
     """
-    outside = {id(p) for m in _ends(lm) for p in m.parameters()}
+    ends = (lm.get_input_embeddings(), lm.get_output_embeddings())
+    outside = {id(p) for end in ends if end is not None for p in end.parameters()}
     linear = (torch.nn.Linear, Conv1D)
     cast = {
         id(param)
@@ -146,9 +138,3 @@ def frozen_copy(lm: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     }
     copied: PreTrainedModel = copy.deepcopy(lm, memo)
     return copied.requires_grad_(False)
-
-
-def _ends(lm: PreTrainedModel) -> list[torch.nn.Module]:
-    """Embedding and output layer."""
-    ends = [lm.get_input_embeddings(), lm.get_output_embeddings()]
-    return [end for end in ends if end is not None]
