@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -24,7 +25,6 @@ from sfpo_rllib.env_runners.env_scheduler import EnvScheduler
 from sfpo_rllib.env_runners.env_values import EnvFault, Turn, described, short, words
 from sfpo_rllib.env_runners.guarded_env import GuardedEnv
 from sfpo_rllib.env_runners.prompts import Observation, PromptFormatter
-from sfpo_rllib.env_runners.stopwatch import Stopwatch
 from sfpo_rllib.env_runners.text_envs import EnvPool
 from sfpo_rllib.token_trace import TokenTrace
 
@@ -139,6 +139,7 @@ class GroupRollout:
         self._callbacks = callbacks
         self._is_cancelled = is_cancelled
         self._deadline = 0.0
+        self._engine_s = 0.0  # that its steps took
         self._running: dict[int, Dialogue] = {}  # by request id
         self._open = set(job.seeds)  # groups that may still become whole
         self._problems: dict[int, Any] = {}  # what the members of a group are shown
@@ -155,10 +156,10 @@ class GroupRollout:
         Whatever ends it, Ctrl-C too, leaves nothing in the engine.
         """
         self._deadline = time.monotonic() + self._job.timeout_s
-        engine_time = Stopwatch()
+        start = perf_counter()
         is_over = False
         try:
-            is_over = self._start_all() and self._play_all(engine_time)
+            is_over = self._start_all() and self._play_all()
         except DeadlineError as error:
             logger.warning("%s", error)
         finally:
@@ -166,7 +167,7 @@ class GroupRollout:
         if time.monotonic() > self._deadline and (at_work := self._calls.at_work):
             call, *others = at_work
             logger.warning("%s, and %d others too", call.late(self._deadline), len(others))
-        self._result.engine_busy_fraction = engine_time.busy_fraction
+        self._result.engine_busy_fraction = self._engine_s / max(perf_counter() - start, 1e-9)
         for seed, members in self._finished.items():
             if len(members) == len(self._members[seed]):
                 group = [members[m] for m in sorted(members)]
@@ -187,10 +188,10 @@ class GroupRollout:
             self._start(seed, member)
         return True
 
-    def _play_all(self, engine_time: Stopwatch) -> bool:
+    def _play_all(self) -> bool:
         """Steps environments as replies come. Returns whether there was time for it."""
         while self._open:
-            for reply in self._step_engine(engine_time):
+            for reply in self._step_engine():
                 # None: its group was dropped since.
                 if (dialogue := self._running.pop(reply.request_id, None)) is not None:
                     self._advance(dialogue, reply)
@@ -202,12 +203,15 @@ class GroupRollout:
                     return False
         return True
 
-    def _step_engine(self, engine_time: Stopwatch) -> list[Completion]:
+    def _step_engine(self) -> list[Completion]:
         if not self._running:
             return []
         self._weights_version = self._renew_weights()
-        with engine_time:
+        start = perf_counter()
+        try:
             return self._engine.step()
+        finally:
+            self._engine_s += perf_counter() - start
 
     def _is_late(self) -> bool:
         return time.monotonic() > self._deadline or self._is_cancelled()
