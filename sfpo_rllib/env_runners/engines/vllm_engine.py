@@ -1,6 +1,5 @@
 """A rollout engine on vLLM, in the runner's own process (vllm 0.26 to 0.32)."""
 
-import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,7 +25,7 @@ from sfpo_rllib.env_runners.engines.vllm_loading import (
     load_in_place,
     reload_packed,
 )
-from sfpo_rllib.env_runners.engines.vllm_settings import setting_problems
+from sfpo_rllib.env_runners.engines.vllm_settings import installed_vllm, setting_problems
 from sfpo_rllib.rl_modules.lora import largest_rank
 from sfpo_rllib.rl_modules.recurrence import is_recurrent
 from sfpo_rllib.rl_modules.weights import DTYPES, checkpoint_format, skeleton
@@ -345,8 +344,7 @@ class VLLMEngine(RolloutEngine):
 
 def vllm_is_cpu_build() -> bool:
     """Whether the vllm that is installed runs on CPUs, without importing it."""
-    names = importlib.metadata.packages_distributions().get("vllm", [])
-    return any("cpu" in name or "cpu" in importlib.metadata.version(name) for name in names)
+    return any("cpu" in name or "cpu" in version for name, version in installed_vllm().items())
 
 
 def _text_params(sampling: SamplingSettings) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Which settings vLLM has, read from its source: importing it takes seconds, and starts things."""
 
 import ast
+import importlib.metadata
 import importlib.util
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -17,6 +18,12 @@ _KINDS = {
     "max_model_len": integer(1, " (tokens)") | none("the model's"),
     "max_num_seqs": integer(1) | none("vLLM's default"),
 }
+
+
+def installed_vllm() -> dict[str, str]:
+    """The version of each package that is imported as vllm, by its name."""
+    names = importlib.metadata.packages_distributions().get("vllm", [])
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 def setting_problems(given: Mapping[str, Any]) -> list[str]:

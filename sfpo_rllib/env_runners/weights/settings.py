@@ -1,11 +1,11 @@
 """How weights travel, and what engines do with their memory meanwhile."""
 
-import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sfpo_rllib.core.checks import is_int
+from sfpo_rllib.env_runners.engines.vllm_settings import installed_vllm
 from sfpo_rllib.env_runners.weights.ipc import IPC
 from sfpo_rllib.env_runners.weights.nccl import NCCL
 from sfpo_rllib.env_runners.weights.object_store import ObjectStore
@@ -143,9 +143,9 @@ class WeightSettings:
 
 
 def _vllm_version() -> tuple[int, ...] | None:
-    """Of the package that is imported as vllm, if there is one."""
-    for package in importlib.metadata.packages_distributions().get("vllm", []):
-        numbers = importlib.metadata.version(package).split(".")[:2]
+    """Major and minor, of the package that is imported as vllm, if there is one."""
+    for version in installed_vllm().values():
+        numbers = version.split(".")[:2]
         if all(number.isdigit() for number in numbers):
             return tuple(map(int, numbers))
     return None
