@@ -108,10 +108,8 @@ def sampling_problems(given: Any, *, evaluation: bool) -> list[str]:
     ]
 
 
-def engine_kwargs_problems(given: Any) -> list[str]:
+def engine_kwargs_problems(given: Mapping[str, Any]) -> list[str]:
     """What among an engine's own settings would change the distribution or its log-probs."""
-    if not isinstance(given, Mapping):
-        return [f"engine_kwargs={given!r}: must be a dict"]
     problems = []
     if processors := given.get("logits_processors"):
         problems.append(

@@ -28,7 +28,11 @@ class StopStrings:
         self._stop = tuple(stop)
         self._kept = max(map(len, stop)) - 1  # of the text so far, as a string may begin in it
         self._end_of_text = ""
-        self._decoder = _decoder(tokenizer, prompt_ids)
+        self._decoder: _StreamDecoder | _WholeDecoder = (
+            _StreamDecoder(tokenizer, prompt_ids)
+            if isinstance(tokenizer, TokenizersBackend)
+            else _WholeDecoder(tokenizer)
+        )
 
     def completed_by(self, token_id: int) -> bool:
         """Takes the next token. Returns whether a stop string ends in its text."""
@@ -71,11 +75,3 @@ class _WholeDecoder:
         new = text[self._length :]
         self._length = len(text)
         return new
-
-
-def _decoder(
-    tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int]
-) -> _StreamDecoder | _WholeDecoder:
-    if isinstance(tokenizer, TokenizersBackend):
-        return _StreamDecoder(tokenizer, prompt_ids)
-    return _WholeDecoder(tokenizer)
