@@ -50,6 +50,9 @@ class GuardedEnv:
 
     With a time-out, or if it is told to, it lives in a thread of its own, and is left behind there
     when a call takes too long. Else it runs in the caller's, where code that uses signals works.
+
+    Attributes:
+        env: The user's gym.Env, None while it is not made.
     """
 
     def __init__(
@@ -72,7 +75,9 @@ class GuardedEnv:
         self._limit_s = math.inf if timeout_s is None else timeout_s
         self._faults = faults or FaultLog()
         self._thread = EnvThread() if in_thread or timeout_s is not None else None
-        self._env: Any = None
+        self.env: Any = None
+        # Data sets are read there: only the deadline bounds it.
+        self._constructor = Part("its constructor", self._make, math.inf)
         self._call: EnvCall | None = None  # the last one
 
     @property
@@ -83,18 +88,12 @@ class GuardedEnv:
         """
         return self._call is None or self._call.has_succeeded
 
-    @property
-    def env(self) -> Any:
-        """The user's gym.Env, None while it is not made."""
-        return self._env
-
     def begin_make(self) -> EnvCall[bool]:
         """Makes it, if it is not made yet, in its own thread if it has one.
 
         The call, which without a thread is over at once, returns whether it did.
         """
-        # Data sets are read here: only the deadline bounds it.
-        return self._begin(Part("its constructor", self._make, math.inf))
+        return self._begin(self._constructor)
 
     def make(self, *, deadline: float = NO_DEADLINE) -> bool:
         """Makes it, if it is not made yet. Returns whether it did.
@@ -114,19 +113,17 @@ class GuardedEnv:
         The call returns the first observation and info, checked.
         """
         return self._begin(
-            Part("its constructor", self._make, math.inf),
+            self._constructor,
             Part(
                 f"reset(seed={seed})",
-                lambda: check_reset(self._env.reset(seed=seed)),
+                lambda: check_reset(self.env.reset(seed=seed)),
                 self._limit_s,
             ),
         )
 
     def begin_step(self, action: str) -> EnvCall[Turn]:
         """Steps it, in its own thread if it has one. The call returns what came of it, checked."""
-        return self._begin(
-            Part("step()", lambda: check_step(self._env.step(action)), self._limit_s)
-        )
+        return self._begin(Part("step()", lambda: check_step(self.env.step(action)), self._limit_s))
 
     def reset(self, seed: int) -> tuple[Observation, dict]:
         """Resets it and waits; returns the first observation and info, checked.
@@ -143,12 +140,12 @@ class GuardedEnv:
             EnvFault: If it cannot be made, or raises when it is asked.
         """
         return self._begin(
-            Part("its constructor", self._make, math.inf),
+            self._constructor,
             Part(
                 "its spaces",
                 lambda: (
-                    getattr(self._env, "observation_space", None),
-                    getattr(self._env, "action_space", None),
+                    getattr(self.env, "observation_space", None),
+                    getattr(self.env, "action_space", None),
                 ),
                 self._limit_s,
             ),
@@ -170,16 +167,16 @@ class GuardedEnv:
         is_done(closed, wait_s)
 
     def _make(self) -> bool:
-        if self._env is not None:
+        if self.env is not None:
             return False
-        self._env = self._make_env()
+        self.env = self._make_env()
         return True
 
     def _close(self) -> None:
-        if self._env is None:
+        if self.env is None:
             return
         try:
-            self._env.close()
+            self.env.close()
         except BaseException as error:
             if self._thread is None and is_from_outside(error):
                 raise

@@ -31,7 +31,7 @@ def test_a_stuck_environment_costs_its_group_and_no_thread(bench, until, where):
     # The one thread there is has work to do.
     assert set(b.run([1, 2, 3]).groups) == {1, 2, 3}
     until.set()
-    stuck = [env for env in b.made if env not in {guarded._env for guarded in b.pool._free}]
+    stuck = [env for env in b.made if env not in {guarded.env for guarded in b.pool._free}]
     assert len(stuck) == 1 and stuck[0].closed.wait(20)
 
 

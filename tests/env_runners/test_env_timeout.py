@@ -80,7 +80,7 @@ def test_an_environment_that_is_stuck_drops_its_group_and_harms_no_other(bench, 
 def test_a_stuck_environment_is_replaced_and_closes_itself_should_it_ever_come_back(bench, until):
     b = bench()
     b.run(SEEDS)
-    (stuck,) = set(b.made) - {guarded._env for guarded in b.pool._free}
+    (stuck,) = set(b.made) - {guarded.env for guarded in b.pool._free}
     again = b.run([1, 2, 3])
     assert set(again.groups) == {1, 2, 3}
     assert stuck._seed == BAD  # it was not used again
