@@ -58,7 +58,6 @@ class _Setting:
             chat_template_kwargs=config.chat_template_kwargs,
             stop_token_ids=stop,
         )
-        self.num_env_threads: int = config.num_env_threads
         self.envs = EnvPool(
             config.env,
             config.env_config,
@@ -159,7 +158,7 @@ class GroupEnvRunner(EnvRunner, SavedAsTensors):
                 formatter=setting.formatter,
                 envs=setting.envs,
                 callbacks=setting.callbacks,
-                num_env_threads=setting.num_env_threads,
+                num_env_threads=setting.config.num_env_threads,
                 renew_weights=None if job.mailbox is None else self._take_newest,
                 is_cancelled=self._is_cancelled,
             ).run()
