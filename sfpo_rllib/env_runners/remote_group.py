@@ -15,6 +15,8 @@ from ray.rllib.utils.annotations import override
 from sfpo_rllib.env_runners.digest import EpisodeDigest
 from sfpo_rllib.env_runners.rollout import RolloutJob, RolloutResult
 
+Group = Sequence[SingleAgentEpisode]  # its episodes, members in order
+
 
 class RemoteGroup(Sequence[SingleAgentEpisode]):
     """A group that is fetched when somebody looks at an episode, and not kept then.
@@ -46,14 +48,14 @@ class RemoteGroup(Sequence[SingleAgentEpisode]):
         yield from self[:]
 
 
-def digests_of(group: Sequence[SingleAgentEpisode]) -> Sequence[EpisodeDigest]:
+def digests_of(group: Group) -> Sequence[EpisodeDigest]:
     """The digests of a group's episodes, which need not be fetched for them."""
     if isinstance(group, RemoteGroup):
         return group.digests
     return [EpisodeDigest.of(episode) for episode in group]
 
 
-def ref_of(group: Sequence[SingleAgentEpisode]) -> ray.ObjectRef:
+def ref_of(group: Group) -> ray.ObjectRef:
     """A reference to the list of a group's episodes."""
     return group.ref if isinstance(group, RemoteGroup) else ray.put(list(group))
 

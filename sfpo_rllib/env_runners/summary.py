@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
-from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     NUM_ENV_STEPS_SAMPLED,
@@ -16,9 +15,7 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from sfpo_rllib.env_runners.digest import EpisodeDigest
-from sfpo_rllib.env_runners.remote_group import digests_of
-
-Group = Sequence[SingleAgentEpisode]
+from sfpo_rllib.env_runners.remote_group import Group, digests_of
 
 SOLVED, HOPELESS = "solved", "hopeless"
 

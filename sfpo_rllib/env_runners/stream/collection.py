@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sfpo_rllib.env_runners.remote_group import Group
 from sfpo_rllib.env_runners.rollout import RolloutJob
 from sfpo_rllib.env_runners.stream.fleet import Fleet
-from sfpo_rllib.env_runners.stream.ledger import Group, Ledger, cut
+from sfpo_rllib.env_runners.stream.ledger import Ledger, cut
 from sfpo_rllib.env_runners.stream.settings import share
 
 

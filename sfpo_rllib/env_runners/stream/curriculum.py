@@ -11,8 +11,8 @@ from typing import Any
 
 from sfpo_rllib.core.checks import number, raise_problems, value_problems
 from sfpo_rllib.env_runners.problem_ids import ProblemId
+from sfpo_rllib.env_runners.remote_group import Group
 from sfpo_rllib.env_runners.rollout import stable_hash
-from sfpo_rllib.env_runners.stream.ledger import Group
 from sfpo_rllib.env_runners.summary import HOPELESS, SOLVED, equal_reward_kind
 
 _SHARE = number(least=0.0, most=1.0)

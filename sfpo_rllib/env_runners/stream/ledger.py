@@ -11,13 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-
+from sfpo_rllib.env_runners.remote_group import Group
 from sfpo_rllib.env_runners.rollout import RolloutJob, RolloutResult
 
 logger = logging.getLogger(__name__)
-
-Group = Sequence[SingleAgentEpisode]
 
 # A seed that was given up so often, the last time in a job of its own, is dropped.
 MAX_ATTEMPTS = 3

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from sfpo_rllib.env_runners.remote_group import Group
 from sfpo_rllib.env_runners.rollout import RolloutJob
 from sfpo_rllib.env_runners.stream.curriculum import ProblemChooser
 from sfpo_rllib.env_runners.stream.fleet import Fleet
-from sfpo_rllib.env_runners.stream.ledger import Group, Ledger, Outcome, cut
+from sfpo_rllib.env_runners.stream.ledger import Ledger, Outcome, cut
 
 Taken = tuple[int, Outcome]
 
