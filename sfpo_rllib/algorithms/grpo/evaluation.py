@@ -15,17 +15,18 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from ray.rllib.utils.typing import ResultDict
 
 from sfpo_rllib.algorithms.grpo.evaluation_settings import grades_training_problems
-from sfpo_rllib.algorithms.grpo.stages import Staged
 from sfpo_rllib.env_runners.stream import Collection
 from sfpo_rllib.env_runners.summary import num_sampled_tokens, summarize
 
 logger = logging.getLogger(__name__)
 
 
-class Evaluated(Staged):
+class Evaluated(Algorithm):
     """An algorithm that is evaluated on groups, without a trace in its training."""
 
     evaluation_config: Any
+    stage: str | None
+    _expects_interrupt: bool
     _runner_metrics: MetricsLogger | None = None  # what callbacks log while evaluating
     _has_warned = False
 

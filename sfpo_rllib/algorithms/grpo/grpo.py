@@ -3,7 +3,8 @@
 import logging
 import secrets
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     LEARNER_RESULTS,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    TIMERS,
 )
 from ray.rllib.utils.typing import ModuleID, StateDict
 
@@ -48,10 +50,16 @@ class GRPO(CheckpointedAlgorithm, Evaluated, Recording):
 
     The driver owns the problem cursor: it hands out consecutive seeds, so that the training
     problems do not depend on the number of runners or on which of them fail.
+
+    Attributes:
+        stage: What is under way: "sample", "learn", "sync_weights" or "evaluate"; None in between.
+            After an exception in `train()`, where it was raised.
     """
 
     config: GRPOConfig
     learner_group: GRPOLearnerGroup
+    stage: str | None = None
+    _expects_interrupt = False
 
     @classmethod
     @override(Algorithm)
@@ -113,6 +121,22 @@ class GRPO(CheckpointedAlgorithm, Evaluated, Recording):
         self._log_once(
             (LEARNER_RESULTS, "learner_idle_fraction"), idle / (time.monotonic() - start)
         )
+
+    @contextmanager
+    def _timed_stage(self, name: str) -> Iterator[None]:
+        self.stage = name
+        with self.metrics.log_time((TIMERS, name), reduce="mean", window=1):
+            yield
+        self.stage = None
+
+    def expect_interrupt(self) -> bool:
+        """Says that a KeyboardInterrupt may come: an evaluation ends without results then.
+
+        Returns:
+            Whether it may: not in between the stages.
+        """
+        self._expects_interrupt = self.stage is not None
+        return self._expects_interrupt
 
     def _log_failures(self) -> None:
         lost, restarts = self._rollouts.take_num_lost(), self.learner_group.num_restarts
