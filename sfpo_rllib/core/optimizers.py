@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 _FP32 = 4  # bytes
 # What has a setting of its own, and what that is called.
 _ELSEWHERE = {"lr": "lr", "betas": "adam_betas", "weight_decay": "weight_decay"}
-_BETAS, _WEIGHT_DECAY = (0.9, 0.999), 0.01
+BETAS, WEIGHT_DECAY = (0.9, 0.999), 0.01
 # What must be off, and why.
 _OFF = {
     "maximize": "the loss is descended",
@@ -68,8 +68,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
         matrices: list[torch.Tensor],
         others: list[torch.Tensor],
         *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        weight_decay: float = 0.01,
+        betas: tuple[float, float] = BETAS,
+        weight_decay: float = WEIGHT_DECAY,
         **muon_settings: Any,
     ) -> None:
         """Makes the two; either list may be empty.
@@ -201,8 +201,8 @@ def make_optimizer(
     parameters: Iterable[torch.Tensor],
     *,
     matrices: Iterable[torch.Tensor] = (),
-    betas: tuple[float, float] = _BETAS,
-    weight_decay: float = _WEIGHT_DECAY,
+    betas: tuple[float, float] = BETAS,
+    weight_decay: float = WEIGHT_DECAY,
     settings: Mapping[str, Any] | None = None,
 ) -> torch.optim.Optimizer:
     """Makes an optimizer.
@@ -265,8 +265,8 @@ def optimizer_problems(
     yield from _step_problems(made, weight, optimizer, settings or {})
     named, _ = parameters_of(_imported(optimizer_spec(optimizer), ""))
     for key, value, default in (
-        ("betas", tuple(betas), _BETAS),
-        ("weight_decay", weight_decay, _WEIGHT_DECAY),
+        ("betas", tuple(betas), BETAS),
+        ("weight_decay", weight_decay, WEIGHT_DECAY),
     ):
         if not isinstance(optimizer, str) and key not in named and value not in (default, 0):
             name = optimizer_name(optimizer)

@@ -18,10 +18,11 @@ from sfpo_rllib.core.checks import (
     one_of,
     value_problems,
 )
-from sfpo_rllib.core.optimizers import Optimizer, optimizer_problems
+from sfpo_rllib.core.optimizers import BETAS, WEIGHT_DECAY, Optimizer, optimizer_problems
 from sfpo_rllib.env_runners.engines import RolloutEngine
 from sfpo_rllib.env_runners.prompts import PROMPT_FORMATS
-from sfpo_rllib.env_runners.stream import Curriculum
+from sfpo_rllib.env_runners.stream import Curriculum, StreamSettings
+from sfpo_rllib.env_runners.weights import WeightSettings
 
 EQUAL_REWARD_GROUPS = ("keep", "drop", "resample")
 _CURRICULUM = Kind(lambda value: isinstance(value, Curriculum), "a Curriculum")
@@ -126,8 +127,8 @@ class UpdateSettings:
     grad_clip: float | None = 1.0
     optimizer: Optimizer = "adamw"
     optimizer_kwargs: dict[str, Any] = field(default_factory=dict)
-    weight_decay: float = 0.01
-    adam_betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = WEIGHT_DECAY
+    adam_betas: tuple[float, float] = BETAS
 
     def problems(self) -> list[str]:
         """What is wrong with the values, each as `field=value: what would be right`."""
@@ -161,11 +162,11 @@ class RolloutSettings:
     rollout_timeout_s: float = 1800.0
     env_timeout_s: float | None = None
     num_env_threads: int = 0
-    weight_transport: str = "object_store"
-    sleep_while_learning: bool = False
-    max_staleness: int = 0
-    groups_per_job: int | None = None
-    weight_sync: str = "between_batches"
+    weight_transport: str = WeightSettings.weight_transport
+    sleep_while_learning: bool = WeightSettings.sleep_while_learning
+    max_staleness: int = StreamSettings.max_staleness
+    groups_per_job: int | None = StreamSettings.groups_per_job
+    weight_sync: str = StreamSettings.weight_sync
 
     def problems(self) -> list[str]:
         """What is wrong with the values, each as `field=value: what would be right`."""
