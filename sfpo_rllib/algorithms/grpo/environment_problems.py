@@ -87,9 +87,11 @@ def _first_problem(
     shown: dict[int, Observation] = {}
     for seed in range(NUM_PROMPTS_CHECKED):
         shown[seed], _ = env.reset(seed)
-        if seed == 0 and (fault := _not_text(env)):
-            yield fault
-            return
+        if seed == 0:
+            _, space = env.spaces()
+            if not isinstance(space, gym.spaces.Text | None):
+                yield f"must be a text environment, and its action space, {space}, is not text"
+                return
         try:
             length = 0 if formatter is None else len(formatter.first(shown[seed]))
         except ValueError as error:
@@ -112,11 +114,3 @@ def _first_problem(
             return
     if needs_problem_ids:
         yield from identity_problems(env.env, list(shown.values()))
-
-
-def _not_text(env: GuardedEnv) -> str | None:
-    """Why a language model cannot act in an environment, None if it can."""
-    _, action_space = env.spaces()
-    if not isinstance(action_space, gym.spaces.Text | None):
-        return f"must be a text environment, and its action space, {action_space}, is not text"
-    return None

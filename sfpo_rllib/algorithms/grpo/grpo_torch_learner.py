@@ -1,6 +1,7 @@
 """The GRPO learner: an update rule over passes, a pass in mini-batches and micro-batches."""
 
 import contextlib
+import itertools
 import logging
 import math
 from collections.abc import Collection
@@ -19,7 +20,6 @@ from sfpo_rllib.algorithms.grpo.minibatches import (
     WEIGHTS,
     Batch,
     Minibatches,
-    add_start_logp,
     engine_logp_diff,
     moved,
     note_start,
@@ -245,11 +245,13 @@ class GRPOTorchLearner(OptimizerLearner, PartitionLearner, WeightsLearner, Recor
             torch._foreach_mul_([g for g in module_gradients_dict.values() if g is not None], scale)
         return module_gradients_dict
 
+    @torch.no_grad()
     def _add_start_logp(self, minibatches: Minibatches) -> None:
         """Computes the ratio's denominators, where the first pass does not yield them."""
         self._require_start()
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
-        add_start_logp(module, minibatches, with_entropy=self.is_recorded)
+        for micro in itertools.chain.from_iterable(minibatches):
+            note_start(micro, forward_train(module, micro), with_entropy=self.is_recorded)
         self._check_engine(minibatches)
 
     def _require_start(self) -> None:

@@ -18,7 +18,6 @@ from sfpo_rllib.rl_modules.causal_lm import (
     REFERENCE_LOGP,
     WEIGHTS_VERSION,
     for_models,
-    forward_train,
 )
 
 WEIGHTS = "token_weights"
@@ -101,15 +100,6 @@ def _with_their_prompts(
     return prompts_together(prompts, prompt_lengths, lengths, max_tokens=max_tokens)
 
 
-@torch.no_grad()
-def add_start_logp(
-    module: TorchRLModule, minibatches: Minibatches, *, with_entropy: bool = False
-) -> None:
-    """Adds the log-probs of the policy as it is; see `note_start`."""
-    for micro in itertools.chain.from_iterable(minibatches):
-        note_start(micro, forward_train(module, micro), with_entropy=with_entropy)
-
-
 def note_start(micro: Batch, outputs: Batch, *, with_entropy: bool) -> None:
     """Adds to a micro-batch what the policy says of its tokens before the first step."""
     micro[START_LOGP] = outputs[LOGP].detach()
@@ -118,7 +108,7 @@ def note_start(micro: Batch, outputs: Batch, *, with_entropy: bool) -> None:
 
 
 def add_reference_logp(module: TorchRLModule, minibatches: Minibatches) -> None:
-    """Adds those of the module's reference."""
+    """Adds the log-probs of the module's reference."""
     for micro in itertools.chain.from_iterable(minibatches):
         micro[REFERENCE_LOGP] = module.reference_logp(for_models(micro))
 

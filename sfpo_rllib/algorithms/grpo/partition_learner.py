@@ -112,8 +112,7 @@ class PartitionLearner(TorchLearner):
         if lacking:
             add_reference_logp(self.module[DEFAULT_MODULE_ID].unwrapped(), minibatches)
 
-    def _all_reduce(self, *tensors: torch.Tensor) -> None:
+    def _all_reduce(self, tensor: torch.Tensor) -> None:
         """Sums over learners, in place."""
         if self._distributed:
-            for tensor in tensors:
-                torch.distributed.all_reduce(tensor)
+            torch.distributed.all_reduce(tensor)

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
@@ -87,11 +86,7 @@ def take_groups(
     for learner, share in enumerate(shares):
         wanted = [(place, group) for place, group in enumerate(share) if group < count]
         rows = [place * group_size + m for place, _ in wanted for m in range(group_size)]
-
-        def take(learner: Any, rows: list[int]) -> list[LearnerNumbers | None]:
-            return learner.take_rows(rows)
-
-        numbers = learners.ask_one(take, learner, rows=rows)
+        numbers = learners.ask_one(lambda one, rows: one.take_rows(rows), learner, rows=rows)
         for i, (_, group) in enumerate(wanted):
             found[group] = numbers[i * group_size : (i + 1) * group_size]
     return [found[group] for group in range(count)]
