@@ -19,6 +19,7 @@ from sfpo_rllib.env_runners.engines.base import (
     RolloutEngine,
     SamplingSettings,
 )
+from sfpo_rllib.env_runners.engines.context import context_length
 from sfpo_rllib.env_runners.engines.memory import EngineLoad, EngineMemory, in_gb
 from sfpo_rllib.env_runners.engines.stopping import StopStrings
 from sfpo_rllib.rl_modules.lora import add_lora, load_adapter
@@ -86,8 +87,7 @@ class TransformersEngine(RolloutEngine):
         self._is_recurrent = is_recurrent(self._model)
         self._stop = frozenset(stop_token_ids)
         self._max_batch_size = max_batch_size
-        limit = getattr(self._model.config, "max_position_embeddings", None)
-        self.max_model_len = max_model_len or limit or 1 << 20
+        self.max_model_len = context_length(self._model.config, {"max_model_len": max_model_len})
         self._queue: list[GenerationRequest] = []
 
     @classmethod
@@ -207,7 +207,7 @@ class TransformersEngine(RolloutEngine):
             replies = [token_ids[r.request_id][len(r.prompt_ids) :] for r in batch]
             result |= {
                 completion.request_id: completion.logprobs
-                for completion in self._decode(batch, _forced(replies), _never)
+                for completion in self._decode(batch, _forced(replies), lambda row, token: False)
             }
         return [result[row] for row in range(len(token_ids))]
 
@@ -282,10 +282,6 @@ class TransformersEngine(RolloutEngine):
 def _sequences(load: EngineLoad) -> int:
     """Sequences that are decoded at once: never more than are asked for."""
     return min(int(load.settings.get("max_batch_size", MAX_BATCH_SIZE)), load.num_sequences)
-
-
-def _never(row: int, token: int) -> bool:
-    return False
 
 
 def _cache_name(model: PreTrainedModel) -> str:
