@@ -262,11 +262,7 @@ class LocalCalls(Calls):
         if not wait or not self._lines[LOCAL]:
             return []
         call = self._lines[LOCAL].popleft()
-        arguments = {
-            name: ray.get(value) if isinstance(value, ray.ObjectRef) else value
-            for name, value in call.ref.items()
-        }
-        return [Answer(call, getattr(self._runner, call.method)(**arguments))]
+        return [Answer(call, getattr(self._runner, call.method)(**call.ref))]
 
     @override(Calls)
     def cancel(self, calls: Iterable[Call]) -> None:

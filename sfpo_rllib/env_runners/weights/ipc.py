@@ -29,11 +29,6 @@ class IPC(WeightPublisher):
     """
 
     def __init__(self, *, store: ObjectStore) -> None:
-        """Initializes it.
-
-        Args:
-            store: For a runner that comes later.
-        """
         self._store = store
         self._holders: WeightHolders | None = None
 

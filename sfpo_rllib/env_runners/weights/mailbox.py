@@ -54,14 +54,9 @@ class Mailbox:
 
 
 class MailboxReader:
-    """A runner's look into the mailbox: what it has seen once it is not shown again."""
+    """A runner's look into a `Mailbox.box`: what it has seen once it is not shown again."""
 
     def __init__(self, box: Any) -> None:
-        """Initializes a reader that has seen nothing.
-
-        Args:
-            box: See `Mailbox`.
-        """
         self._box = box
         self._number = 0
         self._asked: ray.ObjectRef | None = None

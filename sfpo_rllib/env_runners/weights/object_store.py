@@ -20,11 +20,6 @@ class ObjectStore(WeightPublisher):
     """
 
     def __init__(self, *, has_remote_runners: bool) -> None:
-        """Initializes it.
-
-        Args:
-            has_remote_runners: Whether a runner is a process of its own.
-        """
         self._has_remote_runners = has_remote_runners
 
     @override(WeightPublisher)
