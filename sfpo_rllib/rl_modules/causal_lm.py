@@ -5,7 +5,6 @@ import logging
 from collections.abc import Collection
 from typing import Any, Self
 
-import numpy as np
 import torch
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.utils.annotations import override
@@ -33,7 +32,7 @@ from sfpo_rllib.rl_modules.packing import (
 )
 from sfpo_rllib.rl_modules.sharding import gather, load, own_device, shard_module
 from sfpo_rllib.rl_modules.token_logprobs import logprobs_of_logits, token_logprobs
-from sfpo_rllib.rl_modules.weights import DTYPES, pack_weights
+from sfpo_rllib.rl_modules.weights import DTYPES, differing, pack_weights, tied_names
 
 logger = logging.getLogger(__name__)
 
@@ -302,7 +301,7 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
 
     def _unique(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Tied weights once, under the name transformers loads them from."""
-        tied = set(getattr(self.lm, "all_tied_weights_keys", {}) or {})
+        tied = tied_names(self.lm)
         return {name: tensor for name, tensor in weights.items() if name not in tied}
 
     @override(TorchRLModule)
@@ -334,10 +333,7 @@ class CausalLMModule(TorchRLModule, SavedAsTensors):
             ValueError: If a weight is missing, unknown, or of another shape.
         """
         own = self.own_weights()
-        shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
-        given = {name: np.shape(array) for name, array in state.items()}
-        if shapes != given:
-            wrong = sorted(name for name in shapes | given if shapes.get(name) != given.get(name))
+        if wrong := differing(own, state):
             raise ValueError(
                 f"module state: {len(wrong)} weights missing, unknown or of another shape, "
                 f"e.g. {wrong[:3]}; it must come from the same model"

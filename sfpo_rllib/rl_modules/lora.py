@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
+from sfpo_rllib.rl_modules.weights import differing
+
 LoraSettings = Mapping[str, Any]  # arguments of peft.LoraConfig
 
 # Before each name in the files that peft writes and vLLM reads.
@@ -99,12 +101,7 @@ def load_adapter(lm: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> No
 @torch.no_grad()
 def _fill(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
     """Copies weights into tensors of the same names, in place."""
-    shapes, given = (
-        {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        for tensors in (own, weights)
-    )
-    wrong = sorted(n for n in shapes | given if shapes.get(n) != given.get(n))
-    if wrong:
+    if wrong := differing(own, weights):
         raise ValueError(
             f"weights: {len(wrong)} of the adapter missing, unknown or of another shape, e.g. "
             f"{wrong[:3]}; they must come from the same settings of 'lora'"

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
@@ -56,6 +57,17 @@ def unpack_weights(payload: WeightsPayload, *, copy: bool = True) -> dict[str, t
         }
 
 
+def tied_names(model: PreTrainedModel) -> set[str]:
+    """The names of tied weights but for those that transformers loads them from."""
+    return set(getattr(model, "all_tied_weights_keys", None) or {})
+
+
+def differing(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """The names of arrays or tensors that are missing, unknown or of another shape."""
+    shapes, others = ({n: tuple(np.shape(v)) for n, v in of.items()} for of in (own, given))
+    return sorted(name for name in shapes | others if shapes.get(name) != others.get(name))
+
+
 def load_weights(model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:
     """Loads weights under transformers' names; tied ones may be there once.
 
@@ -63,11 +75,11 @@ def load_weights(model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) ->
         ValueError: If one is missing or unknown.
     """
     missing, unexpected = model.load_state_dict(dict(weights), strict=False)
-    tied = set(getattr(model, "all_tied_weights_keys", {}) or {})
-    if set(missing) - tied or unexpected:
+    lacking = sorted(set(missing) - tied_names(model))
+    if lacking or unexpected:
         raise ValueError(
-            f"weights: missing {sorted(set(missing) - tied)[:3]}, unknown "
-            f"{sorted(unexpected)[:3]}; they must come from the same model"
+            f"weights: missing {lacking[:3]}, unknown {sorted(unexpected)[:3]}; they must come "
+            "from the same model"
         )
 
 
@@ -111,7 +123,7 @@ def checkpoint_format(
     Raises:
         ValueError: If one is missing or unknown.
     """
-    tied = set(getattr(model, "all_tied_weights_keys", None) or {})
+    tied = tied_names(model)
     own = set(model.state_dict())
     if wrong := (own ^ set(weights)) - tied:
         raise ValueError(

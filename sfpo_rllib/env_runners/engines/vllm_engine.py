@@ -84,7 +84,7 @@ class VLLMEngine(RolloutEngine):
         # Left to itself vLLM takes a share of all memory it sees, whoever else uses it.
         memory: dict[str, Any] = {"kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
         if not self._packs_linears:
-            memory = {"gpu_memory_utilization": 0.9 * min(gpu_share or 1.0, 1.0)}
+            memory = {"gpu_memory_utilization": _utilization(gpu_share)}
         defaults: dict[str, Any] = {
             "enforce_eager": self._packs_linears,  # compiling takes minutes on a CPU
             # The states of recurrent layers would ask for chunked prefill; see below.
@@ -152,8 +152,8 @@ class VLLMEngine(RolloutEngine):
         weights, each = (-(-n // num_devices) for n in (load.weights, load.kv_bytes_per_token))
         limit, cache = load.usable, load.settings.get("kv_cache_memory_bytes")
         if load.device and load.on_gpu:
-            share = 0.9 * min(load.gpu_share or 1.0, 1.0)
-            limit = int(load.settings.get("gpu_memory_utilization", share) * load.device)
+            share = load.settings.get("gpu_memory_utilization", _utilization(load.gpu_share))
+            limit = int(share * load.device)
             cache = limit - weights if cache is None else cache
         return EngineMemory(weights, cache, each, limit)
 
@@ -340,6 +340,11 @@ class VLLMEngine(RolloutEngine):
         cleanup_dist_env_and_memory()
         if self._adapter is not None:
             self._adapter.close()
+
+
+def _utilization(gpu_share: float) -> float:
+    """What vLLM may use of a GPU's memory, unless it is told otherwise."""
+    return 0.9 * min(gpu_share or 1.0, 1.0)
 
 
 def vllm_is_cpu_build() -> bool:
