@@ -1,4 +1,7 @@
-"""What is built from a config: the update and its parts, modules, learners, connectors."""
+"""What is built from a config: the update and its parts, modules, learners, connectors.
+
+And how much memory that takes, which is estimated before any of it is built.
+"""
 
 import copy
 from collections.abc import Mapping
@@ -16,10 +19,11 @@ from sfpo_rllib.algorithms.grpo.evaluation_settings import (
     evaluation_group_size,
     evaluation_sampling,
 )
-from sfpo_rllib.algorithms.grpo.reporting_config import ReportingConfig
+from sfpo_rllib.algorithms.grpo.merging_config import MergingConfig
+from sfpo_rllib.algorithms.grpo.preflight import preflight
 from sfpo_rllib.algorithms.grpo.settings import BatchSettings
 from sfpo_rllib.connectors import GroupRelativeAdvantages, TokenBatch
-from sfpo_rllib.core.checks import of_attributes, raise_problems
+from sfpo_rllib.core.checks import of_attributes, problems_of, raise_problems
 from sfpo_rllib.core.entropy_trigger import EntropyTrigger
 from sfpo_rllib.core.losses import PolicyLoss, make_loss
 from sfpo_rllib.core.lr_schedule import LRSchedule, timestep_schedule_problems
@@ -30,11 +34,12 @@ from sfpo_rllib.core.updater import Updater
 from sfpo_rllib.env_runners.engines import SamplingSettings
 from sfpo_rllib.env_runners.stream import StreamSettings
 from sfpo_rllib.env_runners.weights import WeightSettings
+from sfpo_rllib.preflight import Preflight
 from sfpo_rllib.rl_modules import CausalLMModule
 from sfpo_rllib.rl_modules.parallelism import DDP, parallelism_class
 
 
-class BuildingConfig(ReportingConfig):
+class BuildingConfig(MergingConfig):
     """Builds what a language model is trained with, by the settings of `GRPOConfig`."""
 
     @property
@@ -72,6 +77,10 @@ class BuildingConfig(ReportingConfig):
             ValueError: If there is none of that name.
         """
         return make_update_rule(self.update_rule)
+
+    def update_rule_problems(self) -> list[str]:
+        """What is wrong with the rule and its settings."""
+        return problems_of(self.make_update_rule)
 
     def make_lr_schedule(self) -> LRSchedule | None:
         """The learning rate of each rollout batch; None if `lr` is RLlib's schedule of timesteps.
@@ -182,6 +191,22 @@ class BuildingConfig(ReportingConfig):
             ],
             input_observation_space=input_observation_space,
             input_action_space=input_action_space,
+        )
+
+    def preflight(
+        self, *, parallelism: str | None = None, device_memory_gb: float | None = None
+    ) -> Preflight:
+        """Estimates the memory of a learner and of an engine; `print()` shows a table.
+
+        Args:
+            parallelism: Instead of the config's.
+            device_memory_gb: Of each GPU, in 10^9 bytes. None: of the first GPU visible here.
+
+        Returns:
+            The estimate; its `problems()` say what does not fit, and what would.
+        """
+        return preflight(
+            self, parallelism=parallelism or self.parallelism, device_memory_gb=device_memory_gb
         )
 
     @property

@@ -11,7 +11,6 @@ from ray.rllib.utils.annotations import override
 from sfpo_rllib.algorithms.grpo import validation
 from sfpo_rllib.algorithms.grpo.building_config import BuildingConfig
 from sfpo_rllib.algorithms.grpo.evaluation_settings import evaluation_problems, of_evaluation
-from sfpo_rllib.algorithms.grpo.preflight import preflight
 from sfpo_rllib.algorithms.grpo.rllib_settings import (
     bypassed_problems,
     rllib_problems,
@@ -30,7 +29,6 @@ from sfpo_rllib.env_runners import GroupEnvRunner
 from sfpo_rllib.env_runners.engines import RolloutEngine, engine_class, gpu_share
 from sfpo_rllib.env_runners.engines.sampling import sampling_problems
 from sfpo_rllib.env_runners.stream import Curriculum
-from sfpo_rllib.preflight import Preflight
 from sfpo_rllib.recordings import ReportingSettings
 from sfpo_rllib.rl_modules.model_settings import model_problems
 from sfpo_rllib.rl_modules.parallelism import parallelism_class
@@ -150,9 +148,6 @@ class GRPOConfig(BuildingConfig):
             weight_sync: When a runner takes new weights: "between_batches", or "in_flight", between
                 any two steps of its engine; what is sampled then depends on timing.
             kwargs: Of `AlgorithmConfig.env_runners()`.
-
-        Returns:
-            This updated config.
         """
         super().env_runners(**kwargs)
         return self.set_given(locals())
@@ -267,9 +262,6 @@ class GRPOConfig(BuildingConfig):
             lr_total_batches: The batch from which on the rate is at its lowest.
             lr_min_ratio: The lowest rate as a share of `lr`.
             kwargs: Of `AlgorithmConfig.training()`, e.g. `lr` and `grad_clip`.
-
-        Returns:
-            This updated config.
         """
         super().training(**kwargs)
         return self.set_given(locals())
@@ -282,9 +274,6 @@ class GRPOConfig(BuildingConfig):
             parallelism: "ddp": every learner holds the model; "fsdp": all of them share one, by
                 FSDP2, for models that do not fit a device.
             kwargs: Of `AlgorithmConfig.learners()`.
-
-        Returns:
-            This updated config.
         """
         super().learners(**kwargs)
         return self.set_given(locals())
@@ -300,11 +289,32 @@ class GRPOConfig(BuildingConfig):
                 started again and go on from the last update. Their state, 12 bytes a trained
                 weight with AdamW, is copied to Ray's object store after every update.
             kwargs: Of `AlgorithmConfig.fault_tolerance()`.
-
-        Returns:
-            This updated config.
         """
         super().fault_tolerance(**kwargs)
+        return self.set_given(locals())
+
+    @override(AlgorithmConfig)
+    def reporting(
+        self,
+        *,
+        record_rollouts: int = NotProvided,
+        record_rollouts_mb: float = NotProvided,
+        show_replies_every: int = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets what of the rollouts is kept and shown; training is the same with and without.
+
+        Args:
+            record_rollouts: Groups of each batch, and of each evaluation, that are kept as Parquet
+                in the run's folder, the first ones in the order of their problems; see
+                `sfpo-rllib rollouts`. 0: none.
+            record_rollouts_mb: When the files are larger than so many 10^6 bytes together, those of
+                the oldest iterations are deleted.
+            show_replies_every: Every so many iterations two replies are printed with their rewards,
+                and written for TensorBoard. 0: never.
+            kwargs: Of `AlgorithmConfig.reporting()`.
+        """
+        super().reporting(**kwargs)
         return self.set_given(locals())
 
     @override(AlgorithmConfig)
@@ -374,24 +384,4 @@ class GRPOConfig(BuildingConfig):
             env=self.env,
             env_config=self.env_config,
             needs_problem_ids=self.curriculum is not None and not self.in_evaluation,
-        )
-
-    def update_rule_problems(self) -> list[str]:
-        """What is wrong with the rule and its settings."""
-        return problems_of(self.make_update_rule)
-
-    def preflight(
-        self, *, parallelism: str | None = None, device_memory_gb: float | None = None
-    ) -> Preflight:
-        """Estimates the memory of a learner and of an engine; `print()` shows a table.
-
-        Args:
-            parallelism: Instead of the config's.
-            device_memory_gb: Of each GPU, in 10^9 bytes. None: of the first GPU visible here.
-
-        Returns:
-            The estimate; its `problems()` say what does not fit, and what would.
-        """
-        return preflight(
-            self, parallelism=parallelism or self.parallelism, device_memory_gb=device_memory_gb
         )

@@ -46,9 +46,6 @@ class MergingConfig(AlgorithmConfig):
 
         Args:
             given: Its `locals()`, among which other names are no settings.
-
-        Returns:
-            This updated config.
         """
         own = {k: v for k, v in given.items() if k in vars(self) and v is not NotProvided}
         for name, value in self._with_old_keys(own).items():

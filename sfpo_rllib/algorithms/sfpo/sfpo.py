@@ -88,9 +88,6 @@ class SFPOConfig(GRPOConfig):
             slow_minibatches: Optimizer steps of the slow pass. None: `minibatches_per_pass`.
             kwargs: Of `GRPOConfig.training()`, among them the trigger's `entropy_window` and
                 `entropy_z_threshold`.
-
-        Returns:
-            This updated config.
         """
         own = {
             "fast_steps": fast_steps,
