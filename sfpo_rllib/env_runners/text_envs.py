@@ -25,9 +25,6 @@ def make_text_env(env: Any, env_config: dict[str, Any]) -> gym.Env:
         env_config: Keyword arguments for a gymnasium id or a gymnasium class; for registered
             creators and other callables the one argument, as in RLlib.
 
-    Returns:
-        The environment.
-
     Raises:
         gymnasium.error.UnregisteredEnv: Nobody registered the id. The message says how to name the
             module that would.

@@ -43,9 +43,6 @@ def build_char_llama(
         max_length: Context, in tokens.
         tie_embeddings: Whether input and output embedding are one.
         seed: Of the initial weights.
-
-    Returns:
-        The folder.
     """
     fast = char_tokenizer(alphabet)
     vocab = fast.get_vocab()

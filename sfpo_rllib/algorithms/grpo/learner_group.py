@@ -170,10 +170,7 @@ class GRPOLearnerGroup(LearnerGroup, SavedAsTensors):
         return modules[module_id].unwrapped() if module_id in modules else None
 
     def get_module_weights(self) -> dict[str, torch.Tensor]:
-        """The trained float32 weights under transformers' names, on the CPU.
-
-        With `model_config["lora"]` the adapter's, under the names of peft's files.
-        """
+        """See `GRPO.get_module_weights`."""
 
         def copied(learner: Learner) -> dict[str, torch.Tensor]:
             weights = learner.module[DEFAULT_MODULE_ID].unwrapped().weights()
