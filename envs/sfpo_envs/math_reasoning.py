@@ -16,25 +16,13 @@ from sfpo_envs.problems.few_shot import FewShot
 from sfpo_envs.problems.splits import take_split
 from sfpo_envs.prompts import resolve_math_prompt
 from sfpo_envs.rewards import RewardFunction, make_overlong, make_reward, reward_range
-from sfpo_envs.single_turn import Problem, SingleTurnEnv
+from sfpo_envs.single_turn import Problem, SingleTurnEnv, SourcedProblem
 from sfpo_envs.spaces import MAX_TEXT_CHARS, ChatMessages
 
 logger = logging.getLogger(__name__)
 
 _SILENT = (Verdict.CORRECT, Verdict.WRONG, Verdict.NO_ANSWER)
 _COPIED = ("refuse", "accept")
-
-
-class MathProblem(Problem):
-    """A problem that remembers its text, which is only a part of the prompt."""
-
-    text: str
-
-    def __new__(cls, prompt: Any, answer: str, text: str = "") -> MathProblem:
-        """Create the problem."""
-        problem = super().__new__(cls, prompt, answer)
-        problem.text = text
-        return problem
 
 
 class MathReasoningEnv(SingleTurnEnv):
@@ -205,7 +193,7 @@ class MathReasoningEnv(SingleTurnEnv):
     def _problem_at(self, index: int) -> Problem:
         problem = self._data.problems[index]
         prompt = self._prompt.render(problem, self._few_shot(problem))
-        return MathProblem(prompt, self._data.answers[index], problem)
+        return SourcedProblem(prompt, self._data.answers[index], problem)
 
     def _grade(self, reply: str, answer: str) -> tuple[float, dict[str, Any]]:
         grade = self._grader(reply, answer)
@@ -238,7 +226,7 @@ class MathReasoningEnv(SingleTurnEnv):
         """Tell whether an answer that is right was copied from the problem under way."""
         if grade.verdict is not Verdict.CORRECT or grade.extracted is None or self._copies is None:
             return False
-        problem = cast(MathProblem, self._current).text
+        problem = cast(SourcedProblem, self._current).source  # its text alone, without the prompt
         return bool(self._copies(problem, answer, grade.extracted))
 
 

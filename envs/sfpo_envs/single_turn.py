@@ -21,6 +21,18 @@ class Problem(NamedTuple):
     answer: str
 
 
+class SourcedProblem(Problem):
+    """A problem that remembers what it was made of."""
+
+    source: Any
+
+    def __new__(cls, prompt: Any, answer: str, source: Any = None) -> SourcedProblem:
+        """Create the problem."""
+        problem = super().__new__(cls, prompt, answer)
+        problem.source = source
+        return problem
+
+
 class SingleTurnEnv(gymnasium.Env[Any, str], ABC):
     """An environment that shows one prompt, takes one reply and ends.
 

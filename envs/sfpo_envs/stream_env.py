@@ -6,19 +6,7 @@ from abc import abstractmethod
 from typing import Any, Generic, cast
 
 from sfpo_envs.problems.streams import ItemT, ProblemStream
-from sfpo_envs.single_turn import Problem, SingleTurnEnv
-
-
-class StreamProblem(Problem):
-    """A problem that remembers the item it was made of."""
-
-    item: Any
-
-    def __new__(cls, prompt: str, answer: str, item: Any) -> StreamProblem:
-        """Create the problem."""
-        problem = super().__new__(cls, prompt, answer)
-        problem.item = item
-        return problem
+from sfpo_envs.single_turn import Problem, SingleTurnEnv, SourcedProblem
 
 
 class StreamEnv(SingleTurnEnv, Generic[ItemT]):
@@ -53,7 +41,7 @@ class StreamEnv(SingleTurnEnv, Generic[ItemT]):
     def _problem_at(self, index: int) -> Problem:
         item = self._stream[index]
         prompt, answer = self._pose(item)
-        return StreamProblem(prompt, answer, item)
+        return SourcedProblem(prompt, answer, item)
 
     def _grade(self, reply: str, answer: str) -> tuple[float, dict[str, Any]]:
         return self._grade_item(reply, self._item)
@@ -61,4 +49,4 @@ class StreamEnv(SingleTurnEnv, Generic[ItemT]):
     @property
     def _item(self) -> ItemT:
         """The item of the episode under way."""
-        return cast(StreamProblem, self._current).item
+        return cast(SourcedProblem, self._current).source

@@ -1,7 +1,9 @@
 """Countdown: games with solutions, and a verifier that cannot be talked round. Streams, too."""
 
+import copy
 import itertools
 import operator
+import pickle
 import random
 import re
 from fractions import Fraction
@@ -47,6 +49,15 @@ def test_every_game_is_in_range_and_solved_by_its_own_answer(config):
             True,
             {"well_formed": 1.0, "uses_right_numbers": 1.0},
         )
+
+
+def test_an_environment_can_be_copied_within_an_episode():
+    env = CountdownEnv(**SMALL)
+    env.reset(seed=3)
+    twin = copy.deepcopy(env)
+    solution = env.problem(3).answer
+    assert twin.step(solution) == env.step(solution)
+    assert twin.problem(3) == pickle.loads(pickle.dumps(env.problem(3)))
 
 
 def reachable(values):
