@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sfpo_envs.graders.plain import in_plain
 from sfpo_envs.graders.sight import is_near, rational
 from sfpo_envs.graders.spelling import respell
-from sfpo_envs.graders.units import Powers, powers_of, split_unit
+from sfpo_envs.graders.units import powers_of, split_unit
 
 _MAX_CHARS = 128
 _PART = r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([A-Za-z]{1,12})\.?"
@@ -92,7 +92,7 @@ def _is_part(size: _Size, of: _Size) -> bool:
     return size.kind == of.kind and size.factor < of.factor
 
 
-def _size(powers: dict[str, int] | Powers) -> _Size | None:
+def _size(powers: dict[str, int]) -> _Size | None:
     """Return the size of a unit that is no power or product of others."""
     names = [name for name in powers if name != "ten"]
     if len(names) != 1 or powers[names[0]] != 1:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from sfpo_envs.graders.custom import CustomGrader
@@ -13,6 +12,7 @@ from sfpo_envs.graders.grade import Grade, Grader
 from sfpo_envs.graders.math_grader import MathGrader
 from sfpo_envs.graders.multiple_choice import MultipleChoiceGrader
 from sfpo_envs.graders.numeric import NumericGrader
+from sfpo_envs.options import instead
 
 GRADERS: dict[str, Callable[..., Grader]] = {
     "math": MathGrader,
@@ -47,18 +47,10 @@ def make_grader(
     if not isinstance(grader, str):
         raise TypeError(f"grader={grader!r}: must be a name or a function")
     if grader not in GRADERS:
-        raise ValueError(f"grader={grader!r}: {_instead(grader, GRADERS)}")
+        raise ValueError(f"grader={grader!r}: {instead(grader, GRADERS)}")
     kind = GRADERS[grader]
     known = [field.name for field in dataclasses.fields(kind) if field.init]  # type: ignore[arg-type]
     for name in settings:
         if name not in known:
-            raise ValueError(f"{name}: no setting of grader {grader!r}; {_instead(name, known)}")
+            raise ValueError(f"{name}: no setting of grader {grader!r}; {instead(name, known)}")
     return kind(**settings)
-
-
-def _instead(name: str, known: Iterable[str]) -> str:
-    """Say which names there are, the nearest first."""
-    known = list(known)
-    nearest = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"{hint}must be one of {', '.join(known)}"

@@ -116,7 +116,7 @@ def read_quantity(answer: str) -> Quantity:
     parts = [_read_item(item) for item in items]
     is_any_of = are_alternatives(answer)
     if len(parts) == 1:
-        return replace(parts[0], is_any_of=True) if is_any_of else parts[0]
+        return replace(parts[0], is_any_of=is_any_of)
     said = {(part.is_percent, part.base, part.unit) for part in parts}
     if len(said) > 1 or not all(part.is_unit_sure for part in parts):
         # "2 and 3 cm" has a unit; what else differs from item to item stays with the items.
@@ -125,8 +125,7 @@ def read_quantity(answer: str) -> Quantity:
             return Quantity(text, ",".join([*items[:-1], parts[-1].value]), unit=unit)
         return Quantity(text, text, is_any_of=is_any_of)
     value = ",".join(part.value for part in parts)
-    first = parts[0]
-    return Quantity(text, value, first.is_percent, first.base, first.unit, is_any_of=is_any_of)
+    return replace(parts[0], text=text, value=value, is_any_of=is_any_of)
 
 
 def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]]:

@@ -34,7 +34,7 @@ _FRACTION = re.compile(
     r"(?:(?P<over>[0-9]+)/(?P<under>[0-9]+)"
     r"|\\[dtc]?frac\{(?P<tex_over>[+-]?[0-9]+)\}\{(?P<tex_under>[0-9]+)\}"
     r"|\\[dtc]?frac(?P<digit_over>[0-9])(?P<digit_under>[0-9]))"
-    r"(?:(?:\\times|\\cdot|\*) ?10\^(?:\{(?P<braced>[+-]?[0-9]{1,4})\}|(?P<bare>[+-]?[0-9]{1,4})))?"
+    rf"(?:(?:\\times|\\cdot|\*) ?10\^{_EXPONENT % ('', '')})?"
 )
 _WORDS = re.compile(r"[A-Za-z]+(?: [A-Za-z]+)*")
 _WORD = re.compile(r"[A-Z]{3,}|[A-Z]?[a-z]{4,}|[A-Z](?=.?[aeiou])[a-z]{2,}")
@@ -70,11 +70,15 @@ def equal_at_sight(gold: str, answer: str) -> bool | None:
 
 def _are_same_words(gold: str, answer: str) -> bool:
     r"""Tell whether two answers are alike once one is out of its ``\text{}``, in any case."""
-    texts = [_ALL_TEXT.fullmatch(one) for one in (gold, answer)]
-    if not any(texts):
+    words = [_out_of_text(one) for one in (gold, answer)]
+    if words == [gold, answer]:
         return False
-    words = (text[1] if text else one for text, one in zip(texts, (gold, answer), strict=True))
     return len({" ".join(one.casefold().split()) for one in words}) == 1
+
+
+def _out_of_text(answer: str) -> str:
+    text = _ALL_TEXT.fullmatch(answer)
+    return text[1] if text else answer
 
 
 def equal_words(gold: str, answer: str) -> bool | None:
@@ -83,11 +87,7 @@ def equal_words(gold: str, answer: str) -> bool | None:
     Articles do not count. A word is capitals, or begins with at most one. Of two letters, or three
     small ones, the order does not count in a product: ``xy`` and ``RC`` are no words.
     """
-    words, others = (
-        _WORDS.fullmatch((text[1] if text else one).strip(" ."))
-        for one in (gold, answer)
-        for text in (_ALL_TEXT.fullmatch(one),)
-    )
+    words, others = (_WORDS.fullmatch(_out_of_text(one).strip(" .")) for one in (gold, answer))
     if not (words and others and is_word(words[0])):
         return None
     first, second = (_ARTICLE.sub("", one[0]).casefold() for one in (words, others))
@@ -128,11 +128,10 @@ def _rational(text: str) -> Fraction | None:
     match = _FRACTION.fullmatch(text)
     if not match:
         return None
-    over, under = (
-        (match[f"{place}over"] for place in ("", "tex_", "digit_")),
-        (match[f"{place}under"] for place in ("", "tex_", "digit_")),
+    divided, by = (
+        int(next(filter(None, match.group(side, f"tex_{side}", f"digit_{side}"))))
+        for side in ("over", "under")
     )
-    divided, by = (int(next(part for part in parts if part)) for parts in (over, under))
     if by == 0:
         return None
     value = int(match["whole"] or 0) + Fraction(divided, by)

@@ -58,7 +58,6 @@ def _known_units() -> dict[str, Powers]:
             if (len(prefix) == 1) == (
                 len(name) <= 2 or name in ("mol", "cal", "bar", "rad", "ohm")
             ):
-                known[prefix + name] = powers + Counter(ten=0)
                 known[prefix + name] = _times(powers, Counter(ten=ten))
         known |= dict.fromkeys(names, powers)
     for names, powers in _entries(_OTHERS):
@@ -252,7 +251,7 @@ def _is_unit_word(word: str, before: str, is_last: bool) -> bool:
         return word == "times" and is_last and before[-1:].isspace()
     if word == "in" and not is_last:
         return False
-    if powers_of(word) is not None:
+    if is_known(word):
         return True
     if not before[-1:].isspace():
         return False

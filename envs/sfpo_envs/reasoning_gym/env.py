@@ -196,10 +196,7 @@ class _Mixture:
         return found[1]
 
 
-@functools.lru_cache(maxsize=16)
-def _mixture(settings: str, problem_seed: int, pattern: str | None) -> _Mixture:
-    """Return the mixture of these settings, whose data sets both sides of a split share."""
-    return _Mixture(settings, problem_seed, pattern)
+_mixture = functools.lru_cache(maxsize=16)(_Mixture)  # both sides of a split share the data sets
 
 
 @contextlib.contextmanager
