@@ -139,12 +139,7 @@ class CountdownEnv(StreamEnv[NumbersGame]):
 
 
 def parse_play(text: str, operators: Sequence[str]) -> Expression | None:
-    """Return an expression evaluated, ``None`` if it is none of these operators.
-
-    Args:
-        text: Any text.
-        operators: The operators that may occur.
-    """
+    """Return an expression evaluated, ``None`` if it is none of these operators."""
     try:
         expression = evaluate(text)
     except ExpressionError:
@@ -154,13 +149,7 @@ def parse_play(text: str, operators: Sequence[str]) -> Expression | None:
 
 
 def uses_numbers(expression: Expression, numbers: Sequence[int], *, use_all: bool) -> bool:
-    """Return whether an expression keeps to the numbers of a game.
-
-    Args:
-        expression: What was played.
-        numbers: The numbers there are; one that occurs twice may be used twice.
-        use_all: Whether each must be used.
-    """
+    """Return whether an expression keeps to the numbers of a game, each as often as it is there."""
     used, given = Counter(expression.numbers), Counter(map(Fraction, numbers))
     return used == given if use_all else used <= given
 

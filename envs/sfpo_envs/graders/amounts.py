@@ -43,10 +43,6 @@ def equal_amounts(gold: str, answer: str) -> bool | None:
     """Compare two amounts, ``None`` if neither has more than one unit, or one is no amount.
 
     A number without a unit is one in any unit of the other.
-
-    Args:
-        gold: The right answer.
-        answer: The one to judge.
     """
     expected, found = (_read(one) for one in (gold, answer))
     if expected and found:

@@ -58,9 +58,6 @@ def last_box(text: str) -> str | None:
     A box that is never closed counts for nothing, and neither does one that holds nothing.
     Boxes that "and", a comma or the same name join are one list: "x = 1 or x = 2", both boxed. A
     box without braces, as in ``\boxed 42``, ends where words begin, or the formula ends.
-
-    Args:
-        text: Any text.
     """
     open_groups: list[tuple[int, int]] = []  # where a box begins, -1 of others, and its content
     boxes: list[tuple[int, int, str]] = []  # where those with braces begin and end, what they hold

@@ -201,11 +201,7 @@ class ChoiceFinder:
     """
 
     def __init__(self, letters: str) -> None:
-        """Prepare for some letters.
-
-        Args:
-            letters: The capitals there are to choose from.
-        """
+        """Prepare for the capitals that there are to choose from."""
         either = f"(?P<letter>[{letters}{letters.lower()}])"
         capital = f"(?P<letter>[{letters}])"
         self._letters = letters

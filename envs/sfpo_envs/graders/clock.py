@@ -18,12 +18,7 @@ _RATIO = re.compile(r"[0-9.]+(?: ?[:/] ?[0-9.]+)?|\\[dtc]?frac[ {0-9}]+")
 
 
 def equal_times(gold: str, answer: str) -> bool | None:
-    """Compare two times of day, ``None`` if the gold answer is none, or may as well be a ratio.
-
-    Args:
-        gold: The right answer without what only lays it out.
-        answer: The one to judge, likewise.
-    """
+    """Compare two bare times of day, ``None`` if the gold one is none, or may be a ratio."""
     expected, found = _TIME.fullmatch(gold), _TIME.fullmatch(answer)
     if not expected:
         return None
@@ -41,10 +36,6 @@ def equal_times_of_day(gold: str, answer: str) -> bool | None:
 
     An hour with a zero before it, or from 13 on, is of 24; else what one does not say may be
     missing.
-
-    Args:
-        gold: The right answer.
-        answer: The one to judge.
     """
     times = [_TIME_OF_DAY.fullmatch(in_plain(one)) for one in (gold, answer)]
     if not all(time and (time["minute"] or time["half"]) for time in times):
@@ -68,12 +59,7 @@ def _parts(time: re.Match[str]) -> tuple[int, bool, tuple[int, int]]:
 
 
 def equal_ratios(gold: str, answer: str) -> bool | None:
-    """Compare two ratios of more than two numbers, ``None`` if one is none.
-
-    Args:
-        gold: The right answer without what only lays it out.
-        answer: The one to judge, likewise.
-    """
+    """Compare two bare ratios of more than two numbers, ``None`` if one is none."""
     if not (_RATIO_OF_MORE.fullmatch(gold) and _RATIO_OF_MORE.fullmatch(answer)):
         return None
     expected, found = ([Fraction(part) for part in one.split(":")] for one in (gold, answer))

@@ -29,7 +29,6 @@ class CustomGrader:
     num_crashed: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        """Check the time-out."""
         if self.timeout_s is not None and not 0 < self.timeout_s < math.inf:
             raise ValueError(f"timeout_s={self.timeout_s!r}: must be positive and finite, or None")
 

@@ -48,9 +48,6 @@ def last_boxed(text: str) -> str | None:
     innermost counts, as it is opened last. A box that is never closed counts for nothing, and
     neither does one that holds nothing.
 
-    Args:
-        text: A reply.
-
     Returns:
         The content without white space around it, or ``None`` if there is none.
     """
@@ -59,9 +56,6 @@ def last_boxed(text: str) -> str | None:
 
 def last_number(text: str) -> str | None:
     r"""Return the last number of a text: an integer, a decimal or a fraction ``a/b``.
-
-    Args:
-        text: A reply.
 
     Returns:
         The number without thousands separators, or ``None`` if there is none. What is a power of
@@ -75,9 +69,6 @@ def answer_line(text: str) -> str | None:
 
     It is on the same line, or on the next that holds something; a formula in ``\[ \]`` or ``$$ $$``
     may take several.
-
-    Args:
-        text: A reply.
 
     Returns:
         The answer, out of its box if it is in one, or ``None`` if there is none.
@@ -96,9 +87,6 @@ def after_hashes(text: str) -> str | None:
     """Return what follows the last ``####`` of a text, on its line, as in GSM8K.
 
     Hashes that nothing follows count for nothing, and neither do the headings of Markdown.
-
-    Args:
-        text: A reply.
 
     Returns:
         The answer, out of its box if it is in one, or ``None`` if there is none.
@@ -125,9 +113,6 @@ def last_tagged(text: str) -> str | None:
 
     Tags that hold nothing count for nothing.
 
-    Args:
-        text: A reply.
-
     Returns:
         The answer, out of its box if it is in one, or ``None`` if there is none.
     """
@@ -141,11 +126,7 @@ def last_tagged(text: str) -> str | None:
 
 
 def whole(text: str) -> str | None:
-    """Return a whole reply, without white space around it, ``None`` if it is blank.
-
-    Args:
-        text: A reply.
-    """
+    """Return a whole reply, without white space around it, ``None`` if it is blank."""
     return text[-MAX_REPLY_CHARS:].strip() or None
 
 

@@ -40,27 +40,19 @@ _LATEX = _latex_of_symbols()
 
 
 def to_ascii(text: str) -> str:
-    r"""Return a text with its characters of mathematics in LaTeX; those of words stay.
-
-    Args:
-        text: Any text. Roots become ``\sqrt(``, if a parenthesis follows them.
-    """
+    r"""Return a text with its characters of mathematics in LaTeX; those of words stay."""
     text = _ROOT.sub(_as_root, _RUNS.sub(_as_script, _INVISIBLE.sub("", text)))
     return "".join(char if char.isascii() else _plain(char) for char in text)
 
 
 def with_fractions(text: str) -> str:
-    r"""Return a text with ``\frac{1}{2}`` for the one character that a half may be.
-
-    Args:
-        text: Any text.
-    """
+    r"""Return a text with ``\frac{1}{2}`` for the one character that a half may be."""
     return text if text.isascii() else _FRACTION.sub(lambda one: _plain(one[0]), text)
 
 
 def _as_root(match: re.Match[str]) -> str:
     root = _ROOTS[match[1]]
-    return f"{root}{{{match[2]}}}" if match[2] else root
+    return f"{root}{{{match[2]}}}" if match[2] else root  # a bracket follows
 
 
 def _as_script(run: re.Match[str]) -> str:

@@ -24,11 +24,8 @@ _ORNAMENT = re.compile(r"^[^\w$\\(\[{+.<-]+|\*\*")  # emphasis, and pictures bef
 def is_heading(line: str, text_below: str) -> bool:
     """Return whether a line with ``####`` before it is a heading and no answer.
 
-    It is if it names a part of a solution, or if it is words with a colon or text below them.
-
-    Args:
-        line: What follows the hashes, on their line.
-        text_below: What comes after this line and before the next heading.
+    It is if it names a part of a solution, or if it is words with a colon, or with text between
+    them and the next heading.
     """
     line = _ORNAMENT.sub("", line.strip()).strip(" *_`")
     if _PART.fullmatch(line) or _NUMBERED.match(line):

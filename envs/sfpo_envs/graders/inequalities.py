@@ -95,12 +95,7 @@ class _Range:
 
 
 def alike(gold: str, answer: str) -> tuple[str, str]:
-    """Return two answers as intervals if one is inequalities and the other is either.
-
-    Args:
-        gold: The right answer.
-        answer: The one to judge.
-    """
+    """Return two answers as intervals if one is inequalities and the other is either."""
     gold, answer = in_usual_brackets(gold), in_usual_brackets(answer)
     if not any(_may_be_inequality(one) for one in (gold, answer)):
         return gold, answer

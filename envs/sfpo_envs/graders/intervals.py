@@ -16,11 +16,7 @@ _OR = re.compile(r"(?<=[)\]])[\s,]*(?:\\text\s*\{\s*or\s*\}|or)\s*(?=(?:\\left\s
 
 
 def in_usual_brackets(text: str) -> str:
-    r"""Return an answer with its intervals in parentheses and brackets, joined by ``\cup``.
-
-    Args:
-        text: The answer alone.
-    """
+    r"""Return an answer with its intervals in parentheses and brackets, joined by ``\cup``."""
     if len(text) > _MAX_CHARS:
         return text
     if _FRENCH.match(text.rstrip(" .$")):

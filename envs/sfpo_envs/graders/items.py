@@ -15,11 +15,7 @@ _OPENING = ("", "(", "[", "{", "=", ",", "&")
 
 
 def split_items(text: str) -> list[str]:
-    """Split a list at the commas that no bracket holds.
-
-    Args:
-        text: A list, or one item.
-    """
+    """Split a list at the commas that no bracket holds."""
     items, depth, start = [], 0, 0
     for place, char in enumerate(text):
         depth += _BRACKETS.get(char, 0)
@@ -30,11 +26,7 @@ def split_items(text: str) -> list[str]:
 
 
 def are_alternatives(text: str) -> bool:
-    """Tell whether a list says that one thing is any of it: "3 or 4", ``x = 3, x = 4``.
-
-    Args:
-        text: An answer that was not respelled.
-    """
+    """Tell whether a list, not respelled, says that one thing is any of it: "3 or 4"."""
     names = _NAME.findall(text)
     return len(set(names)) < len(names) or _OR.search(text) is not None
 
@@ -43,9 +35,6 @@ def with_both_signs(item: str) -> list[str]:
     r"""Return the items that one with ``\pm`` or ``\mp`` stands for, the item itself without.
 
     Where both occur the signs are tied to each other, else each is free.
-
-    Args:
-        item: One of a list.
     """
     signs = [sign[1] for sign in _SIGN.finditer(item)]
     if not 0 < len(signs) <= _MAX_SIGNS:

@@ -40,11 +40,7 @@ _MAX_WRAPS = 4
 
 
 def without_layout(text: str) -> str:
-    """Return an answer without emphasis, sizes, colours and groups around it.
-
-    Args:
-        text: The answer alone.
-    """
+    """Return an answer without emphasis, sizes, colours and groups around it."""
     if "\\" in text or "{" in text:
         for pattern, replacement in _SUBSTITUTIONS:
             text = pattern.sub(replacement, text)

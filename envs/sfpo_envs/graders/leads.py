@@ -28,12 +28,7 @@ _OTHER_THAN = re.compile(
 
 
 def without_leads(gold: str, answer: str) -> tuple[str, str]:
-    """Return two answers without words that lead to them; both as they are if the words differ.
-
-    Args:
-        gold: The right answer.
-        answer: The one to judge.
-    """
+    """Return two answers without words that lead to them; both as they are if the words differ."""
     (gold_lead, gold_rest), (lead, rest) = map(_split, (gold, answer))
     if gold_lead and lead and gold_lead != lead:
         return gold, answer

@@ -57,9 +57,6 @@ _SEPARATORS = re.compile(r"[^0-9.]")
 def last_number_in(text: str) -> str | None:
     r"""Return the last number of a text, ``None`` if it has none.
 
-    Args:
-        text: Any text.
-
     Returns:
         An integer or a decimal without separators of thousands, ``6.02e23``, or a fraction ``a/b``;
         ``6.02 \times 10^{23}``, ``\frac{1}{2}``, ``1\frac{1}{2}`` and ``1 1/2`` are written like

@@ -11,9 +11,5 @@ _SPACE = re.compile(r"(?:\\[,;:! ]|\\q?quad(?![A-Za-z])|[\s~$])+")
 
 
 def in_plain(text: str) -> str:
-    """Return an answer with its words out of LaTeX, single spaces, and no point at its end.
-
-    Args:
-        text: The answer alone.
-    """
+    """Return an answer with its words out of LaTeX, single spaces, and no point at its end."""
     return _SPACE.sub(" ", _TEXT.sub(r" \1 ", text)).strip(" .")

@@ -43,22 +43,14 @@ _UNIT = re.compile(r"\s?([A-Za-z]{1,20})(?:(?:[/^]|\sper\s)[A-Za-z0-9]{1,10}){0,
 
 
 def without_marks(text: str) -> str:
-    """Return a text without pictures, marks of its end, and emphasis of its first words.
-
-    Args:
-        text: What was found.
-    """
+    """Return a text without pictures, marks of its end, and emphasis of its first words."""
     text = _SPECIAL.sub("", _PICTURES.sub("", text)).lstrip()
     bold = _BOLD.match(text)
     return bold[1] + text[bold.end() :] if bold else text
 
 
 def without_remarks(answer: str) -> str:
-    """Return a value without what is said about it.
-
-    Args:
-        answer: What was found; words that lead to it are left out already.
-    """
+    """Return a value without what is said about it; words that lead to it are gone already."""
     if len(answer) > _MAX_CHARS or not _VALUE.match(answer):
         return answer
     after = _AFTER.search(answer)
@@ -66,11 +58,7 @@ def without_remarks(answer: str) -> str:
 
 
 def only_number(sentence: str) -> str | None:
-    """Return the number, with its unit, of a sentence that holds only one; ``None`` of other text.
-
-    Args:
-        sentence: Plain text.
-    """
+    """Return the number of a sentence that holds only one, with its unit; ``None`` of others."""
     if len(sentence) > _MAX_CHARS:
         return None
     words = [word.lower() for word in _WORD.findall(sentence)]

@@ -97,11 +97,7 @@ class Quantity:
 
 @lru_cache(4096)
 def read_quantity(answer: str) -> Quantity:
-    """Take an answer apart.
-
-    Args:
-        answer: The answer alone; dollar signs around formulas do not matter.
-    """
+    """Take an answer apart; dollar signs around formulas do not matter."""
     text = respell(_DOLLAR.sub(lambda sign: r"\$" if len(sign[0]) > 1 else "", answer))
     text = _TRAILING.sub("", _LEADING.sub("", text)) or text
     text = _CHOICE.sub("", respell_words(text))
@@ -130,10 +126,6 @@ def read_quantity(answer: str) -> Quantity:
 
 def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]]:
     """Return what has to be compared to tell whether an answer is right.
-
-    Args:
-        gold: The right answer.
-        answer: The one to judge.
 
     Returns:
         Pairs of a gold value and another, one of which has to be equal; none if none can be.

@@ -88,11 +88,7 @@ _JOINT = re.compile(r"\s*(?:,?\s*and|,?\s*or|,)\s*")
 
 
 def find_answer(reply: str) -> str | None:
-    """Return the answer of a reply, ``None`` where math-verify has to search for it.
-
-    Args:
-        reply: A reply, or a gold answer.
-    """
+    """Return the answer of a reply, ``None`` where math-verify has to search for it."""
     reply = _TEXT.sub(lambda text: _DOLLAR.sub("", text[0]), _EMPHASIS.sub("", reply)).strip()
     boxes = list(_BOX.finditer(reply))
     if boxes and not _FINALLY.search(reply, boxes[-1].end()):

@@ -133,11 +133,7 @@ _MAY_BE_PLAIN = re.compile(
 
 @lru_cache(4096)  # a group of replies has the same gold, and often the same answer
 def respell(text: str) -> str:
-    """Return an answer as math-verify reads it.
-
-    Args:
-        text: The answer alone, without dollar signs or a box around it.
-    """
+    """Return an answer, without dollar signs or a box around it, as math-verify reads it."""
     if not text.isascii():
         text = to_ascii(text)
     text = without_layout(text)

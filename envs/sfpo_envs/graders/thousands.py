@@ -15,9 +15,5 @@ _SEPARATOR = re.compile(_SPACE)
 
 
 def joined(text: str) -> str:
-    """Return a text in which no space parts the digits of a number.
-
-    Args:
-        text: Any text.
-    """
+    """Return a text in which no space parts the digits of a number."""
     return _SPACED.sub(lambda number: _SEPARATOR.sub("", number[0]), text)

@@ -171,11 +171,7 @@ class Measured:
 
 
 def split_unit(text: str) -> Measured:
-    """Tell the unit at the end of an answer, or the currency before it, from the value.
-
-    Args:
-        text: An answer as :func:`~sfpo_envs.graders.spelling.respell` leaves it.
-    """
+    """Tell the unit at the end of a respelled answer, or the currency before it, from the value."""
     powers: Powers = Counter()
     value = text
     if currency := _CURRENCY.match(text):

@@ -11,11 +11,7 @@ _ROW_END = re.compile(r"\\\\")
 
 
 def as_tuple(text: str) -> str | None:
-    """Return the tuple of a matrix of one column or one row, ``None`` of other text.
-
-    Args:
-        text: An answer as :func:`~sfpo_envs.graders.spelling.respell` leaves it.
-    """
+    """Return the tuple of a respelled matrix of one column or one row, ``None`` of other text."""
     matrix = _MATRIX.fullmatch(text)
     if not matrix:
         return None

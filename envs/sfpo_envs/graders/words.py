@@ -58,11 +58,7 @@ _NUMBER = re.compile(
 
 
 def respell_words(text: str) -> str:
-    """Return an answer of words as math-verify reads it; all other text as it is.
-
-    Args:
-        text: An answer as :func:`~sfpo_envs.graders.spelling.respell` leaves it.
-    """
+    """Return a respelled answer of words as math-verify reads it; all other text as it is."""
     if len(text) > _MAX_CHARS:
         return text
     plain = in_plain(text)
