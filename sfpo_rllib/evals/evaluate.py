@@ -11,13 +11,13 @@ from sfpo_rllib.core.checks import raise_problems
 from sfpo_rllib.env_runners.text_envs import make_text_env
 from sfpo_rllib.evals.models import Evaluated
 from sfpo_rllib.evals.replies import Reply, ReplyStore
-from sfpo_rllib.evals.runs import iteration_of
 from sfpo_rllib.evals.sampler import Sampler, engine_problems
 from sfpo_rllib.evals.scores import Scores, mean_over_tasks, score
 from sfpo_rllib.evals.settings import EvalSettings
 from sfpo_rllib.evals.tasks import Task
 from sfpo_rllib.local_paths import local_path
 from sfpo_rllib.reporting import write_json
+from sfpo_rllib.run_loop.folder import iteration_of
 from sfpo_rllib.run_loop.identity import plain
 from sfpo_rllib.statistics import Estimate
 
@@ -198,6 +198,11 @@ class _One:
     def run(self, folder: Path, sampler: Sampler, watcher: Watcher) -> Evaluation:
         """Samples what is missing, and counts."""
         with ReplyStore(folder, self._record()) as store:
+
+            def keep(reply: Reply) -> None:
+                store.add(reply)
+                watcher.replied(reply)
+
             num_before = len(store.replies)
             dropped: dict[str, dict[int, str]] = {}
             is_loaded = False
@@ -210,7 +215,6 @@ class _One:
                 total = num * self._settings.samples
                 done = total - sum(map(len, missing.values()))
                 watcher.begins(self._model, task, done=done, total=total)
-                keep = _keeper(store, watcher)
                 if missing:
                     dropped[task.name] = sampler.sample(task, self._settings, missing, keep)
                 watcher.ends(task)
@@ -219,14 +223,13 @@ class _One:
         return result
 
     def _record(self) -> dict[str, Any]:
-        tasks = {
-            name: {"env": plain(task.env), "env_config": plain(task.env_config)}
-            for name, (task, _) in self._tasks.items()
-        }
         return {
             "model": self._model.identity(),
             "settings": self._settings.identity(),
-            "tasks": tasks,
+            "tasks": {
+                name: {"env": plain(task.env), "env_config": plain(task.env_config)}
+                for name, (task, _) in self._tasks.items()
+            },
         }
 
     def _missing(self, store: ReplyStore, task: Task, num: int) -> dict[int, list[int]]:
@@ -261,14 +264,6 @@ class _One:
             num_sampled,
             reported,
         )
-
-
-def _keeper(store: ReplyStore, watcher: Watcher) -> Callable[[Reply], None]:
-    def keep(reply: Reply) -> None:
-        store.add(reply)
-        watcher.replied(reply)
-
-    return keep
 
 
 def _same(task: Task) -> Callable[[str, str], bool]:

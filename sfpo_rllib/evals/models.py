@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from sfpo_rllib.checkpoints import CheckpointError, newest_valid, read_weights, verify
 from sfpo_rllib.checkpoints.manifest import MANIFEST, METADATA
 from sfpo_rllib.core.checks import nearest
-from sfpo_rllib.evals.runs import RunNotes, best_measured, iteration_of, notes_of, numbered
-from sfpo_rllib.run_loop.folder import holds_run
+from sfpo_rllib.evals.runs import RunNotes, best_measured, notes_of
+from sfpo_rllib.run_loop.folder import holds_run, iteration_of, numbered
 from sfpo_rllib.run_loop.identity import fingerprint
 
 logger = logging.getLogger(__name__)
@@ -214,9 +214,8 @@ def _of_checkpoint(
             f"model={path}: belongs to the model {model!r}, which is not there; say where it is "
             "with --base-model FOLDER_OR_HUB_ID"
         )
-    keys = ("dtype", "lora", "revision", "trust_remote_code")
-    # Code of the hub's runs where this user says so, not where a file does.
-    kept = {k: said[k] for k in keys if said.get(k) and k != "trust_remote_code"}
+    # Without trust_remote_code: code of the hub's runs if this user says so, not if a file does.
+    kept = {key: said[key] for key in ("dtype", "lora", "revision") if said.get(key)}
     return Evaluated(_label(path, 2), model, {**kept, **source}, checkpoint=path, notes=notes)
 
 

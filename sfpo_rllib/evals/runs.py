@@ -1,8 +1,7 @@
 """What the folder of a run says of it, in JSON: settings, model, the accuracy it measured."""
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from sfpo_rllib.algorithms.sfpo import SFPOConfig
 from sfpo_rllib.evals.tasks import Task
 from sfpo_rllib.reporting import HELD_OUT, PROGRESS, flatten, highest, read_rows, row_of
-from sfpo_rllib.run_loop import folder as run_folder
 from sfpo_rllib.run_loop.folder import RECORD
 
 TUNE_SETTINGS, TUNE_RESULTS = "params.json", "result.json"
@@ -113,11 +111,11 @@ def notes_of(folder: Path) -> RunNotes | None:
 def progress(folder: Path) -> list[dict[str, float]]:
     """A row an iteration, by the columns of `run()`, of its folder or a trial's of Tune's."""
     if (folder / TUNE_RESULTS).is_file():
-        return list(_tune_rows(folder / TUNE_RESULTS))
+        return _tune_rows(folder / TUNE_RESULTS)
     return read_rows(folder / PROGRESS)
 
 
-def _tune_rows(path: Path) -> Iterator[dict[str, float]]:
+def _tune_rows(path: Path) -> list[dict[str, float]]:
     rows: dict[int, dict[str, float]] = {}
     for line in path.read_text().splitlines():
         try:
@@ -126,18 +124,7 @@ def _tune_rows(path: Path) -> Iterator[dict[str, float]]:
             continue
         # One that went on from a checkpoint makes the iterations after it anew.
         rows[int(values["training_iteration"])] = row_of(values)
-    yield from (rows[iteration] for iteration in sorted(rows))
-
-
-def numbered(folder: Path) -> list[Path]:
-    """The folders `checkpoint_N` of a run, in order."""
-    return sorted(run_folder.numbered(folder), key=iteration_of)
-
-
-def iteration_of(checkpoint: Path) -> int:
-    """The number in its name; of `run()`'s the iteration."""
-    match = re.fullmatch(r"checkpoint_(\d+)", checkpoint.name)
-    return int(match[1]) if match else -1
+    return [rows[iteration] for iteration in sorted(rows)]
 
 
 def best_measured(run: Path, among: Sequence[int] | None = None) -> tuple[int, float] | None:

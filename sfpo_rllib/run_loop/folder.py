@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import secrets
 import shutil
 from collections.abc import Collection, Iterable, Mapping
@@ -79,8 +80,15 @@ class Record:
 
 
 def numbered(folder: Path) -> list[Path]:
-    """What is called `checkpoint_N` in a folder."""
-    return [p for p in folder.glob(f"{PREFIX}*") if p.name[len(PREFIX) :].isdigit()]
+    """What is called `checkpoint_N` in a folder, in order."""
+    found = (path for path in folder.glob(f"{PREFIX}*") if iteration_of(path) >= 0)
+    return sorted(found, key=iteration_of)
+
+
+def iteration_of(checkpoint: Path) -> int:
+    """The number in its name, of `run()`'s the iteration; -1 of another name."""
+    match = re.fullmatch(rf"{PREFIX}(\d+)", checkpoint.name)
+    return int(match[1]) if match else -1
 
 
 def holds_run(folder: Path) -> bool:
@@ -187,7 +195,7 @@ class RunFolder:
             return []
         # A kill may have left the names of some that are gone.
         names = [name for name in self.record.checkpoints if (self.path / name).is_dir()]
-        there = {int(name.removeprefix(PREFIX)): name for name in names}
+        there = {iteration_of(Path(name)): name for name in names}
         best = highest(rows, self._keep_best, among=there)
         return [] if best is None else [there[best[0]]]
 
@@ -218,10 +226,7 @@ class RunFolder:
 
     def _newest_checkpoint(self) -> Path | None:
         found = newest_valid(self.path)
-        damaged = sorted(
-            path for path in numbered(self.path) if found is None or path.name > found.name
-        )
-        if found is None and damaged:
+        if found is None and (damaged := numbered(self.path)):
             try:
                 verify(damaged[-1])
             except CheckpointError as error:

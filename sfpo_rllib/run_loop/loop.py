@@ -32,7 +32,7 @@ from sfpo_rllib.reporting import (
     read_rows,
     write_json,
 )
-from sfpo_rllib.run_loop.folder import PREFIX, SUMMARY, RunFolder, Session
+from sfpo_rllib.run_loop.folder import SUMMARY, RunFolder, Session, iteration_of
 from sfpo_rllib.run_loop.journal import Journal
 
 logger = logging.getLogger(__name__)
@@ -254,8 +254,8 @@ class _Session:
         if checkpoint is None:
             stands = "stopped before anything was saved"
         else:
-            done = int(checkpoint.name.removeprefix(PREFIX))
-            stands = f"stopped, iteration {done} of {self._plan.iterations} saved in {checkpoint}"
+            done = f"{iteration_of(checkpoint)} of {self._plan.iterations}"
+            stands = f"stopped, iteration {done} saved in {checkpoint}"
         return f"{self._stop.name}: {stands}{self._lost}. To go on, run the same again."
 
     def _start_ray(self) -> None:
