@@ -17,11 +17,7 @@ class RayDidNotStart(OSError):
     """Ray was tried twice, or its cluster is not there; the message is one line."""
 
 
-def _log(line: str) -> None:
-    logger.warning(line)
-
-
-def start_ray(*, say: Callable[[str], None] = _log, **settings: Any) -> None:
+def start_ray(*, say: Callable[[str], None] = logger.warning, **settings: Any) -> None:
     """Starts Ray, or connects to the cluster that RAY_ADDRESS names; once more if that fails.
 
     Args:

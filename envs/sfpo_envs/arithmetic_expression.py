@@ -31,8 +31,9 @@ _OPERATIONS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
 }
 # One character for one, so that positions stay those of the text: minus, times, dots, division.
 _LOOKALIKES = str.maketrans("\u2212\u00d7\u00b7\u22c5\u00f7", "-***/")
-_TOKEN = re.compile(r"[0-9]+\.?[0-9]*|\.[0-9]+|\*\*|[-+*/^()]")
-_SPACE = re.compile(r"\s*")
+_TOKEN = re.compile(
+    r"(?P<token>[0-9]+\.?[0-9]*|\.[0-9]+|\*\*|[-+*/^()])|\s+|(?P<other>.)", re.DOTALL
+)
 _NUMBER = re.compile(
     r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?(?:/0*[1-9][0-9]*)?|[-+]?\.[0-9]+"
 )
@@ -201,17 +202,9 @@ def _num_bits(value: Fraction) -> int:
 def _tokens(text: str) -> list[_Token]:
     """Return the tokens of a text, and one without text that marks its end."""
     tokens = []
-    position = _end_of_space(text, 0)
-    while position < len(text):
-        found = _TOKEN.match(text, position)
-        if found is None:
-            raise ExpressionError(f"unexpected {text[position]!r}", position)
-        tokens.append(_Token(found[0], position))
-        position = _end_of_space(text, found.end())
+    for found in _TOKEN.finditer(text):
+        if found["other"]:
+            raise ExpressionError(f"unexpected {found[0]!r}", found.start())
+        if found["token"]:
+            tokens.append(_Token(found[0], found.start()))
     return [*tokens, _Token("", len(text))]
-
-
-def _end_of_space(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
-    assert found is not None  # it matches nothing, too
-    return found.end()

@@ -69,9 +69,7 @@ def _print_runs(result: Any) -> None:
     table = _table("B - A, or B / A", "p")
     for name in ("best_accuracy", "final_accuracy"):
         row = numbers[name]
-        sides = (f"{100 * row[side]:.1f}" for side in ("first", "second"))
-        shown = _shown(row["difference"], "{:+.1f}", 100)
-        table.add_row(f"{name.replace('_', ' ')}, %", *sides, *shown)
+        table.add_row(f"{name.replace('_', ' ')}, %", *_percents(row))
     targets = numbers["targets"]
     goal = f"{targets[0]:.1%}" if len({*targets}) == 1 else "the target"
     for cost, row in numbers["to_target"].items():
@@ -104,14 +102,19 @@ def _print_evaluations(result: Any) -> None:
         rows["mean"] = numbers["mean"]
     for name, row in rows.items():
         counts = [str(n) for n in (*row.get("num_better", ()), row.get("num_equal", ""))]
-        sides = (f"{100 * row[side]:.1f}" for side in ("first", "second"))
-        table.add_row(name, *sides, *_shown(row["difference"], "{:+.1f}", 100), *counts)
+        table.add_row(name, *_percents(row), *counts)
     lines = ["accuracy in %, paired by problem"]
     for name, (a, b) in numbers["differing_settings"].items():
         lines.append(f"settings differ: {name} is {a!r} in A and {b!r} in B")
     if unpaired := sum(row["num_unpaired"] for row in numbers["tasks"].values()):
         lines.append(f"{unpaired} problems are in one of them alone, and do not count")
     _print(result, table, lines)
+
+
+def _percents(row: dict[str, Any]) -> tuple[str, ...]:
+    """The accuracies of both sides, their difference and its p-value."""
+    sides = (f"{100 * row[side]:.1f}" for side in ("first", "second"))
+    return *sides, *_shown(row["difference"], "{:+.1f}", 100)
 
 
 def _cost(spent: float) -> str:

@@ -1,6 +1,7 @@
 """What a person sees of an evaluation: bars or lines while it runs, tables when it is over."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -24,8 +25,6 @@ _NUMBERS = ("avg", "reward", "pass", "maj")
 
 def quiet() -> None:
     """Has libraries keep their own bars and notices to themselves."""
-    import os
-
     import transformers
 
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")

@@ -9,9 +9,6 @@ import typer
 from sfpo_rllib.commands.output import JsonOption, mendable, print_json, stdout_for_json
 from sfpo_rllib.serving import export_model
 
-SourceArgument = Annotated[
-    Path, typer.Argument(metavar="SOURCE", help="A checkpoint, or the folder of a run.")
-]
 ModelOption = Annotated[
     str | None,
     typer.Option(metavar="MODEL", help="Where the model that training began with lies now."),
@@ -24,7 +21,9 @@ Examples:
 
 
 def export(
-    source: SourceArgument,
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A checkpoint, or the folder of a run.")
+    ],
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where to.")],
     merge: Annotated[
         bool, typer.Option("--merge", help="Write an adapter's whole model, not the adapter.")
@@ -35,8 +34,7 @@ def export(
     """Writes a checkpoint's model as a transformers folder.
 
     vLLM loads it too; an adapter's folder is peft's. Of a run it is its newest whole checkpoint.
-    The config in it is unpickled: take no checkpoint of
-    somebody's whom you do not trust.
+    The config in it is unpickled: take no checkpoint of somebody's whom you do not trust.
     """
     with mendable(), stdout_for_json(json):
         done = export_model(source, folder, merge=merge, model=model)

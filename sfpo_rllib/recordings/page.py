@@ -9,7 +9,7 @@ import base64
 import gzip
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import groupby
@@ -134,10 +134,10 @@ class _Contents:
         )  # fmt: skip
         seen = 0
         for part in parts:
-            for group in _groups(part):
+            for _, rows in groupby(part.rows(_COLUMNS), key=lambda row: row["seed"]):
                 seen += 1
                 if math.floor(seen * share) > math.floor((seen - 1) * share):
-                    self._add_group(number, part, group)
+                    self._add_group(number, part, list(rows))
 
     def _add_group(self, run: int, part: Part, rows: list[dict[str, Any]]) -> None:
         prompt = _prompt(rows[0])
@@ -155,7 +155,8 @@ class _Contents:
         for name, value in values.items():
             self.groups[name].append(value)
         said = [self._add_episode(row, len(prompt)) for row in rows]
-        self._texts.append({"prompt": _plain(prompt), "members": said})
+        plain = [[message["role"], message["content"]] for message in prompt]
+        self._texts.append({"prompt": plain, "members": said})
         if self._num_chars > _BLOCK:
             self._close_block()
 
@@ -227,20 +228,11 @@ class _Contents:
         return html.encode()
 
 
-def _groups(part: Part) -> Iterator[list[dict[str, Any]]]:
-    for _, rows in groupby(part.rows(_COLUMNS), key=lambda row: row["seed"]):
-        yield list(rows)
-
-
 def _prompt(row: dict[str, Any]) -> list[dict[str, Any]]:
     """The messages before the first reply."""
     messages: list[dict[str, Any]] = row["messages"]
     first = next((i for i, m in enumerate(messages) if m["turn"] >= 0), len(messages))
     return messages[:first]
-
-
-def _plain(messages: Sequence[dict[str, Any]]) -> list[list[str]]:
-    return [[message["role"], message["content"]] for message in messages]
 
 
 def _verdict_of(success: float | None) -> str | None:

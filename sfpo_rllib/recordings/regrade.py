@@ -149,7 +149,6 @@ class _Answers:
     def __init__(self, env: str | None, env_config: Mapping[str, Any]) -> None:
         self._env, self._env_config = env, env_config
         self._made: dict[str, Any] = {}
-        self._about: dict[Path, dict[str, Any]] = {}
 
     def of(self, part: Part, row: Mapping[str, Any]) -> str:
         """The answer to a recorded episode's problem.
@@ -157,18 +156,15 @@ class _Answers:
         Raises:
             ValueError: If it is not known.
         """
-        if part.path not in self._about:
-            self._about[part.path] = part.about
-        about = self._about[part.path]
-        env = self._env or about.get("env")
+        env = self._env or part.about.get("env")
         problem = None
         if env is not None:
-            problem = self._problem(env, {**about.get("env_config", {}), **self._env_config})
+            problem = self._problem(env, {**part.about.get("env_config", {}), **self._env_config})
         if problem is None:
             if (recorded := _recorded_answer(row)) is not None:
                 return recorded
             raise ValueError(
-                f"env={env or about.get('env_name')!r}: must be the id of an environment with "
+                f"env={env or part.about.get('env_name')!r}: must be the id of an environment with "
                 "problem(seed), as a SingleTurnEnv of sfpo_envs has, or have the right answer "
                 "under 'answer' in its final infos; another id can be given"
             )

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +96,14 @@ class Part:
         """How many episodes it has."""
         return self._metadata.num_rows
 
-    @property
+    @cached_property
     def _metadata(self) -> pq.FileMetaData:
         try:
             return pq.read_metadata(self.path)
         except pa.ArrowException as error:
             raise self._damaged(error) from error
 
-    @property
+    @cached_property
     def about(self) -> dict[str, Any]:
         """What of the run its reader needs: algorithm, model, env and its config."""
         metadata = self._metadata.metadata or {}
