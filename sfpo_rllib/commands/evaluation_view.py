@@ -36,7 +36,6 @@ class Progress(Watcher):
     """A bar a task at a terminal; elsewhere a line now and then, never less often than 10 s."""
 
     def __init__(self) -> None:
-        """Shows nothing yet."""
         self._console = Console(stderr=True)
         self._bars: Bars | None = None
         if self._console.is_terminal:

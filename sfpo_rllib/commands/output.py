@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sfpo_rllib.preflight import Preflight
+
 _PROBLEM = re.compile(r"[\w.]+(\[.+\])*=")  # a field and its value
 
 JsonOption = Annotated[
@@ -67,6 +69,15 @@ def json_object(field: str, text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CommandError(f'{field}={text}: must be a JSON object, as in {{"num_digits": 2}}')
     return value
+
+
+def end_if_it_does_not_fit(memory: Preflight) -> None:
+    """Says what does not fit; that ends with exit code 1, but on a host, which may swap."""
+    misfits = list(memory.problems())
+    for misfit in misfits:
+        print(f"{'' if memory.enforced else 'may not fit: '}{misfit}", file=sys.stderr)
+    if misfits and memory.enforced:
+        raise typer.Exit(1)
 
 
 def print_json(result: Any) -> None:

@@ -4,8 +4,13 @@ from typing import Annotated
 
 import typer
 
-from sfpo_rllib.commands.fitting import end_if_it_does_not_fit
-from sfpo_rllib.commands.output import CommandError, JsonOption, mendable, print_json
+from sfpo_rllib.commands.output import (
+    CommandError,
+    JsonOption,
+    end_if_it_does_not_fit,
+    mendable,
+    print_json,
+)
 from sfpo_rllib.commands.train import ConfigArgument, OverridesArgument
 from sfpo_rllib.config_files import load_config, memory_of
 from sfpo_rllib.core.checks import is_number

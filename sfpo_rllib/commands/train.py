@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from sfpo_rllib.commands.fitting import end_if_it_does_not_fit
 from sfpo_rllib.commands.output import (
     CommandError,
     JsonOption,
+    end_if_it_does_not_fit,
     in_few_lines,
     mendable,
     print_json,
