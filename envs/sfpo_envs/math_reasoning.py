@@ -7,11 +7,12 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, cast
 
 from sfpo_envs.graders import EXTRACTORS, Grade, Verdict, make_grader
 from sfpo_envs.options import instead, refuse_unknown
-from sfpo_envs.problems.dataset import MathDataset, load_math_dataset
+from sfpo_envs.problems.dataset import load_math_dataset
 from sfpo_envs.problems.few_shot import FewShot
 from sfpo_envs.problems.splits import take_split
 from sfpo_envs.prompts import resolve_math_prompt
@@ -129,7 +130,9 @@ class MathReasoningEnv(SingleTurnEnv):
         super().__init__(shuffle_seed)
         refuse_unknown(unknown, MathReasoningEnv)
         self._prompt = resolve_math_prompt(prompt_template, system_prompt)
-        extraction = _check_extraction(extraction or self._prompt.extraction)
+        extraction = extraction or self._prompt.extraction
+        if extraction not in EXTRACTORS:
+            raise ValueError(f"extraction={extraction!r}: {instead(extraction, EXTRACTORS)}")
         settings = {} if callable(grader) else {"extraction": extraction}
         self._grader = make_grader(grader, **settings | dict(grader_settings or {}))
         if copied_answers not in _COPIED:
@@ -141,22 +144,19 @@ class MathReasoningEnv(SingleTurnEnv):
         self._reward = make_reward(reward)
         self._overlong = make_overlong(overlong)
         self.reward_range = reward_range(self._reward, self._overlong)
-
-        def load(source: str | os.PathLike[str]) -> MathDataset:
-            return load_math_dataset(
-                source,
-                dataset_config=dataset_config,
-                dataset_split=dataset_split,
-                dataset_revision=dataset_revision,
-                data_dir=data_dir,
-                problem_field=problem_field,
-                answer_field=answer_field,
-                answer_pattern=answer_pattern,
-                solution_field=solution_field,
-                filters=filters,
-                skip_blank=skip_blank,
-            )
-
+        load = partial(
+            load_math_dataset,
+            dataset_config=dataset_config,
+            dataset_split=dataset_split,
+            dataset_revision=dataset_revision,
+            data_dir=data_dir,
+            problem_field=problem_field,
+            answer_field=answer_field,
+            answer_pattern=answer_pattern,
+            solution_field=solution_field,
+            filters=filters,
+            skip_blank=skip_blank,
+        )
         whole = load(dataset)
         self._data = take_split(whole, split, test_fraction, num_test, split_seed)
         self.num_skipped = whole.num_skipped
@@ -228,9 +228,3 @@ class MathReasoningEnv(SingleTurnEnv):
             return False
         problem = cast(SourcedProblem, self._current).source  # its text alone, without the prompt
         return bool(self._copies(problem, answer, grade.extracted))
-
-
-def _check_extraction(name: str) -> str:
-    if name not in EXTRACTORS:
-        raise ValueError(f"extraction={name!r}: {instead(name, EXTRACTORS)}")
-    return name

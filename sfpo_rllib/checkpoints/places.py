@@ -31,9 +31,9 @@ def resolve(path: PathLike, filesystem: Any = None) -> tuple[FileSystem, str]:
     Returns:
         Of folders on this machine pyarrow's LocalFileSystem and the absolute path.
     """
-    text = os.fspath(path.path if isinstance(path, Checkpoint) else path)
     if isinstance(path, Checkpoint):
-        filesystem = path.filesystem
+        path, filesystem = path.path, path.filesystem
+    text = os.fspath(path)
     if filesystem is None and text.startswith(_LOCAL_SCHEME):
         text = unquote(text.removeprefix(_LOCAL_SCHEME))
     elif filesystem is None and "://" in text:

@@ -31,7 +31,6 @@ class Sampler:
     """Samples replies of one model after the other."""
 
     def __init__(self) -> None:
-        """Starts nothing yet."""
         self._engine: RolloutEngine | None = None
         self._model: Evaluated | None = None
         self._formatter: PromptFormatter

@@ -82,16 +82,8 @@ def math_task(name: str, dataset: str | None = None, **options: Any) -> Task:
 
 # The tasks that have a name: data, prompt template and grader. Add yours.
 TASKS: dict[str, Task] = {
-    task.name: task
-    for task in (
-        math_task("gsm8k"),
-        math_task("math500"),
-        math_task("aime24"),
-        math_task("aime25"),
-        math_task("amc"),
-        math_task("minerva"),
-        math_task("olympiadbench"),
-    )
+    name: math_task(name)
+    for name in ("gsm8k", "math500", "aime24", "aime25", "amc", "minerva", "olympiadbench")
 }
 
 

@@ -97,10 +97,10 @@ class NumericGrader:
         sign = -1 if number["sign"] == "-" else 1
         over = number["over"] or number["tex_over"] or number["digit_over"]
         under = number["under"] or number["tex_under"] or number["digit_under"] or "1"
-        value = self._decimal(over)
-        if self._decimal(under) == 0:
+        value, divisor = self._decimal(over), self._decimal(under)
+        if divisor == 0:
             return None
-        value /= self._decimal(under)
+        value /= divisor
         if value < 1:
             value += int(number["mixed"] or 0)
         value *= sign

@@ -154,8 +154,7 @@ def _load(
         if isinstance(row, dict) and not all(_passes(row, *each) for each in filters):
             continue
         try:
-            problem, answer, solution = _read(row, fields, pick)
-            found.append((problem, answer, solution))
+            found.append(_read(row, fields, pick))
         except _BlankAnswerError as error:
             num_skipped += skip_blank
             if not skip_blank:
