@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,11 @@ def newest_valid(folder: str | Path) -> Path | None:
     Returns:
         The one of the highest N, or None if there is none.
     """
+    return next(all_valid(folder), None)
+
+
+def all_valid(folder: str | Path) -> Iterator[Path]:
+    """The checkpoints of a run that verify, from the newest on; see `newest_valid`."""
     found = places.names_in(*places.resolve(folder))
     # The one that was about to be replaced is there too; see places.recover.
     names = {re.sub(r"^\.(checkpoint_\d+)\.former$", r"\1", name) for name in found}
@@ -154,8 +160,7 @@ def newest_valid(folder: str | Path) -> Path | None:
         except (CheckpointError, OSError) as error:
             logger.warning("Skipped a checkpoint: %s", error)
         else:
-            return path
-    return None
+            yield path
 
 
 def _entries(filesystem: FileSystem, folder: str) -> dict[str, dict[str, Any]]:

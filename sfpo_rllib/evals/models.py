@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from sfpo_rllib.checkpoints import CheckpointError, newest_valid, read_weights, verify
-from sfpo_rllib.checkpoints.manifest import MANIFEST, METADATA
+from sfpo_rllib.checkpoints import CheckpointError, read_weights, verify
+from sfpo_rllib.checkpoints.manifest import MANIFEST, METADATA, all_valid
 from sfpo_rllib.core.checks import nearest
 from sfpo_rllib.evals.runs import RunNotes, best_measured, notes_of
 from sfpo_rllib.run_loop.folder import holds_run, iteration_of, numbered
@@ -165,7 +165,8 @@ def find_models(
 
 def _chosen(run: Path, choice: str) -> list[Path]:
     """Checkpoints of a run, in order."""
-    newest = newest_valid(run)
+    valid = all_valid(run)
+    newest = next(valid, None)
     if newest is None:
         kept = numbered(run)
         if kept:
@@ -173,13 +174,7 @@ def _chosen(run: Path, choice: str) -> list[Path]:
         raise CheckpointError(f"model={run}: this run has no checkpoint yet")
     if choice == "newest":
         return [newest]
-    whole = []
-    for path in numbered(run):
-        try:
-            verify(path)
-            whole.append(path)
-        except CheckpointError as error:
-            logger.warning("Skipped a checkpoint: %s", error)
+    whole = [newest, *valid][::-1]
     if choice == "all":
         return whole
     best = best_measured(run, [iteration_of(path) for path in whole])
