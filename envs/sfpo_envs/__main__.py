@@ -30,6 +30,10 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None, program: str = "python -m sfpo_envs") -> int:
     """Run a command.
 
+    Args:
+        arguments: By default those of the process.
+        program: What the user has called.
+
     Returns:
         The exit status: 1 if the check found errors, else 0.
     """

@@ -48,6 +48,7 @@ class ExpressionError(ValueError):
     """
 
     def __init__(self, problem: str, position: int) -> None:
+        """Create the error."""
         super().__init__(f"{problem} at character {position + 1}")
         self.problem = problem
         self.position = position
@@ -75,6 +76,9 @@ def evaluate(text: str) -> Expression:
     Numbers are integers and decimals; powers bind as in Python, and ``^`` is one too. The minus,
     times and division signs of typography are understood. Whatever the text, the answer comes
     within milliseconds: length, depth, digits, exponents and values are limited.
+
+    Args:
+        text: The expression; any string.
 
     Returns:
         Its exact value, and what it is made of.

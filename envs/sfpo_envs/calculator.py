@@ -255,9 +255,15 @@ def _resolve_style(style: str | Mapping[str, str]) -> CalculatorStyle:
 
 
 def _last_between(text: str, opening: str, closing: str) -> str | None:
-    """Return what stands between the last pair of two markers, ``None`` if it is blank.
+    """Return what stands between the last pair of two markers.
 
-    A blank ``closing`` is the end of the text.
+    Args:
+        text: A reply.
+        opening: The marker before.
+        closing: The marker behind; if blank, everything behind ``opening`` counts.
+
+    Returns:
+        The text between them without white space around it, ``None`` if there is none.
     """
     text = text[-MAX_REPLY_CHARS:]
     end = text.rfind(closing) if closing else len(text)

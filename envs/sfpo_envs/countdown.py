@@ -139,7 +139,12 @@ class CountdownEnv(StreamEnv[NumbersGame]):
 
 
 def parse_play(text: str, operators: Sequence[str]) -> Expression | None:
-    """Return an expression evaluated, ``None`` if it is none of these operators."""
+    """Return an expression evaluated, ``None`` if it is none of these operators.
+
+    Args:
+        text: Any text.
+        operators: The operators that may occur.
+    """
     try:
         expression = evaluate(text)
     except ExpressionError:
@@ -149,7 +154,13 @@ def parse_play(text: str, operators: Sequence[str]) -> Expression | None:
 
 
 def uses_numbers(expression: Expression, numbers: Sequence[int], *, use_all: bool) -> bool:
-    """Return whether an expression keeps to the numbers of a game, each as often as it is there."""
+    """Return whether an expression keeps to the numbers of a game.
+
+    Args:
+        expression: What was played.
+        numbers: The numbers there are; one that occurs twice may be used twice.
+        use_all: Whether each must be used.
+    """
     used, given = Counter(expression.numbers), Counter(map(Fraction, numbers))
     return used == given if use_all else used <= given
 

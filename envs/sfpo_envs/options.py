@@ -9,7 +9,12 @@ from typing import Any
 
 
 def instead(name: object, known: Iterable[str]) -> str:
-    """Return which names there are, the nearest first, as the end of a message."""
+    """Return which names there are, the nearest first, as the end of a message.
+
+    Args:
+        name: The name that does not exist.
+        known: Those that do.
+    """
     known = list(map(str, known))
     nearest = difflib.get_close_matches(str(name), known, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
@@ -30,6 +35,10 @@ def check_operators(operators: Sequence[str], known: Iterable[str]) -> None:
 
 def refuse_unknown(options: Mapping[str, Any], taken_by: Callable[..., Any]) -> None:
     """Raise if there are options that a function or class has no parameter for.
+
+    Args:
+        options: Options that were left over, or all of them.
+        taken_by: What they are meant for.
 
     Raises:
         ValueError: An option is unknown; the message names the nearest.

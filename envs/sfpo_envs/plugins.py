@@ -66,6 +66,10 @@ def load() -> tuple[FailedPlugin, ...]:
 def make(env_id: str, /, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     """Make an environment like :func:`gymnasium.make`, with the plug-ins loaded.
 
+    Args:
+        env_id: An id that gymnasium or a plug-in knows.
+        **kwargs: For :func:`gymnasium.make`.
+
     Raises:
         gymnasium.error.UnregisteredEnv: Nobody registered the id. The message names plug-ins that
             could not be loaded and may be why.

@@ -122,6 +122,10 @@ def resolve_math_prompt(name_or_text: str, system: str | None = None) -> MathPro
 def check_template(template: str, gaps: tuple[str, ...]) -> None:
     """Raise unless every gap occurs in the template.
 
+    Args:
+        template: The text to check.
+        gaps: Names that must occur in it in braces.
+
     Raises:
         ValueError: A gap is missing.
     """

@@ -16,6 +16,12 @@ class StreamEnv(SingleTurnEnv, Generic[ItemT]):
     """
 
     def __init__(self, stream: ProblemStream[ItemT], shuffle_seed: int) -> None:
+        """Create the environment.
+
+        Args:
+            stream: The problems.
+            shuffle_seed: Chooses the order in which seeds visit them.
+        """
         super().__init__(shuffle_seed)
         self._stream = stream
 

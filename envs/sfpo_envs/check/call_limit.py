@@ -25,6 +25,7 @@ class CallLimit:
     """
 
     def __init__(self, seconds: float) -> None:
+        """Set what a call may take."""
         self.seconds = seconds
         self.expired: str | None = None
         self._call, self._deadline = "", math.inf

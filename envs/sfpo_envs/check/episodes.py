@@ -54,7 +54,14 @@ def show_episodes(
     config: dict[str, Any] | None = None,
     max_turns: int = 64,
 ) -> list[Episode]:
-    """Play the first problems; see :func:`check_text_env`."""
+    """Play the first problems.
+
+    Args:
+        env: See :func:`check_text_env`.
+        number: How many.
+        config: Keyword arguments for the id or callable.
+        max_turns: An episode must be over after so many replies.
+    """
     player = Player(Findings(), None, max_turns)
     made = maker(env, config or {})()
     return [_episode(player, made, seed) for seed in range(number)]

@@ -98,6 +98,11 @@ def find_eval_set(
 ) -> tuple[LocalFile | HubDataset, Fields]:
     """Return where an evaluation set is, and which of its fields to read.
 
+    Args:
+        name: A key of :data:`EVAL_SETS`.
+        data_dir: Folder of local files; ``None`` is the one that the environment variable
+            ``SFPO_DATA_DIR`` names, or the hub if there is no such variable.
+
     Raises:
         ValueError: The folder has no file of this set.
     """

@@ -18,7 +18,13 @@ _REPLY_ENDS = {
 
 
 def example_reply(answer: str, solution: str, extraction: str) -> str:
-    """Return a reply in which an extraction finds the answer."""
+    """Return a reply in which an extraction finds the answer.
+
+    Args:
+        answer: The answer.
+        solution: A worked solution, or nothing.
+        extraction: A key of :data:`~sfpo_envs.graders.EXTRACTORS`.
+    """
     if extraction == "whole":
         return answer  # there is no room for a solution
     if solution and EXTRACTORS[extraction](solution) == answer:
@@ -32,6 +38,12 @@ class FewShot:
 
     def __init__(self, data: MathDataset, count: int, extraction: str, seed: int = 0) -> None:
         """Choose the examples.
+
+        Args:
+            data: Where they are taken from.
+            count: How many to show.
+            extraction: Where their replies have the answer.
+            seed: Chooses which.
 
         Raises:
             ValueError: ``count`` is out of its range.

@@ -19,7 +19,12 @@ _AT_ENDS = "".join(
 
 
 def field_of(row: Mapping[str, Any], name: str) -> Any:
-    """Return a field of a row, by its key or by a path as ``"answers.0.text"``."""
+    """Return a field of a row.
+
+    Args:
+        row: The row.
+        name: A key, or keys and list positions with dots between, as ``"answers.0.text"``.
+    """
     if name in row:
         return row[name]
     value: Any = row

@@ -40,6 +40,9 @@ class KeyedPermutation:
     def __call__(self, index: int) -> int:
         """Return the item at ``index``.
 
+        Args:
+            index: A position in ``range(size)``.
+
         Raises:
             IndexError: ``index`` is outside ``range(size)``.
         """

@@ -19,6 +19,13 @@ def take_split(
     The hash of its text alone decides on which side a problem falls, so a problem that occurs
     twice is on one side only. With ``test_fraction`` it stays there whatever else is in the set.
 
+    Args:
+        data: The problem set.
+        split: ``"train"``, ``"test"`` or ``"all"``.
+        test_fraction: About this share of the problems is the test part.
+        num_test: This many different problems are the test part.
+        seed: Chooses which.
+
     Raises:
         ValueError: An argument is out of its range, or the part is empty.
     """

@@ -45,6 +45,13 @@ class ProblemStream(Generic[ItemT]):
     ) -> None:
         """Create the stream.
 
+        Args:
+            generator: Draws the items.
+            split: ``"train"``, ``"test"`` or ``"all"``.
+            test_fraction: Share of the questions that is held out.
+            split_seed: Chooses which.
+            size: How many questions, ``None`` for as many as there are seeds.
+
         Raises:
             ValueError: An argument is out of its range, or the generator's settings do not work.
         """

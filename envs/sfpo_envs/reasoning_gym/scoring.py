@@ -37,14 +37,24 @@ _MOVES = re.compile(r"(?:[^\s\d]+\d?(?:\s+|$))*")
 
 
 def gold_answer(entry: dict[str, Any]) -> str:
-    """Return the known answer of an entry, an example where many are right, blank without one."""
+    """Return the known answer of an entry, an example where many are right, blank if none is known.
+
+    Args:
+        entry: What the data set gave.
+    """
     answers = [entry["answer"], *(entry["metadata"].get(name) for name in _GOLD_FIELDS)]
     known = next((answer for answer in answers if answer is not None), "")
     return known if isinstance(known, str) else json.dumps(known)
 
 
 def score(dataset: Any, entry: dict[str, Any], answer: str | None) -> tuple[float, bool]:
-    """Return the score of an answer, from 0 to 1 and of none 0, and whether the scorer failed."""
+    """Return the score of an answer, from 0 to 1, and whether the scorer failed.
+
+    Args:
+        dataset: The data set of the task.
+        entry: The problem.
+        answer: What was found in the reply; ``None`` scores 0.
+    """
     if answer is None or len(answer) > MAX_ANSWER_CHARS or _HUGE_NUMBER.search(answer):
         return 0.0, False
     try:

@@ -86,6 +86,10 @@ def parse_tasks(tasks: Tasks, difficulty: int | None) -> tuple[TaskSpec, ...]:
 def make_dataset(spec: TaskSpec, seed: int) -> Any:
     """Return reasoning-gym's data set of a task.
 
+    Args:
+        spec: The task.
+        seed: Chooses its items.
+
     Raises:
         ValueError: Reasoning-gym refuses the settings.
     """
