@@ -17,17 +17,17 @@ _SET = (
 )
 _ANY = r"(?:an?\s+|any\s+|some\s+|all\s+|every\s+|each\s+|arbitrary\s+)*"
 _DECLARED = re.compile(
-    r"(?P<end>[\s,;:~|$(]*(?:\\q?quad[\s,;:(]*|\\[,;:! ][\s(]*|\\mid\s*)*)"
+    r"[\s,;:~|$(]*(?:\\q?quad[\s,;:(]*|\\[,;:! ][\s(]*|\\mid\s*)*"
     r"(?:(?:where|with|for|and|when)\s+)?(?:\\forall\s*)?(?:"
     rf"{_ANY}{_LETTER}\s*\\?(?:in)(?![A-Za-z])\s*{_SET}"
-    rf"|{_ANY}(?P<integers>integers?)\s+(?P<named>[a-z])(?![A-Za-z])"
-    rf"|(?P<called>[a-z])\s+(?:is\s+|are\s+|being\s+|can\s+be\s+)?{_ANY}(?P<integer>integers?)"
+    rf"|{_ANY}integers?\s+(?P<named>[a-z])(?![A-Za-z])"
+    rf"|(?P<called>[a-z])\s+(?:is\s+|are\s+|being\s+|can\s+be\s+)?{_ANY}integers?"
     r"|(?P<listed>[a-z])\s*=\s*0\s*,\s*\\pm\s*1\s*(?:,\s*\\pm\s*[23]\s*)*,\s*\\[lc]?dots"
     r")[\s.,$)}\\]*$"
 )
 _TEXT = re.compile(rf"{TEXT_COMMAND}\s*\{{([^{{}}]*)\}}")
 _GLYPHS = str.maketrans({"\u2124": r"\mathbb{Z}", "\u2115": r"\mathbb{N}", "\u2208": r"\in "})
-_SET_OF = re.compile(r"^\s*\\?\{\s*|\s*\\?\}\s*$")
+_OPENING = re.compile(r"^\s*\\?\{\s*")
 _RELATION = re.compile(r"[<>\u2264\u2265]|\\(?:[lg]e|[lg]eq|[lg]t|ne|neq|in|mid|equiv)(?![A-Za-z])")
 _NAME = re.compile(r"\\[A-Za-z]+|[A-Za-z]+")
 _OF_INTEGERS = "jklmn"
@@ -81,7 +81,7 @@ def _read(text: str) -> _Family | None:
     domain = (found["set"] or "Z") + (found["sign"] or "").strip("{} ")
     value = plain[: found.start()]
     if value.count("{") > value.count("}"):  # the declaration stands in a set
-        value = _SET_OF.sub("", value, count=1)
+        value = _OPENING.sub("", value)
     left, equals, right = value.rpartition("=")
     if _RELATION.search(value) or letter not in _NAME.findall(right):
         return None  # what is said of the unknown itself

@@ -65,7 +65,7 @@ _LEAD = re.compile(
 # After a box it makes that one of a step on the way.
 _FINALLY = re.compile(r"(?i)final answer is:?\s*(?:\$|\\[(\[]|[-+]?[0-9])")
 # The last line of a solution of GSM8K.
-_HASHES = re.compile(r"\n\s*####[ \t]*([^\s#][^\n]*)$")
+_HASHES = re.compile(r"\n[ \t]*####[ \t]*([^\s#][^\n]*)$")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _TEXT = re.compile(rf"{TEXT_COMMAND}\s*{GROUP}")
 _EMPHASIS = re.compile(r"(?:^|(?<=\s))\*\*|\*\*(?=[\s.,]|$)|^\s*(?:#+|>)\s")
